@@ -1,0 +1,52 @@
+# `make run` and `make test` set themselves up; they need Python 3.11 or newer (with venv) and make, and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup run test check format lock clean
+
+help:
+	@echo "make run     run everything here and send a first movement (Ctrl-C stops it)"
+	@echo "make test    run the tests"
+	@echo "make check   lint, types, imports, migrations, deployment files"
+	@echo "make setup   build .venv (the others do it by themselves)"
+	@echo "make format  format the code"
+	@echo "make lock    pin the requirements anew (needs uv)"
+	@echo "make clean   remove .venv and the development data in .data"
+
+setup: .venv/installed
+
+.venv/python:
+	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "This needs Python 3.11 or newer with venv. Name another one: make PYTHON=python3.12 ..."; \
+	  echo "(On Debian and Ubuntu venv is a package of its own: apt-get install python3-venv)"; exit 1; }
+	@echo "Setting up .venv (about a minute, once) ..."
+	@rm -rf .venv && $(PYTHON) -m venv .venv && touch $@
+
+.venv/installed: .venv/python requirements/dev.txt pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/check-installed: .venv/installed requirements/check.txt
+	@echo "Installing the checking tools ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/check.txt
+	@touch $@
+
+run: setup
+	@exec $(BIN)/pos-sync dev
+
+test: setup
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: .venv/check-installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/check
+
+format: .venv/check-installed
+	@$(BIN)/ruff format app migrations tests
+	@$(BIN)/ruff check --fix app migrations tests
+
+lock:
+	@requirements/lock
+
+clean:
+	@rm -rf .venv .data build *.egg-info

@@ -1,0 +1,1 @@
+"""The POS side of mipOS inventory synchronisation: signed stock movements in, exactly once."""

@@ -1,0 +1,158 @@
+"""The composition root: `create_app` wires the parts together; nothing else does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from app.errors import InternalError, NoSuchPage, PosSyncError, TryAgain, WrongMethod, render
+from app.operations.health import Readiness
+from app.operations.metrics import Metrics
+from app.operations.observing import ObservingMiddleware
+from app.receiving.batching import GroupCommit
+from app.receiving.middleware import WEBHOOK_PATH, Receipt, SignedBodyMiddleware
+from app.receiving.routes import StockWebhook, describe_webhook
+from app.receiving.signature import Key
+from app.scope import FACTS
+from app.settings import Settings
+from app.storage.engine import Database
+from app.version import version
+
+_log = structlog.get_logger("pos_sync.main")
+
+
+class PosSync(FastAPI):
+    """The service. `drain` is called when it is told to stop, before it stops taking connections."""
+
+    def __init__(self, settings: Settings, *, on_start: "Callable[[PosSync], None]" = lambda _: None) -> None:
+        self.is_draining = False
+        self._on_start = on_start
+        self._metrics = Metrics()
+        self._database = Database(settings.sqlalchemy_url, is_pooled=settings.database_pooler == "transaction")
+        self._engine = self._database.create_engine()
+        self._readiness = Readiness(self._engine)
+        self._receipt = Receipt(max_body_bytes=settings.max_body_bytes)
+        self._group_commit = GroupCommit(
+            self._database.connect,
+            is_pooled=self._database.is_pooled,
+            default_negative_stock=settings.negative_stock,
+            waiting_line=settings.waiting_line,
+            statement_seconds=settings.response_deadline,
+            on_batch=self._metrics.observe_batch,
+        )
+        super().__init__(
+            title="mipos-pos-sync",
+            description="Receives the stock movements that mipOS relays, and applies each to the POS stock exactly once.",
+            version=version(),
+            lifespan=self._run,
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+        )
+        self.add_middleware(
+            SignedBodyMiddleware,
+            receipt=self._receipt,
+            secrets=_secrets(settings),
+            response_seconds=settings.response_deadline,
+        )
+        self.add_middleware(ObservingMiddleware, metrics=self._metrics)
+        self.add_exception_handler(PosSyncError, _answer)
+        self.add_exception_handler(HTTPException, _answer_framework_error)
+        self.add_exception_handler(Exception, _answer_bug)
+        webhook = StockWebhook(self._group_commit, pos_id=settings.pos_id)
+        self.router.routes.append(Route(WEBHOOK_PATH, endpoint=webhook, methods=["POST"], include_in_schema=False))
+        self.add_api_route("/livez", self._livez, summary="Is the process alive? Depends on nothing.")
+        self.add_api_route("/readyz", self._readyz, summary="Should traffic come here?", responses={503: {}})
+        self.add_api_route("/metrics", self._exposition, summary="Prometheus metrics.", response_class=Response)
+
+    def drain(self) -> None:
+        """Say not ready, and stop waiting for half-sent bodies; what has been received is still committed and answered."""
+        self.is_draining = True
+        self._readiness.drain()
+        self._receipt.drain()
+
+    def openapi(self) -> dict[str, Any]:
+        """FastAPI's document, with the webhook, which is no FastAPI function."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            describe_webhook(document)
+            self.openapi_schema = document
+        return self.openapi_schema
+
+    @asynccontextmanager
+    async def _run(self, _app: FastAPI) -> AsyncIterator[None]:
+        writer = asyncio.create_task(self._group_commit.run(), name="group commit")
+        self._on_start(self)
+        _log.info("service started", version=version())
+        try:
+            yield
+        finally:
+            writer.cancel()
+            with suppress(asyncio.CancelledError):
+                await writer
+            await self._engine.dispose()
+            _log.info("service stopped")
+
+    async def _livez(self) -> dict[str, str]:
+        return {"message": "Alive."}
+
+    async def _readyz(self) -> JSONResponse:
+        health = await self._readiness.check()
+        body = {
+            "message": health.message,
+            "database": health.database,
+            "schema": health.schema,
+            "draining": health.draining,
+        }
+        return JSONResponse(body, status_code=200 if health.is_ready else 503)
+
+    async def _exposition(self) -> Response:
+        return Response(self._metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def create_app(settings: Settings, *, on_start: Callable[[PosSync], None] = lambda _: None) -> PosSync:
+    """The service as production runs it; connects to nothing until it is started, and then calls `on_start`."""
+    return PosSync(settings, on_start=on_start)
+
+
+def _secrets(settings: Settings) -> list[tuple[Key, bytes]]:
+    secrets = [(Key.CURRENT, settings.mipos_client_secret.get_secret_value().encode("ascii"))]
+    if settings.mipos_client_secret_previous is not None:
+        secrets.append((Key.PREVIOUS, settings.mipos_client_secret_previous.get_secret_value().encode("ascii")))
+    return secrets
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PosSyncError)
+    facts = request.scope.get(FACTS)
+    if facts:
+        facts.setdefault("outcome", "unsettled" if isinstance(error, TryAgain) else "failed")
+        facts["reason"] = error.reason
+    return _response(error)
+
+
+async def _answer_framework_error(_request: Request, error: Exception) -> Response:
+    """Starlette's own refusals: 404 and 405 from the router, and whatever it may add."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == NoSuchPage.status:
+        return _response(NoSuchPage())
+    if error.status_code == WrongMethod.status:
+        return _response(WrongMethod(), error.headers)
+    return JSONResponse({"message": str(error.detail)}, status_code=error.status_code, headers=error.headers)
+
+
+async def _answer_bug(_request: Request, _error: Exception) -> Response:
+    return _response(InternalError())
+
+
+def _response(error: PosSyncError, headers: Any = None) -> Response:  # noqa: ANN401 - starlette's mapping
+    status, raw_headers, body = render(error)
+    response = Response(body, status_code=status, headers=headers)
+    response.raw_headers = [*raw_headers, *(h for h in response.raw_headers if h[0] != b"content-length")]
+    return response

@@ -1,0 +1,86 @@
+"""What Prometheus reads at /metrics. With several workers each writes to files in one folder, and any of them answers for all."""
+
+import os
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that prometheus_client itself reads when it is imported."""
+
+_COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The service's own metrics, on a registry of their own."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+        self._requests = Counter("pos_sync_requests", "Requests answered.", ["status"], registry=registry)
+        self._request_seconds = Histogram(
+            "pos_sync_delivery_seconds", "From a delivery's first byte to its answer.", buckets=_COMMIT_BUCKETS, registry=registry
+        )
+        self._deliveries = Counter("pos_sync_deliveries", "Deliveries by outcome.", ["outcome"], registry=registry)
+        self._refusals = Counter("pos_sync_refusals", "Deliveries not applied, by reason.", ["reason"], registry=registry)
+        self._verified = Counter(
+            "pos_sync_signatures_verified", "Verified, by key: current, previous.", ["key"], registry=registry
+        )
+        self._unverified = Counter(
+            "pos_sync_signature_failures", "Not verified, by cause: missing, wrong.", ["cause"], registry=registry
+        )
+        self._below_zero = Counter("pos_sync_below_zero", "Movements that left a level below zero.", registry=registry)
+        self._batch_size = Histogram(
+            "pos_sync_batch_size", "Deliveries in a transaction.", buckets=_BATCH_BUCKETS, registry=registry
+        )
+        self._commit_seconds = Histogram(
+            "pos_sync_commit_seconds",
+            "From the start of a transaction to its commit.",
+            buckets=_COMMIT_BUCKETS,
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "pos_sync_waiting_deliveries", "Waiting for the next transaction.", multiprocess_mode="livesum", registry=registry
+        )
+        self._last_delivery = Gauge(
+            "pos_sync_last_delivery_timestamp_seconds",
+            "When a verified delivery was last answered 204 (Unix time).",
+            multiprocess_mode="max",
+            registry=registry,
+        )
+
+    def observe_batch(self, *, size: int, seconds: float, waiting: int) -> None:
+        """A committed batch."""
+        self._batch_size.observe(size)
+        self._commit_seconds.observe(seconds)
+        self._waiting.set(waiting)
+
+    def observe_request(self, *, status: int, seconds: float, facts: dict[str, object]) -> None:
+        """An answered request; `facts` is empty for anything but a delivery."""
+        self._requests.labels(str(status)).inc()
+        if not facts:
+            return
+        self._request_seconds.observe(seconds)
+        outcome = str(facts.get("outcome", "failed"))
+        self._deliveries.labels(outcome).inc()
+        if "reason" in facts:
+            self._refusals.labels(str(facts["reason"])).inc()
+        signature = facts.get("signature")
+        if signature in ("missing", "wrong"):
+            self._unverified.labels(str(signature)).inc()
+        elif signature is not None:
+            self._verified.labels(str(signature)).inc()
+        if facts.get("is_negative"):
+            self._below_zero.inc()
+        if outcome in ("applied", "already_applied"):
+            self._last_delivery.set(time.time())
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus's text format; of all workers where there are several."""
+        if MULTIPROCESS_FOLDER not in os.environ:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+        return generate_latest(registry)

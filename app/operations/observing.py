@@ -1,0 +1,107 @@
+"""Pure ASGI around everything: a request id, one log line, metrics, and no error that leaves without a message."""
+
+import asyncio
+import re
+import time
+import uuid
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import InternalError, PosSyncError, ShuttingDown, render
+from app.operations.metrics import Metrics
+from app.scope import FACTS
+
+REQUEST_ID = "x-request-id"
+
+_REQUEST_ID = REQUEST_ID.encode("ascii")
+_USABLE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_PROBES = {"/livez", "/readyz", "/metrics"}
+_CLIENT_CLOSED_REQUEST = 499
+"""What the log says where nobody was left to answer; never sent."""
+
+_log = structlog.get_logger("pos_sync.request")
+
+
+class ObservingMiddleware:
+    """The outermost of our own layers."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        await _Observation(self._metrics, scope, send).observe(self._app, receive)
+
+
+class _Observation:
+    """One request: its state lives here, not on the shared middleware."""
+
+    __slots__ = ("_metrics", "_request_id", "_scope", "_send", "_status")
+
+    def __init__(self, metrics: Metrics, scope: Scope, send: Send) -> None:
+        self._metrics = metrics
+        self._scope = scope
+        self._send = send
+        self._status: int | None = None
+        self._request_id = _request_id(scope)
+
+    async def observe(self, app: ASGIApp, receive: Receive) -> None:
+        started = time.perf_counter()
+        facts: dict[str, object] = {}
+        self._scope[FACTS] = facts
+        try:
+            await app(self._scope, receive, self._send_with_id)
+        except Exception:  # noqa: BLE001 - the last layer of ours: nothing may leave without a message
+            _log.exception("request failed", request_id=self._request_id, path=self._scope["path"])
+            facts.update({"outcome": "failed", "reason": InternalError.reason} if facts else {})
+            await self._refuse(InternalError())
+        except asyncio.CancelledError:
+            # The server gave up waiting for this request to end; its own answer would be plain text.
+            facts.update({"outcome": "unsettled", "reason": ShuttingDown.reason} if facts else {})
+            await self._refuse(ShuttingDown())
+            raise
+        seconds = time.perf_counter() - started
+        status = _CLIENT_CLOSED_REQUEST if self._status is None else self._status
+        self._metrics.observe_request(status=status, seconds=seconds, facts=facts)
+        self._log(status, seconds, facts)
+
+    async def _refuse(self, error: PosSyncError) -> None:
+        if self._status is None:
+            status, headers, body = render(error)
+            await self._send_with_id({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send_with_id({"type": "http.response.body", "body": body})
+
+    async def _send_with_id(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = [*message.get("headers", ()), (_REQUEST_ID, self._request_id.encode("ascii"))]
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    def _log(self, status: int, seconds: float, facts: dict[str, object]) -> None:
+        path = self._scope["path"]
+        log = _log.debug if path in _PROBES else _log.info
+        client = self._scope.get("client")
+        log(
+            "delivery" if facts else "request",
+            request_id=self._request_id,
+            method=self._scope["method"],
+            path=path,
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+            client=client[0] if client else None,
+            **facts,
+        )
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's X-Request-ID where it is harmless to print, else a new one."""
+    for name, value in scope["headers"]:
+        if name == _REQUEST_ID and _USABLE_REQUEST_ID.fullmatch(value):
+            return value.decode("ascii")
+    return uuid.uuid4().hex

@@ -1,0 +1,1 @@
+"""What mipOS sends us: verified, read, applied in groups, answered."""

@@ -1,0 +1,142 @@
+"""Pure ASGI before the webhook: size cap, receipt deadline, content type, signature. Only verified bytes pass.
+
+The verified bytes travel in the scope, so that a route that is reached by any other way has nothing to work on.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import BodyTooLarge, NotSigned, PosSyncError, ShuttingDown, SlowBody, WrongMediaType, render
+from app.receiving.signature import HEADER, Key, verify
+from app.scope import DEADLINE, FACTS, VERIFIED_BODY
+
+WEBHOOK_PATH = "/webhooks/stock"
+
+_SIGNATURE = HEADER.lower().encode("ascii")
+
+
+class ClientGone(Exception):
+    """The client left before its body was complete; there is nobody to answer."""
+
+
+class Receipt:
+    """How bodies are taken in: how large, by when, and not any more once the service is stopping."""
+
+    def __init__(self, *, max_body_bytes: int) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._open: set[asyncio.Timeout] = set()
+        self._is_draining = False
+
+    def drain(self) -> None:
+        """Stop waiting for half-sent bodies, now and from now on: they must not hold the exit."""
+        self._is_draining = True
+        now = asyncio.get_running_loop().time()
+        for timeout in self._open:
+            timeout.reschedule(now)
+
+    async def read(self, receive: Receive, *, declared_length: bytes | None, deadline: float) -> bytes:
+        """The whole body.
+
+        Raises:
+            BodyTooLarge: before reading where the length is declared, else as soon as the count is over the cap.
+            SlowBody, ShuttingDown: it was not complete in time.
+            ClientGone: the client left.
+        """
+        if declared_length is not None and declared_length.isdigit() and int(declared_length[:20]) > self._max_body_bytes:
+            raise BodyTooLarge(self._max_body_bytes)
+        timeout = asyncio.timeout_at(deadline)
+        try:
+            async with timeout:
+                self._open.add(timeout)
+                if self._is_draining:
+                    # What has arrived already is taken; what has not is not waited for.
+                    timeout.reschedule(asyncio.get_running_loop().time())
+                return await self._collect(receive)
+        except TimeoutError:
+            raise (ShuttingDown() if self._is_draining else SlowBody()) from None
+        finally:
+            self._open.discard(timeout)
+
+    async def _collect(self, receive: Receive) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self._max_body_bytes:
+                raise BodyTooLarge(self._max_body_bytes)
+            if not message.get("more_body", False):
+                return b"".join(chunks) + chunk if chunks else chunk
+            chunks.append(chunk)
+
+
+class SignedBodyMiddleware:
+    """Guards the webhook; every other path and method passes untouched, to be answered by the router."""
+
+    def __init__(self, app: ASGIApp, *, receipt: Receipt, secrets: Sequence[tuple[Key, bytes]], response_seconds: float) -> None:
+        if not secrets or not all(secret for _, secret in secrets):
+            raise ValueError("a verifier without a secret would let everything in")
+        self._app = app
+        self._receipt = receipt
+        self._secrets = secrets
+        self._response_seconds = response_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        if scope["type"] != "http" or scope["path"] != WEBHOOK_PATH or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        deadline = asyncio.get_running_loop().time() + self._response_seconds
+        facts = scope.setdefault(FACTS, {})
+        try:
+            scope[VERIFIED_BODY] = await self._verified_body(scope, receive, deadline=deadline, facts=facts)
+        except PosSyncError as error:
+            facts["outcome"], facts["reason"] = "not_received", error.reason
+            await _send(error, send)
+            return
+        except ClientGone:
+            facts["outcome"], facts["reason"] = "not_received", "client_gone"
+            return
+        scope[DEADLINE] = deadline
+        await self._app(scope, receive, send)
+
+    async def _verified_body(self, scope: Scope, receive: Receive, *, deadline: float, facts: dict[str, object]) -> bytes:
+        headers: dict[bytes, bytes] = {}
+        signatures: list[bytes] = []
+        for name, value in scope["headers"]:
+            if name == _SIGNATURE:
+                signatures.append(value)
+            headers[name] = value
+        _require_plain_json(headers)
+        body = await self._receipt.read(receive, declared_length=headers.get(b"content-length"), deadline=deadline)
+        # Two headers are one too many: a proxy could have looked at the other one.
+        key = verify(body, signatures[0], self._secrets) if len(signatures) == 1 else None
+        if key is None:
+            facts["signature"] = "missing" if not signatures else "wrong"
+            raise NotSigned
+        facts["signature"] = key.value
+        return body
+
+
+def _require_plain_json(headers: dict[bytes, bytes]) -> None:
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and encoding.strip().lower() != b"identity":
+        raise WrongMediaType("The request body is compressed.")
+    content_type = headers.get(b"content-type")
+    if content_type is None:
+        return
+    media_type = content_type.partition(b";")[0].strip().lower()
+    if media_type != b"application/json" and not (media_type.startswith(b"application/") and media_type.endswith(b"+json")):
+        raise WrongMediaType("The request body is not marked as JSON.")
+
+
+async def _send(error: PosSyncError, send: Send) -> None:
+    status, headers, body = render(error)
+    start: Message = {"type": "http.response.start", "status": status, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,185 @@
+"""One frozen settings object, from the environment, an env file and secret files; no other module reads the environment.
+
+`.env.example` is generated from this class (`python -m app.settings`), and a test holds it to that.
+"""
+
+import os
+import zoneinfo
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from app.stock.applying import NegativeStock
+
+SECRETS_DIRECTORY = Path("/run/secrets")
+SHORTEST_SECRET = 16
+ENV_FILE_VARIABLE = "POS_SYNC_ENV_FILE"
+
+
+class SettingsRefused(Exception):
+    """The settings cannot be used; the message names every fault, and no value of a secret."""
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    try:
+        url = make_url(value.get_secret_value())
+    except ArgumentError:
+        raise ValueError("must look like postgresql://user:password@host:5432/database") from None
+    if url.get_backend_name() not in {"postgresql", "postgres"}:
+        raise ValueError("must be a Postgres address: postgresql://user:password@host:5432/database")
+    if not url.database:
+        raise ValueError("names no database: postgresql://user:password@host:5432/database")
+    return value
+
+
+def _client_secret(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if len(text) < SHORTEST_SECRET:
+        raise ValueError(f"is shorter than {SHORTEST_SECRET} characters; copy the client secret that mipOS gave you")
+    if not text.isascii():
+        raise ValueError("holds characters that are not ASCII; copy the client secret that mipOS gave you")
+    return value
+
+
+def _timezone(value: str) -> str:
+    if value not in zoneinfo.available_timezones():
+        raise ValueError("is not a timezone name such as UTC or America/Guayaquil")
+    return value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+Timezone = Annotated[str, AfterValidator(_timezone)]
+ClientSecret = Annotated[SecretStr, AfterValidator(_client_secret)]
+Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
+
+
+class DatabaseSettings(BaseSettings):
+    """What every command needs: where the database is, and how dates are shown."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
+        description="The POS database: postgresql://user:password@host:5432/database. sslmode=require may follow a '?'."
+    )
+    database_pooler: Literal["none", "transaction"] = Field(
+        default="none", description="'transaction' if PgBouncer in transaction mode stands before Postgres."
+    )
+    timezone: Timezone = Field(
+        default="UTC", description="The timezone of dates without one, for stores that have no own. Only for showing."
+    )
+
+    @property
+    def sqlalchemy_url(self) -> URL:
+        """`DATABASE_URL` for SQLAlchemy with asyncpg, whatever driver it names; libpq's sslmode becomes asyncpg's ssl."""
+        url = make_url(self.database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
+        sslmode = url.query.get("sslmode")
+        if sslmode is not None:
+            url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": sslmode})
+        return url
+
+
+class Settings(DatabaseSettings):
+    """What an operator can set. Each is an environment variable, a line of the env file, or a file in /run/secrets."""
+
+    mipos_client_secret: ClientSecret = Field(
+        description="The client secret of your mipOS account: the key with which mipOS signs what it sends."
+    )
+    mipos_client_secret_previous: ClientSecret | None = Field(
+        default=None, description="The old client secret while it is being replaced; both are then accepted."
+    )
+    pos_id: str | None = Field(
+        default=None, description="Your pos_id at mipOS. If set, a movement for another POS is refused with 409."
+    )
+    negative_stock: NegativeStock = Field(
+        default=NegativeStock.ALLOW,
+        description="What a movement below zero does: 'allow' applies and flags it, 'refuse' answers 409. Per store: store set.",
+    )
+    host: str = Field(default="127.0.0.1", description="The address to listen on; 0.0.0.0 in a container.")
+    port: int = Field(default=8080, ge=0, le=65535, description="The port to listen on.")
+    forwarded_allow_ips: str = Field(
+        default="127.0.0.1",
+        description="Proxy addresses or networks, comma separated, whose X-Forwarded-For and -Proto are believed.",
+    )
+    max_body_bytes: int = Field(default=65536, ge=1024, le=1048576, description="The largest request body, in bytes.")
+    response_deadline: float = Field(
+        default=4.0, ge=0.5, le=60, description="Seconds within which every delivery is answered, with 503 if need be."
+    )
+    waiting_line: int = Field(
+        default=2000, ge=1, le=100000, description="Deliveries that may wait for the database, per worker; past it: 503."
+    )
+    drain_delay: float = Field(
+        default=0.0,
+        ge=0,
+        le=300,
+        description="Seconds for which a stopping service still takes deliveries while /readyz says 503.",
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="How log lines look.")
+    log_level: Level = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+
+Kind = TypeVar("Kind", bound=DatabaseSettings)
+
+
+def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - any field's value
+    """The settings of this process; `overrides` go before all else, then the environment, the env file, secret files.
+
+    The env file is `.env`, or the one that the variable POS_SYNC_ENV_FILE names (`pos-sync --env-file`).
+
+    Raises:
+        SettingsRefused: one message that names every fault.
+    """
+    return _load(Settings, overrides)
+
+
+def load_database_settings() -> DatabaseSettings:
+    """The settings that a command needs which only works on the database: it asks for no client secret.
+
+    Raises:
+        SettingsRefused: one message that names every fault.
+    """
+    return _load(DatabaseSettings, {})
+
+
+def _load(kind: type[Kind], overrides: dict[str, Any]) -> Kind:
+    secrets_directory = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
+    env_file = os.environ.get(ENV_FILE_VARIABLE, ".env")
+    try:
+        return kind(_env_file=env_file, _secrets_dir=secrets_directory, **overrides)
+    except ValidationError as error:
+        raise SettingsRefused(_faults(error)) from None
+
+
+def _faults(error: ValidationError) -> str:
+    lines = ["These settings cannot be used (.env.example explains each):"]
+    for fault in error.errors(include_input=False, include_url=False, include_context=False):
+        name = str(fault["loc"][0]).upper() if fault["loc"] else "settings"
+        problem = "is not set" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
+        lines.append(f"  {name}: {problem[0].lower()}{problem[1:]}")
+    return "\n".join(lines)
+
+
+def example() -> str:
+    """The text of `.env.example`: each setting with its type, default and meaning; the required ones first."""
+    lines = [
+        "# Settings of pos-sync. Copy to .env and fill in; each can also be an environment variable (which goes first)",
+        "# or a file of that name, in lower case, in /run/secrets. Made by `python -m app.settings`.",
+    ]
+    for name, field in sorted(Settings.model_fields.items(), key=lambda item: not item[1].is_required()):
+        lines += ["", f"# {field.description}"]
+        if field.is_required():
+            lines += ["# Required.", f"{name.upper()}="]
+        else:
+            default = "" if field.default is None else getattr(field.default, "value", field.default)
+            lines += [f"# Default: {default if default != '' else '(not set)'}", f"# {name.upper()}={default}"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(example(), end="")  # noqa: T201 - the module as a generator

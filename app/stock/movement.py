@@ -1,0 +1,108 @@
+"""What a stock movement is, and the identity by which it is applied once."""
+
+import hashlib
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import IntEnum, StrEnum
+
+from app.stock.quantity import ZERO, to_canonical
+
+IDENTITY_VERSION = "1"
+
+
+class MovementType(IntEnum):
+    """The direction of a movement, as the document numbers it."""
+
+    ADD = 1
+    REMOVE = 2
+
+
+class Source(StrEnum):
+    """Who made a ledger row."""
+
+    INVENTORY_SYSTEM = "inventory_system"
+    OPENING = "opening"
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A change of one item's stock in one store. `quantity` is never negative: the direction is in `movement_type`."""
+
+    store_id: str
+    item_id: str
+    movement_type: MovementType
+    quantity: Decimal
+    source: Source
+    inventory_system_id: str | None = None
+    reported_stock: Decimal | None = None
+    """The sender's own stock, kept as a report and never written over ours."""
+    date_text: str | None = None
+    """The movement's date as sent; it has no zone, so it is interpreted only for showing."""
+    sent_text: str | None = None
+    """`now` of the delivery: when mipOS sent it. Never part of the identity: a retry carries a new one."""
+    dedupe_key: bytes | None = None
+    """32 bytes, or None for what cannot arrive twice (an opening row)."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The stock level that it changes: (store_id, item_id)."""
+        return self.store_id, self.item_id
+
+    @property
+    def delta(self) -> Decimal:
+        """The signed change of the level."""
+        return self.quantity if self.movement_type is MovementType.ADD else -self.quantity
+
+
+def reported_movement(  # noqa: PLR0913 - the eight fields of the document that make a movement
+    *,
+    inventory_system_id: str,
+    store_id: str,
+    item_id: str,
+    movement_type: MovementType,
+    quantity: Decimal,
+    reported_stock: Decimal,
+    date_text: str,
+    sent_text: str,
+) -> Movement:
+    """A movement that an inventory system reported, with its identity."""
+    return Movement(
+        store_id=store_id,
+        item_id=item_id,
+        movement_type=movement_type,
+        quantity=quantity,
+        source=Source.INVENTORY_SYSTEM,
+        inventory_system_id=inventory_system_id,
+        reported_stock=reported_stock,
+        date_text=date_text,
+        sent_text=sent_text,
+        dedupe_key=_identity(
+            inventory_system_id,
+            store_id,
+            item_id,
+            str(int(movement_type)),
+            to_canonical(quantity),
+            to_canonical(reported_stock),
+            date_text,
+        ),
+    )
+
+
+def opening_movement(*, store_id: str, item_id: str, stock: Decimal) -> Movement:
+    """The first row of a ledger: the stock that a store starts with. A negative stock is a removal."""
+    return Movement(
+        store_id=store_id,
+        item_id=item_id,
+        movement_type=MovementType.REMOVE if stock < ZERO else MovementType.ADD,
+        quantity=stock.copy_abs(),
+        source=Source.OPENING,
+    )
+
+
+def _identity(*parts: str) -> bytes:
+    """SHA-256 over the length-prefixed parts, so that ("1", "23") is not ("12", "3").
+
+    Source of the choice of parts: reference/mipos-api.md, "Exactly once, without an event id".
+    """
+    encoded = [part.encode() for part in (IDENTITY_VERSION, *parts)]
+    return hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in encoded)).digest()

@@ -1,0 +1,77 @@
+"""Exact quantities: decimals read from text, never through a float, and never rounded.
+
+Bounds are those of the database's checks: below 10^15, at most 14 decimals. The field's senders cast PHP floats to text,
+so exponent forms ("1.0E-5") and 14-digit fractions occur (reference/mipos-api.md, "numbers as strings").
+"""
+
+import decimal
+import re
+from decimal import Decimal
+
+MAX_DECIMALS = 14
+MAX_INTEGER_DIGITS = 15
+LONGEST_NUMBER = 64
+ZERO = Decimal(0)
+
+EXACT = decimal.Context(
+    prec=MAX_INTEGER_DIGITS + MAX_DECIMALS + 8,
+    traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow, decimal.DivisionByZero],
+)
+"""Adds quantities within bounds without rounding; raises instead of rounding where a bound was missed."""
+
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?([0-9]+))?")
+_LONGEST_EXPONENT = 3
+
+
+class NotAQuantity(ValueError):
+    """The text is not a number that we can hold exactly; the message completes "The field quantity ..."."""
+
+
+def parse_quantity(text: str) -> Decimal:
+    """Read a plain or exponent number, sign allowed; "1.0E+3" becomes 1000, "5.50" keeps its two decimals.
+
+    Raises:
+        NotAQuantity: for anything else: blank, commas, spaces, NaN, Infinity, other digits than 0 to 9,
+            15 decimals or more (trailing zeros do not count), 10^15 or more.
+    """
+    if len(text) > LONGEST_NUMBER:
+        raise NotAQuantity(f"is longer than {LONGEST_NUMBER} characters")
+    matched = _NUMBER.fullmatch(text)
+    if matched is None:
+        raise NotAQuantity('must be a number such as "1.25"')
+    exponent_digits = matched.group(1)
+    if exponent_digits is not None and len(exponent_digits) > _LONGEST_EXPONENT:
+        # Looked at before it is expanded: written out, 1e999999999 is a memory bomb.
+        raise NotAQuantity(f"must be below 10^{MAX_INTEGER_DIGITS} with at most {MAX_DECIMALS} decimals")
+    value = Decimal(text)
+    if not value:
+        return ZERO
+    if value.adjusted() >= MAX_INTEGER_DIGITS:
+        raise NotAQuantity(f"must be below 10^{MAX_INTEGER_DIGITS}")
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)
+    if exponent > 0:
+        return Decimal(format(value, "f"))
+    if exponent < -MAX_DECIMALS:
+        value = Decimal(to_canonical(value))
+        if -value.as_tuple().exponent > MAX_DECIMALS:  # type: ignore[operator]
+            raise NotAQuantity(f"must have at most {MAX_DECIMALS} decimals")
+    return value
+
+
+def is_within_range(value: Decimal) -> bool:
+    """Whether the database can hold `value` as a level: below 10^15 either side of zero."""
+    return value.adjusted() < MAX_INTEGER_DIGITS
+
+
+def to_plain(value: Decimal) -> str:
+    """Digits without an exponent, decimals as they are: 5.50 stays "5.50"."""
+    return format(value, "f")
+
+
+def to_canonical(value: Decimal) -> str:
+    """The one text of a number: no exponent, no trailing zeros, no negative zero; 1.250 and 1.25 are both "1.25"."""
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text

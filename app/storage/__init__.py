@@ -1,0 +1,1 @@
+"""Postgres: the only SQL in the project. No decisions, and no commits of its own: callers open transactions."""

@@ -1,0 +1,158 @@
+"""Stores, their integrations, and the items, units and suppliers that they share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Table, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.stock.applying import NegativeStock
+from app.stock.catalog import Catalog, Item, Supplier, Unit
+from app.storage.tables import integration, item, stock_level, store, supplier, unit
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """A store's connection to an inventory system; movements are taken only while it is enabled."""
+
+    inventory_system_id: str
+    user_id_tps: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A store of the POS. `mipos_store_id` is its id in the paths of calls to mipOS."""
+
+    store_id: str
+    name: str
+    mipos_store_id: str | None
+    timezone: str
+    negative_stock: NegativeStock | None
+    """None: as the setting says."""
+    integrations: list[Integration] = field(default_factory=list)
+
+
+async def list_stores(connection: AsyncConnection) -> list[Store]:
+    """Every store with its integrations, in order of their ids."""
+    stores = {
+        row.store_id: Store(
+            store_id=row.store_id,
+            name=row.name,
+            mipos_store_id=row.mipos_store_id,
+            timezone=row.timezone,
+            negative_stock=None if row.negative_stock is None else NegativeStock(row.negative_stock),
+        )
+        for row in await connection.execute(select(store).order_by(store.c.store_id))
+    }
+    query = select(integration).order_by(integration.c.store_id, integration.c.inventory_system_id)
+    for row in await connection.execute(query):
+        stores[row.store_id].integrations.append(Integration(row.inventory_system_id, row.user_id_tps, row.enabled))
+    return list(stores.values())
+
+
+async def create_store(connection: AsyncConnection, store_id: str, *, timezone: str) -> bool:
+    """Make a store named like its id; False where it exists, and then it stays as it is."""
+    statement = insert(store).values(store_id=store_id, name=store_id, timezone=timezone).on_conflict_do_nothing()
+    return (await connection.execute(statement)).rowcount == 1
+
+
+async def change_store(connection: AsyncConnection, store_id: str, values: dict[str, Any]) -> bool:
+    """Set columns of a store; False where there is no such store."""
+    statement = update(store).where(store.c.store_id == store_id).values(values)
+    return (await connection.execute(statement)).rowcount == 1
+
+
+async def connect_system(connection: AsyncConnection, store_id: str, inventory_system_id: str, *, user_id_tps: str) -> None:
+    """Connect a store to an inventory system; a connection that exists gets the new user, and stays on or off."""
+    values = {"store_id": store_id, "inventory_system_id": inventory_system_id, "user_id_tps": user_id_tps}
+    statement = insert(integration).values(values)
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["store_id", "inventory_system_id"], set_={"user_id_tps": statement.excluded.user_id_tps}
+        )
+    )
+
+
+async def enable_system(connection: AsyncConnection, store_id: str, inventory_system_id: str, *, enabled: bool) -> bool:
+    """Switch a connection on or off; False where there is no such connection."""
+    statement = (
+        update(integration)
+        .where(integration.c.store_id == store_id, integration.c.inventory_system_id == inventory_system_id)
+        .values(enabled=enabled)
+    )
+    return (await connection.execute(statement)).rowcount == 1
+
+
+async def put_catalog(connection: AsyncConnection, catalog: Catalog) -> None:
+    """Insert or update units, suppliers and items, which are the POS's and not one store's. Deletes nothing."""
+    await _upsert(
+        connection, unit, "unit_id", [{"unit_id": u.unit_id, "name": u.name, "short_name": u.short_name} for u in catalog.units]
+    )
+    await _upsert(
+        connection, supplier, "supplier_id", [{"supplier_id": s.supplier_id, "name": s.name} for s in catalog.suppliers]
+    )
+    await _upsert(
+        connection,
+        item,
+        "item_id",
+        [
+            {
+                "item_id": i.item_id,
+                "name": i.name,
+                "purchase_unit_id": i.purchase_unit_id,
+                "consumption_unit_id": i.consumption_unit_id,
+                "supplier_id": i.supplier_id,
+                "cost": i.cost,
+            }
+            for i in catalog.items
+        ],
+    )
+
+
+async def _upsert(connection: AsyncConnection, table: Table, key: str, rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    statement = insert(table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name != key}
+    # In key order, so that two imports never wait for each other in a circle.
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=[key], set_=changed), sorted(rows, key=lambda row: row[key])
+    )
+
+
+async def get_catalog(connection: AsyncConnection, store_id: str, connected: Integration) -> Catalog:
+    """What `store_id` stocks, with its levels, and the units and suppliers that those items name."""
+    rows = await connection.execute(
+        select(item, stock_level.c.quantity)
+        .join(stock_level, stock_level.c.item_id == item.c.item_id)
+        .where(stock_level.c.store_id == store_id)
+        .order_by(item.c.item_id)
+    )
+    items = tuple(
+        Item(
+            item_id=row.item_id,
+            name=row.name,
+            purchase_unit_id=row.purchase_unit_id,
+            consumption_unit_id=row.consumption_unit_id,
+            supplier_id=row.supplier_id,
+            cost=row.cost,
+            stock=row.quantity,
+        )
+        for row in rows
+    )
+    unit_ids = {i.purchase_unit_id for i in items} | {i.consumption_unit_id for i in items}
+    supplier_ids = {i.supplier_id for i in items}
+    units = [
+        Unit(row.unit_id, row.name, row.short_name)
+        for row in await connection.execute(select(unit).order_by(unit.c.unit_id))
+        if row.unit_id in unit_ids
+    ]
+    suppliers = [
+        Supplier(row.supplier_id, row.name)
+        for row in await connection.execute(select(supplier).order_by(supplier.c.supplier_id))
+        if row.supplier_id in supplier_ids
+    ]
+    return Catalog(connected.inventory_system_id, connected.user_id_tps, items, tuple(units), tuple(suppliers))

@@ -1,0 +1,53 @@
+"""What a failure of the database means for what was being written: a pure table, from the driver's error to one of five."""
+
+from enum import Enum, auto
+
+import asyncpg
+
+
+class Fault(Enum):
+    """What to do about a failed transaction."""
+
+    AWAY = auto()
+    """Postgres, or the way to it, is not working, or the outcome is unknown: connect again and run the whole again."""
+    CONFLICT = auto()
+    """Another transaction came first: run the whole again at once."""
+    BUSY = auto()
+    """Another session held a lock for too long: run again, apart from what waits for it."""
+    DATA = auto()
+    """The database refuses a value: find whose it is, spare the others."""
+    BUG = auto()
+    """Our own code or schema is wrong: find for which delivery, spare the others."""
+
+
+_CONFLICTS = {"23505", "40001", "40P01"}
+"""unique_violation (a place in the ledger was taken), serialization_failure, deadlock_detected"""
+_BUSY = {"55P03", "57014"}
+"""lock_not_available, query_canceled (statement_timeout)"""
+_AWAY_CLASSES = {"08", "25", "28", "3D", "53", "57", "58", "XX"}
+"""connection, transaction state (read-only after a failover), authorisation, no database, resources (disk full, too many
+connections), operator (shutdown), system, internal"""
+_DATA_CLASSES = {"22", "23", "44", "54", "P0"}
+"""data exception, integrity violation, check option, program limit (an index row too long), raised by a trigger"""
+
+
+def sqlstate(error: asyncpg.PostgresError) -> str:
+    """The error's five-character code, as Postgres's manual lists them (appendix A)."""
+    return getattr(error, "sqlstate", None) or ""
+
+
+def classify(error: BaseException) -> Fault:
+    """The fault behind `error`."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = sqlstate(error)
+        if state in _CONFLICTS:
+            return Fault.CONFLICT
+        if state in _BUSY:
+            return Fault.BUSY
+        if state[:2] in _AWAY_CLASSES:
+            return Fault.AWAY
+        return Fault.DATA if state[:2] in _DATA_CLASSES else Fault.BUG
+    # A server that is away raises bare OSErrors (refused, no such socket, unknown host); a lost connection, InterfaceError.
+    if isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
+        return Fault.AWAY
+    return Fault.BUG

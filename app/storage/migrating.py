@@ -1,0 +1,115 @@
+"""The schema's revisions: to head, where it stands, and the service role's rights."""
+
+import asyncio
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+import migrations
+from app.storage.tables import (
+    integration,
+    item,
+    metadata,
+    refused_delivery,
+    stock_level,
+    stock_movement,
+    store,
+    supplier,
+    unit,
+)
+
+MIGRATION_LOCK = 0x706F735F73796E63
+"""The advisory lock that one migration holds at a time: "pos_sync" in ASCII."""
+
+SERVICE_RIGHTS = {
+    store.name: "SELECT, INSERT, UPDATE",
+    integration.name: "SELECT, INSERT, UPDATE",
+    unit.name: "SELECT, INSERT, UPDATE",
+    supplier.name: "SELECT, INSERT, UPDATE",
+    item.name: "SELECT, INSERT, UPDATE",
+    stock_level.name: "SELECT, INSERT, UPDATE",
+    stock_movement.name: "SELECT, INSERT",
+    refused_delivery.name: "SELECT, INSERT, UPDATE",
+    "alembic_version": "SELECT",
+}
+"""All that the service's database role may do. The ledger takes rows and gives none back."""
+
+_POLL_SECONDS = 0.2
+_LOCK_TIMEOUT = "5s"
+
+
+def configuration() -> Config:
+    """Alembic's configuration: the revisions that are packaged with this code."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    return config
+
+
+@cache
+def head() -> str:
+    """The newest revision that this code knows."""
+    revision = ScriptDirectory.from_config(configuration()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+async def current_revision(connection: AsyncConnection) -> str | None:
+    """The revision that the database is at; None where nothing was ever migrated."""
+    return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+
+
+async def migrate(
+    engine: AsyncEngine,
+    *,
+    revision: str = "head",
+    grant_to: str | None = None,
+    on_wait: Callable[[], None] = lambda: None,
+) -> str | None:
+    """Bring the schema to `revision` in one transaction, and return where it stands; safe when several start at once.
+
+    One holds the lock, the others poll for it and then find nothing to do: waiting inside Postgres for a lock would
+    deadlock with a later CREATE INDEX CONCURRENTLY. `on_wait` is called once if the lock is taken.
+    `grant_to` names an existing role that gets `SERVICE_RIGHTS`.
+    """
+    has_waited = False
+    while True:
+        async with engine.begin() as connection:
+            if await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK}):
+                await connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
+                await connection.run_sync(_run, revision)
+                if grant_to is not None:
+                    await _grant(connection, grant_to)
+                return await current_revision(connection)
+        if not has_waited:
+            on_wait()
+            has_waited = True
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def _run(connection: Connection, revision: str) -> None:
+    config = configuration()
+    config.attributes["connection"] = connection
+    if revision == "base" or revision.startswith("-"):
+        command.downgrade(config, revision)
+    else:
+        command.upgrade(config, revision)
+
+
+async def _grant(connection: AsyncConnection, role: str) -> None:
+    quoted = await connection.scalar(text("SELECT quote_ident(:role)"), {"role": role})
+    schema = await connection.scalar(text("SELECT quote_ident(current_schema())"))
+    await connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {quoted}"))
+    for table, rights in SERVICE_RIGHTS.items():
+        await connection.execute(text(f"GRANT {rights} ON {table} TO {quoted}"))
+
+
+def table_names() -> list[str]:
+    """Every table that the revisions make."""
+    return sorted(metadata.tables)

@@ -1,0 +1,141 @@
+"""The ledger and the levels: what a batch has to know before it is decided, and the rows that it comes to.
+
+Both run on the driver's own connection inside a transaction of the caller: this is the hot path, so each is one statement
+for a whole batch.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import asyncpg
+
+from app.stock.applying import Knowledge, LedgerEntry, Level, LevelKey, NegativeStock
+from app.stock.movement import Movement
+
+# Locks are taken in key order, so that two batches never wait for each other in a circle. The look-up of identities is
+# one index probe a row (LATERAL with LIMIT): joined in bulk, the planner may turn it into a scan of the whole ledger.
+# It sees the ledger as it was when the statement began; a copy that another transaction commits while this one waits for the
+# lock is caught by the ledger's unique keys, and the batch is then run again.
+_READ_KNOWLEDGE = """
+WITH asked AS (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
+    WITH ORDINALITY AS asked (store_id, item_id, inventory_system_id, dedupe_key, position)
+), locked AS MATERIALIZED (
+  SELECT level.store_id, level.item_id, level.quantity, level.version
+  FROM stock_level AS level
+  JOIN (SELECT DISTINCT store_id, item_id FROM asked) AS wanted USING (store_id, item_id)
+  ORDER BY level.store_id, level.item_id
+  FOR NO KEY UPDATE OF level
+)
+SELECT
+  asked.position,
+  store.store_id IS NOT NULL AS has_store,
+  store.negative_stock,
+  item.item_id IS NOT NULL AS has_item,
+  integration.enabled,
+  locked.quantity,
+  locked.version,
+  known.found IS NOT NULL AS is_known
+FROM asked
+LEFT JOIN store ON store.store_id = asked.store_id
+LEFT JOIN item ON item.item_id = asked.item_id
+LEFT JOIN integration ON integration.store_id = asked.store_id AND integration.inventory_system_id = asked.inventory_system_id
+LEFT JOIN locked ON locked.store_id = asked.store_id AND locked.item_id = asked.item_id
+LEFT JOIN LATERAL (
+  SELECT 1 AS found FROM stock_movement
+  WHERE stock_movement.store_id = asked.store_id AND stock_movement.dedupe_key = asked.dedupe_key
+  LIMIT 1
+) AS known ON true
+"""
+
+_WRITE = """
+WITH closed AS (
+  UPDATE refused_delivery SET state = 'resolved', closed_at = now()
+  WHERE state = 'open' AND fingerprint = ANY ($17::bytea[])
+), level AS (
+  INSERT INTO stock_level (store_id, item_id, quantity, version)
+  SELECT * FROM unnest($13::text[], $14::text[], $15::numeric[], $16::bigint[])
+  ON CONFLICT (store_id, item_id) DO UPDATE
+  SET quantity = excluded.quantity, version = excluded.version, updated_at = now()
+)
+INSERT INTO stock_movement (
+  store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity, balance_after,
+  reported_stock, date_text, sent_text, dedupe_key
+)
+SELECT
+  entry.store_id, entry.item_id, entry.level_version, entry.source, entry.inventory_system_id, entry.movement_type,
+  entry.quantity, entry.balance_after, entry.reported_stock, entry.date_text, entry.sent_text, entry.dedupe_key
+FROM unnest(
+  $1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::smallint[], $7::numeric[], $8::numeric[],
+  $9::numeric[], $10::text[], $11::text[], $12::bytea[]
+) AS entry (
+  store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity, balance_after,
+  reported_stock, date_text, sent_text, dedupe_key
+)
+"""
+
+
+async def read_knowledge(
+    connection: asyncpg.Connection, movements: Sequence[Movement], *, default_negative_stock: NegativeStock
+) -> Knowledge:
+    """Lock the levels that `movements` touch and read all that deciding them needs.
+
+    The locks last until the caller's transaction ends. A level that does not exist yet cannot be locked: two transactions
+    that start it at once collide on the ledger's keys, and one of them fails with a unique violation.
+    """
+    rows = await connection.fetch(
+        _READ_KNOWLEDGE,
+        [movement.store_id for movement in movements],
+        [movement.item_id for movement in movements],
+        [movement.inventory_system_id for movement in movements],
+        [movement.dedupe_key for movement in movements],
+    )
+    stores: dict[str, NegativeStock] = {}
+    items: set[str] = set()
+    integrations: dict[tuple[str, str], bool] = {}
+    levels: dict[LevelKey, Level] = {}
+    identities: set[tuple[str, bytes]] = set()
+    for position, has_store, negative_stock, has_item, enabled, quantity, version, is_known in rows:
+        movement = movements[position - 1]
+        store_id = movement.store_id
+        if has_store:
+            stores[store_id] = default_negative_stock if negative_stock is None else NegativeStock(negative_stock)
+        if has_item:
+            items.add(movement.item_id)
+        if enabled is not None and movement.inventory_system_id is not None:
+            integrations[store_id, movement.inventory_system_id] = enabled
+        if version is not None:
+            levels[movement.key] = Level(quantity, version)
+        if is_known and movement.dedupe_key is not None:
+            identities.add((store_id, movement.dedupe_key))
+    return Knowledge(stores=stores, items=items, integrations=integrations, levels=levels, identities=identities)
+
+
+async def write(connection: asyncpg.Connection, entries: Sequence[LedgerEntry], levels: Mapping[LevelKey, Level]) -> None:
+    """Write ledger rows and levels, and close the open refusals of what is now applied.
+
+    Raises:
+        asyncpg.UniqueViolationError: another transaction took a place or an identity first; decide the batch again.
+    """
+    movements = [entry.movement for entry in entries]
+    changed = sorted(levels.items())
+    identities = [movement.dedupe_key for movement in movements]
+    await connection.execute(
+        _WRITE,
+        [movement.store_id for movement in movements],
+        [movement.item_id for movement in movements],
+        [entry.level_version for entry in entries],
+        [movement.source.value for movement in movements],
+        [movement.inventory_system_id for movement in movements],
+        [int(movement.movement_type) for movement in movements],
+        [movement.quantity for movement in movements],
+        [entry.balance_after for entry in entries],
+        [movement.reported_stock for movement in movements],
+        [movement.date_text for movement in movements],
+        [movement.sent_text for movement in movements],
+        identities,
+        [store_id for (store_id, _), _ in changed],
+        [item_id for (_, item_id), _ in changed],
+        [level.quantity for _, level in changed],
+        [level.version for _, level in changed],
+        [identity for identity in identities if identity is not None],
+    )

@@ -1,0 +1,1 @@
+"""Alembic's revisions, packaged with the service so that `pos-sync migrate` finds them."""

@@ -1,0 +1,13 @@
+"""Runs the revisions on the connection that `app.storage.migrating` hands over, or prints their SQL (`--sql`)."""
+
+from alembic import context
+
+from app.storage.tables import metadata
+
+connection = context.config.attributes.get("connection")
+if connection is None:
+    context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
+else:
+    context.configure(connection=connection, target_metadata=metadata)
+with context.begin_transaction():
+    context.run_migrations()
