@@ -30,8 +30,8 @@ class EmbeddedPostgres:
     """One server on one data folder. As root it runs as `nobody`, since Postgres refuses to run as root."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
-        self._folder = folder.resolve()
-        self._data = self._folder / "postgres"
+        self.folder = folder.resolve()
+        self._data = self.folder / "postgres"
         self._settings = dict(settings or {})
         self._binaries = _binaries()
         self._user = pwd.getpwnam(_UNPRIVILEGED_USER) if os.geteuid() == 0 else None
@@ -42,7 +42,7 @@ class EmbeddedPostgres:
         beside = self._data
         if len(str(beside)) <= _LONGEST_SOCKET_PATH - len("/.s.PGSQL.5432"):
             return beside
-        return Path(tempfile.gettempdir()) / f"pos-sync-postgres-{self._folder.stat().st_ino}"
+        return Path(tempfile.gettempdir()) / f"pos-sync-postgres-{self.folder.stat().st_ino}"
 
     def url(self, database: str, user: str = "postgres") -> str:
         """The address of `database`, for `DATABASE_URL`."""
@@ -54,8 +54,8 @@ class EmbeddedPostgres:
         Raises:
             EmbeddedPostgresError: it does not start; the message holds the end of its log.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._open_path_to(self._folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._open_path_to(self.folder)
         self._open_path_to(self._binaries)
         if not (self._data / "PG_VERSION").exists():
             self._create()

@@ -1,0 +1,80 @@
+"""Fixtures of every kind of test."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.main import PosSync, create_app
+from app.settings import Settings
+from app.storage.embedded import EmbeddedPostgres
+from tests.support import postgres
+from tests.support.sender import SECRET
+from tests.support.world import World
+
+_server = pytest.StashKey[EmbeddedPostgres | None]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One server for the whole run: xdist's workers are given its address in the environment."""
+    if not hasattr(config, "workerinput") and not config.option.collectonly:
+        config.stash[_server] = postgres.start()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    server = config.stash.get(_server, None)
+    if server is not None:
+        server.stop()
+        shutil.rmtree(server.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@asynccontextmanager
+async def new_world(*, template: str = postgres.TEMPLATE) -> AsyncIterator[World]:
+    name = await postgres.create_database(template=template)
+    engine = postgres.database_of(postgres.url(name)).create_engine()
+    yield World(name, engine)
+    await engine.dispose()
+    await postgres.drop_database(name)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """A database with the sample stores: 13.69 of avcc123 in store 1."""
+    async with new_world() as it:
+        yield it
+
+
+@pytest.fixture
+async def empty_world() -> AsyncIterator[World]:
+    """A database in which nothing was migrated yet."""
+    async with new_world(template="template0") as it:
+        yield it
+
+
+def settings_for(world: World, **changes: Any) -> Settings:
+    """The settings of a service in `world`, as its least-rights role."""
+    values = {"database_url": world.service_url, "mipos_client_secret": SECRET, **changes}
+    return Settings(_env_file=None, **values)  # type: ignore[call-arg]
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[tuple[PosSync, httpx2.AsyncClient]]:
+    """The app that production runs, with its lifespan, and a client that calls it in this process."""
+    app = create_app(settings)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://pos") as client:
+        yield app, client
+
+
+@pytest.fixture
+async def client(world: World) -> AsyncIterator[httpx2.AsyncClient]:
+    async with running(settings_for(world)) as (_, it):
+        yield it

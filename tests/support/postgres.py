@@ -1,0 +1,81 @@
+"""One embedded Postgres per test run, and a fresh database per test, cloned from a migrated template."""
+
+import asyncio
+import itertools
+import os
+import tempfile
+from pathlib import Path
+
+import asyncpg
+from sqlalchemy.engine import make_url
+
+import app
+from app.cataloguing import import_catalog
+from app.stock.catalog import read_catalog
+from app.storage.embedded import SERVICE_ROLE, EmbeddedPostgres
+from app.storage.engine import Database
+from app.storage.migrating import migrate
+
+VARIABLE = "POS_SYNC_TEST_POSTGRES"
+"""A URL of a Postgres to test on, as its superuser; without it the run starts its own."""
+TEMPLATE = "template_pos_sync"
+SAMPLES = Path(app.__file__).parent / "samples"
+
+_numbers = itertools.count()
+
+
+def start() -> EmbeddedPostgres | None:
+    """Start a server unless the environment names one, and make the template in it."""
+    server = None
+    if VARIABLE not in os.environ:
+        folder = Path(tempfile.mkdtemp(prefix="pos-sync-tests-"))
+        # The tests kill our processes, never this server, so it may skip what makes a commit survive a power cut.
+        server = EmbeddedPostgres(folder, {"fsync": "off", "full_page_writes": "off", "max_connections": "200"})
+        server.start()
+        os.environ[VARIABLE] = server.url("postgres")
+    asyncio.run(_make_template())
+    return server
+
+
+def url(database: str, *, user: str | None = None) -> str:
+    """The address of `database`, as the superuser or as `user`."""
+    address = make_url(os.environ[VARIABLE]).set(database=database)
+    return (address if user is None else address.set(username=user, password=None)).render_as_string(hide_password=False)
+
+
+def database_of(address: str) -> Database:
+    return Database(make_url(address).set(drivername="postgresql+asyncpg"))
+
+
+async def _make_template() -> None:
+    connection = await asyncpg.connect(os.environ[VARIABLE])
+    await connection.execute(f"DROP DATABASE IF EXISTS {TEMPLATE}")
+    await connection.execute(f"CREATE DATABASE {TEMPLATE}")
+    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", SERVICE_ROLE):
+        await connection.execute(f"CREATE ROLE {SERVICE_ROLE} LOGIN")
+    await connection.close()
+    engine = database_of(url(TEMPLATE)).create_engine()
+    await migrate(engine, grant_to=SERVICE_ROLE)
+    for store_id in ("1", "2"):
+        catalog = read_catalog((SAMPLES / f"store-{store_id}.json").read_text())
+        await import_catalog(engine, store_id, catalog, timezone="UTC")
+    await engine.dispose()
+
+
+async def create_database(*, template: str = TEMPLATE) -> str:
+    """The name of a new database."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    connection = await asyncpg.connect(os.environ[VARIABLE])
+    try:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    finally:
+        await connection.close()
+    return name
+
+
+async def drop_database(name: str) -> None:
+    connection = await asyncpg.connect(os.environ[VARIABLE])
+    try:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await connection.close()

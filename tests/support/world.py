@@ -1,0 +1,55 @@
+"""Looking into the tables of a test's database, as their owner."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.storage.levels import broken_invariants
+from app.storage.tables import refused_delivery, stock_level, stock_movement
+from tests.support.postgres import url
+
+
+@dataclass(frozen=True)
+class World:
+    """A test's database: its name, and an engine as its owner."""
+
+    database: str
+    engine: AsyncEngine
+
+    @property
+    def owner_url(self) -> str:
+        return url(self.database)
+
+    @property
+    def service_url(self) -> str:
+        return url(self.database, user="pos_sync")
+
+    async def level(self, item_id: str = "avcc123", store_id: str = "1") -> Decimal | None:
+        query = select(stock_level.c.quantity).where(stock_level.c.store_id == store_id, stock_level.c.item_id == item_id)
+        async with self.engine.connect() as connection:
+            return await connection.scalar(query)
+
+    async def ledger(self, item_id: str | None = None) -> list[Any]:
+        """Reported movements, oldest first; opening rows are left out."""
+        query = select(stock_movement).where(stock_movement.c.source != "opening")
+        query = query.order_by(stock_movement.c.store_id, stock_movement.c.item_id, stock_movement.c.level_version)
+        if item_id is not None:
+            query = query.where(stock_movement.c.item_id == item_id)
+        async with self.engine.connect() as connection:
+            return list(await connection.execute(query))
+
+    async def refused(self) -> list[Any]:
+        async with self.engine.connect() as connection:
+            return list(await connection.execute(select(refused_delivery).order_by(refused_delivery.c.refused_delivery_id)))
+
+    async def execute(self, *statements: str) -> None:
+        async with self.engine.begin() as connection:
+            for statement in statements:
+                await connection.execute(text(statement))
+
+    async def broken_invariants(self) -> dict[str, int]:
+        async with self.engine.connect() as connection:
+            return await broken_invariants(connection)

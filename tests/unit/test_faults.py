@@ -1,0 +1,49 @@
+import socket
+
+import asyncpg
+import pytest
+
+from app.storage.faults import Fault, classify
+
+
+def postgres_error(state: str) -> asyncpg.PostgresError:
+    error = asyncpg.PostgresError("m")
+    error.sqlstate = state  # type: ignore[attr-defined]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (ConnectionRefusedError(), Fault.AWAY),
+        (FileNotFoundError(), Fault.AWAY),
+        (socket.gaierror(), Fault.AWAY),
+        (TimeoutError(), Fault.AWAY),
+        (asyncpg.InterfaceError("connection is closed"), Fault.AWAY),
+        (asyncpg.ConnectionDoesNotExistError(), Fault.AWAY),
+        (asyncpg.AdminShutdownError(), Fault.AWAY),
+        (asyncpg.CannotConnectNowError(), Fault.AWAY),
+        (asyncpg.TooManyConnectionsError(), Fault.AWAY),
+        (asyncpg.DiskFullError(), Fault.AWAY),
+        (asyncpg.ReadOnlySQLTransactionError(), Fault.AWAY),
+        (asyncpg.InvalidCatalogNameError(), Fault.AWAY),
+        (asyncpg.InvalidPasswordError(), Fault.AWAY),
+        (asyncpg.UniqueViolationError(), Fault.CONFLICT),
+        (asyncpg.DeadlockDetectedError(), Fault.CONFLICT),
+        (asyncpg.SerializationError(), Fault.CONFLICT),
+        (asyncpg.LockNotAvailableError(), Fault.BUSY),
+        (asyncpg.QueryCanceledError(), Fault.BUSY),
+        (asyncpg.CheckViolationError(), Fault.DATA),
+        (asyncpg.CharacterNotInRepertoireError(), Fault.DATA),
+        (asyncpg.DataError(), Fault.DATA),
+        (asyncpg.RaiseError(), Fault.DATA),
+        (asyncpg.ProgramLimitExceededError(), Fault.DATA),
+        (asyncpg.UndefinedTableError(), Fault.BUG),
+        (asyncpg.InsufficientPrivilegeError(), Fault.BUG),
+        (ValueError(), Fault.BUG),
+        (postgres_error(""), Fault.BUG),
+    ],
+    ids=lambda case: type(case).__name__ if isinstance(case, Exception) else case.name,
+)
+def test_what_a_failure_of_the_database_means(error: Exception, fault: Fault) -> None:
+    assert fault is classify(error)

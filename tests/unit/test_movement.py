@@ -1,0 +1,64 @@
+from typing import Any
+
+import pytest
+
+from app.receiving.payload import read_report
+from app.stock.movement import Movement, opening_movement
+from app.stock.quantity import parse_quantity
+from tests.support.sender import body_of
+
+
+def of(**changes: Any) -> Movement:
+    return read_report(body_of(**changes)).movement
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"now": "2031-01-01 00:00:00"},
+        {"pos_id": "9"},
+        {"quantity": "1.250"},
+        {"quantity": "125e-2"},
+        {"current_stock": "12.440"},
+        {"movement_type": "2"},
+        {"store_id": "1"},
+        {"user_id_tps": "30"},
+    ],
+)
+def test_a_retry_is_the_same_movement(changes: dict[str, Any]) -> None:
+    assert of().dedupe_key == of(**changes).dedupe_key
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"current_stock": "11.19"},
+        {"quantity": "1.26"},
+        {"date": "2020-05-30 12:45:04"},
+        {"date": "2020-05-30 12:45:03 "},
+        {"movement_type": 1},
+        {"external_id": "avcc124"},
+        {"store_id": 2},
+        {"inventory_system_id": "other"},
+    ],
+)
+def test_another_movement_has_another_identity(changes: dict[str, Any]) -> None:
+    assert of().dedupe_key != of(**changes).dedupe_key
+
+
+def test_parts_of_an_identity_do_not_run_into_each_other() -> None:
+    assert of(store_id="1", external_id="23").dedupe_key != of(store_id="12", external_id="3").dedupe_key
+
+
+def test_the_identity_never_changes_between_releases() -> None:
+    """Ledgers in the field hold these keys for ever: a change here would apply every retry once more."""
+    assert "063c699554c60671067f334b958e27a0b4e1898eb05d6bb61d512bec03520ef3" == (of().dedupe_key or b"").hex()
+
+
+@pytest.mark.parametrize(("stock", "delta"), [("5.5", "5.5"), ("0", "0"), ("-2", "-2")])
+def test_an_opening_row_brings_the_level_to_the_stock(stock: str, delta: str) -> None:
+    opening = opening_movement(store_id="1", item_id="a", stock=parse_quantity(stock))
+
+    assert parse_quantity(delta) == opening.delta
+    assert opening.quantity >= 0
+    assert opening.dedupe_key is None

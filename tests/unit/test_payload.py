@@ -1,0 +1,180 @@
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import InvalidField, NotParseable, OtherPos, Refusal
+from app.receiving.payload import DEEPEST_NESTING, read_report, require_pos
+from app.stock.movement import MovementType
+from tests.support.sender import MISSING, body_of
+
+
+def test_reads_the_documented_example() -> None:
+    report = read_report(body_of())
+
+    assert "1" == report.pos_id
+    assert "1" == report.movement.store_id
+    assert "avcc123" == report.movement.item_id
+    assert "4344be8c-c6b9-4c51-88a6-d620144ab406" == report.movement.inventory_system_id
+    assert MovementType.REMOVE is report.movement.movement_type
+    assert Decimal("-1.25") == report.movement.delta
+    assert Decimal("12.44") == report.movement.reported_stock
+    assert "2020-05-30 12:45:03" == report.movement.date_text
+    assert "2020-06-01 02:55:18" == report.movement.sent_text
+
+
+def test_a_json_number_keeps_all_of_its_27_digits() -> None:
+    body = body_of(quantity="@").replace(b'"@"', b"1234567890123.12345678901234")
+
+    assert Decimal("1234567890123.12345678901234") == read_report(body).movement.quantity
+
+
+@pytest.mark.parametrize(
+    ("field", "literal", "expected"),
+    [
+        ("store_id", b"1", "1"),
+        ("store_id", b'"1"', "1"),
+        ("store_id", b"123456789012345678901234567890", "123456789012345678901234567890"),
+        ("external_id", b'"caf\\u00e9 \\/ 1"', "café / 1"),
+        ("external_id", '"café / 1"'.encode(), "café / 1"),
+        ("external_id", b'"\\ud83c\\udf45"', "🍅"),
+        ("inventory_system_id", b"7", "7"),
+    ],
+)
+def test_ids_are_text_or_whole_numbers(field: str, literal: bytes, expected: str) -> None:
+    movement = read_report(body_of(**{field: "@"}).replace(b'"@"', literal)).movement
+
+    assert expected == getattr(movement, "item_id" if field == "external_id" else field)
+
+
+@pytest.mark.parametrize(
+    ("literal", "expected"),
+    [(b"1", MovementType.ADD), (b"2", MovementType.REMOVE), (b'"1"', MovementType.ADD), (b'"2"', MovementType.REMOVE)],
+)
+def test_movement_type_is_a_number_or_its_text(literal: bytes, expected: MovementType) -> None:
+    assert expected is read_report(body_of(movement_type="@").replace(b'"@"', literal)).movement.movement_type
+
+
+def test_zero_is_a_quantity_and_a_report_may_be_negative() -> None:
+    movement = read_report(body_of(quantity="0", current_stock="-3.5")).movement
+
+    assert Decimal(0) == movement.quantity
+    assert Decimal("-3.5") == movement.reported_stock
+
+
+NOT_PARSEABLE = {
+    "empty": b"",
+    "blank": b"  \n ",
+    "not json": b"quantity=1",
+    "cut off": body_of()[:-1],
+    "trailing bytes": body_of() + b"x",
+    "two documents": body_of() + body_of(),
+    "not utf-8": b'{"store_id":"\xff"}',
+    "latin-1": '{"store_id":"é"}'.encode("latin-1"),
+    "utf-16": body_of().decode().encode("utf-16"),
+    "utf-32": body_of().decode().encode("utf-32"),
+    "byte order mark": b"\xef\xbb\xbf" + body_of(),
+    "duplicate key": b'{"quantity":"1","quantity":"100"}',
+    "duplicate key, escaped": b'{"quantity":"1","quantit\\u0079":"100"}',
+    "nested duplicate key": body_of(extra="@").replace(b'"@"', b'{"a":1,"a":2}'),
+    "NaN": body_of(quantity="@").replace(b'"@"', b"NaN"),
+    "Infinity": body_of(quantity="@").replace(b'"@"', b"Infinity"),
+    "minus Infinity in an unknown key": body_of(extra="@").replace(b'"@"', b"-Infinity"),
+    "deep lists": body_of(extra="@").replace(b'"@"', b"[" * 33 + b"]" * 33),
+    "very deep lists": b"[" * 30000 + b"]" * 30000,
+    "very deep objects": b'{"a":' * 10000 + b"1" + b"}" * 10000,
+    "a list": b"[]",
+    "a string": b'"x"',
+    "a number": b"1",
+    "null": b"null",
+    "raw control character": b'{"store_id":"a\x01"}',
+    "raw newline in a string": b'{"store_id":"a\nb"}',
+    "single quotes": b"{'store_id':'1'}",
+    "comment": b"{} // hello",
+    "trailing comma": b'{"store_id":"1",}',
+    "leading zero": b'{"store_id":01}',
+    "plus sign": b'{"quantity":+1}',
+    "bare point": b'{"quantity":.5}',
+    "half an escape": b'{"store_id":"\\u12"}',
+    "nul bytes": b"\x00" * 10,
+}
+
+
+@pytest.mark.parametrize("body", NOT_PARSEABLE.values(), ids=NOT_PARSEABLE.keys())
+def test_refuses_what_parsers_could_read_differently(body: bytes) -> None:
+    with pytest.raises(NotParseable):
+        read_report(body)
+
+
+def test_nesting_in_an_unknown_key_is_ignored_up_to_a_bound() -> None:
+    depth = DEEPEST_NESTING - 1
+
+    read_report(body_of(extra="@").replace(b'"@"', b"[" * depth + b"]" * depth))
+
+
+def test_brackets_in_text_are_not_nesting() -> None:
+    read_report(body_of(extra='[[[[{{{{"\\' * 20))
+
+
+TEXT_FIELDS = ["pos_id", "inventory_system_id", "external_id", "store_id"]
+ALL_FIELDS = [*TEXT_FIELDS, "quantity", "current_stock", "date", "now", "movement_type"]
+
+
+@pytest.mark.parametrize("field", ALL_FIELDS)
+@pytest.mark.parametrize("value", [MISSING, None, True, False, [], {}, "", "   "], ids=repr)
+def test_names_the_field_that_is_missing_or_of_the_wrong_kind(field: str, value: Any) -> None:
+    with pytest.raises(InvalidField, match=field) as refusal:
+        read_report(body_of(**{field: value}))
+
+    assert field == refusal.value.field
+
+
+@pytest.mark.parametrize("field", [*TEXT_FIELDS, "date", "now"])
+@pytest.mark.parametrize("value", ["a\x00b", "a\nb", "\x7f", "\u0085", "\ud800", "\udc00x", "x" * 256], ids=ascii)
+def test_ids_and_dates_hold_nothing_unseen_and_are_short(field: str, value: str) -> None:
+    with pytest.raises(InvalidField, match=field):
+        read_report(body_of(**{field: value}))
+
+
+@pytest.mark.parametrize("field", TEXT_FIELDS)
+@pytest.mark.parametrize("literal", [b"1.0", b"1e3", b"-1.5", b"1E400"])
+def test_an_id_is_no_fraction(field: str, literal: bytes) -> None:
+    with pytest.raises(InvalidField, match=field):
+        read_report(body_of(**{field: "@"}).replace(b'"@"', literal))
+
+
+@pytest.mark.parametrize(
+    "literal", [b"0", b"3", b"-1", b"1.0", b"2e0", b"true", b'"01"', b'" 1"', b'"add"', b'"\xd9\xa1"', b"[1]", b"99999999999"]
+)
+def test_movement_type_is_1_or_2_and_nothing_like_them(literal: bytes) -> None:
+    with pytest.raises(InvalidField, match="movement_type"):
+        read_report(body_of(movement_type="@").replace(b'"@"', literal))
+
+
+@pytest.mark.parametrize("field", ["quantity", "current_stock"])
+@pytest.mark.parametrize("literal", [b"1e15", b"1e400", b"1e-15", b"0.123456789012345", b"1" * 5000, b"1E999999999"])
+def test_numbers_stay_within_bounds(field: str, literal: bytes) -> None:
+    with pytest.raises(InvalidField, match=field):
+        read_report(body_of(**{field: "@"}).replace(b'"@"', literal))
+
+
+def test_a_negative_quantity_is_refused_since_the_sign_is_in_the_type() -> None:
+    with pytest.raises(InvalidField, match="quantity must not be negative"):
+        read_report(body_of(quantity="-1"))
+
+
+def test_another_pos_is_refused_only_where_one_is_configured() -> None:
+    report = read_report(body_of(pos_id=7))
+
+    require_pos(report, None)
+    require_pos(report, "7")
+    with pytest.raises(OtherPos, match="7"):
+        require_pos(report, "8")
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_do_worse_than_being_refused(raw: bytes) -> None:
+    with pytest.raises(Refusal):
+        read_report(raw)

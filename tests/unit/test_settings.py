@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+
+from app.settings import ENV_FILE_VARIABLE, Settings, SettingsRefused, example, load_settings
+
+GOOD = {"DATABASE_URL": "postgresql://u:hunter2@db/pos", "MIPOS_CLIENT_SECRET": "9468da7ccaed13055abcf183fb05c73e8cfc48c5"}
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv(ENV_FILE_VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def put(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    put(monkeypatch, **GOOD, PORT="9000", NEGATIVE_STOCK="refuse", LOG_LEVEL="debug", POS_ID="")
+
+    settings = load_settings()
+
+    assert 9000 == settings.port
+    assert "refuse" == settings.negative_stock
+    assert "DEBUG" == settings.log_level
+    assert settings.pos_id is None
+
+
+def test_one_message_names_every_fault_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    put(
+        monkeypatch,
+        DATABASE_URL="mysql://root:hunter2@db/pos",
+        MIPOS_CLIENT_SECRET="tooshort",
+        PORT="eighty",
+        NEGATIVE_STOCK="perhaps",
+        TIMEZONE="Mars/Olympus",
+        RESPONSE_DEADLINE="0",
+        LOG_LEVEL="loud",
+    )
+
+    with pytest.raises(SettingsRefused) as refused:
+        load_settings()
+
+    message = str(refused.value)
+    for name in (
+        "DATABASE_URL", "MIPOS_CLIENT_SECRET", "PORT", "NEGATIVE_STOCK", "TIMEZONE", "RESPONSE_DEADLINE", "LOG_LEVEL",
+    ):  # fmt: skip
+        assert f"  {name}: " in message
+    assert "hunter2" not in message
+    assert "tooshort" not in message
+
+
+def test_what_is_required_is_named_when_nothing_is_set() -> None:
+    with pytest.raises(SettingsRefused) as refused:
+        load_settings()
+
+    assert "DATABASE_URL: is not set" in str(refused.value)
+    assert "MIPOS_CLIENT_SECRET: is not set" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("postgres://u:p@db/pos", "postgresql+asyncpg://u:p@db/pos"),
+        ("postgresql://u:p@db:5433/pos?sslmode=require", "postgresql+asyncpg://u:p@db:5433/pos?ssl=require"),
+        ("postgresql+psycopg://u:p@db/pos", "postgresql+asyncpg://u:p@db/pos"),
+        ("postgresql://u@/pos?host=/run/postgres", "postgresql+asyncpg://u@/pos?host=%2Frun%2Fpostgres"),
+    ],
+)
+def test_the_usual_forms_of_a_database_address_work(monkeypatch: pytest.MonkeyPatch, given: str, used: str) -> None:
+    put(monkeypatch, **{**GOOD, "DATABASE_URL": given})
+
+    assert used == load_settings().sqlalchemy_url.render_as_string(hide_password=False)
+
+
+def test_secrets_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    put(monkeypatch, **GOOD, MIPOS_CLIENT_SECRET_PREVIOUS="an older secret of the account")
+
+    shown = repr(load_settings()) + str(load_settings())
+
+    for secret in ("hunter2", GOOD["MIPOS_CLIENT_SECRET"], "an older secret"):
+        assert secret not in shown
+
+
+def test_a_secret_file_is_read_and_the_environment_goes_before_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mipos_client_secret").write_text("the secret from the file\n")
+    (tmp_path / "pos_id").write_text("7\n")
+    monkeypatch.setattr("app.settings.SECRETS_DIRECTORY", tmp_path)
+    put(monkeypatch, DATABASE_URL=GOOD["DATABASE_URL"], POS_ID="8")
+
+    settings = load_settings()
+
+    assert "the secret from the file" == settings.mipos_client_secret.get_secret_value()
+    assert "8" == settings.pos_id
+
+
+def test_an_env_file_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "other.env").write_text("".join(f"{name}='{value}'\n" for name, value in GOOD.items()) + "PORT=81\n")
+    monkeypatch.setenv(ENV_FILE_VARIABLE, str(tmp_path / "other.env"))
+
+    assert 81 == load_settings().port
+
+
+def test_the_example_file_is_the_one_that_the_settings_make() -> None:
+    committed = Path(__file__).parents[2] / ".env.example"
+
+    assert example() == committed.read_text()
