@@ -1,0 +1,200 @@
+"""Group commit: each delivery its own answer, neighbours unharmed, and no answer before the commit."""
+
+import asyncio
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import text
+
+from tests.conftest import new_world, running, settings_for
+from tests.support.sender import PATH, body_of, signed
+from tests.support.world import World
+
+POISON = """
+CREATE FUNCTION refuse_poison() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+BEGIN
+  IF NEW.date_text = 'poison' THEN RAISE EXCEPTION 'poison'; END IF;
+  RETURN NEW;
+END $$
+"""
+
+
+async def deliver(client: httpx2.AsyncClient, **changes: Any) -> int:
+    body = body_of(**changes)
+    return (await client.post(PATH, content=body, headers=signed(body))).status_code
+
+
+async def deliver_together(client: httpx2.AsyncClient, changes: Sequence[dict[str, Any]]) -> list[int]:
+    return list(await asyncio.gather(*(deliver(client, **these) for these in changes)))
+
+
+def batch_sizes(metrics: str) -> tuple[float, float]:
+    """How many batches there were, and how many deliveries in them."""
+    values = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if line.startswith("pos_sync_batch_size_"))
+    return float(values["pos_sync_batch_size_count"]), float(values["pos_sync_batch_size_sum"])
+
+
+async def test_deliveries_that_come_together_share_transactions(world: World, client: httpx2.AsyncClient) -> None:
+    statuses = await deliver_together(client, [{"quantity": "0.01", "date": str(number)} for number in range(100)])
+
+    assert [204] * 100 == statuses
+    assert Decimal("12.69") == await world.level()
+    batches, deliveries = batch_sizes((await client.get("/metrics")).text)
+    assert 100 == deliveries
+    assert batches < 20
+    assert {} == await world.broken_invariants()
+
+
+async def test_each_of_a_batch_gets_its_own_answer(world: World, client: httpx2.AsyncClient) -> None:
+    changes = [{"date": "a"}, {"date": "a"}, {"external_id": "no"}, {"quantity": "x"}, {"store_id": 9}, {"date": "b"}] * 5
+
+    statuses = await deliver_together(client, changes)
+
+    assert [204, 204, 409, 422, 409, 204] * 5 == statuses
+    assert Decimal("11.19") == await world.level()
+    assert [5, 5, 5] == sorted(kept.attempts for kept in await world.refused())
+    assert {} == await world.broken_invariants()
+
+
+async def test_one_that_the_database_refuses_does_not_harm_its_neighbours(world: World, client: httpx2.AsyncClient) -> None:
+    await world.execute(
+        POISON, "CREATE TRIGGER poison BEFORE INSERT ON stock_movement FOR EACH ROW EXECUTE FUNCTION refuse_poison()"
+    )
+    changes: list[dict[str, Any]] = [{"date": str(number), "quantity": "0.1"} for number in range(20)]
+    changes[7]["date"] = "poison"
+
+    statuses = await deliver_together(client, changes)
+
+    assert 422 == statuses.pop(7)
+    assert [204] * 19 == statuses
+    assert Decimal("11.79") == await world.level()
+    (kept,) = await world.refused()
+    assert "unstorable_value" == kept.reason
+    assert {} == await world.broken_invariants()
+
+
+async def test_a_locked_row_is_503_and_its_neighbours_are_applied(world: World) -> None:
+    async with running(settings_for(world, response_deadline=2.5)) as (_, client), world.engine.connect() as other:
+        await other.execute(text("SELECT 1 FROM stock_level WHERE item_id = 'avcc123' FOR UPDATE"))
+        changes: list[dict[str, Any]] = [{"external_id": "tom001", "date": str(number)} for number in range(10)]
+
+        statuses = await deliver_together(client, [{}, *changes])
+        await other.rollback()
+        after = await deliver(client)
+
+    assert [503] + [204] * 10 == statuses
+    assert 204 == after
+    assert Decimal("12.44") == await world.level()
+
+
+async def test_past_the_waiting_line_it_is_503_at_once(world: World) -> None:
+    async with running(settings_for(world, waiting_line=5, response_deadline=2)) as (_, client):
+        async with world.engine.connect() as other:
+            await other.execute(text("LOCK TABLE stock_level"))
+            statuses = await deliver_together(client, [{"date": str(number)} for number in range(20)])
+            await other.rollback()
+        after = await deliver(client)
+
+    assert {503} == set(statuses)
+    assert 204 == after
+
+
+async def test_an_answer_that_would_be_overloaded_says_to_come_back_soon(world: World) -> None:
+    async with running(settings_for(world, waiting_line=1, response_deadline=1)) as (_, client), world.engine.connect() as other:
+        await other.execute(text("LOCK TABLE stock_level"))
+        body = body_of()
+        answers = await asyncio.gather(*(client.post(PATH, content=body, headers=signed(body)) for _ in range(4)))
+
+    overloaded = [answer for answer in answers if "receiving more" in answer.json()["message"]]
+    assert overloaded
+    assert {"1"} == {answer.headers["retry-after"] for answer in overloaded}
+
+
+async def test_a_connection_that_the_server_cuts_is_replaced_within_the_delivery(
+    world: World, client: httpx2.AsyncClient
+) -> None:
+    assert 204 == await deliver(client, date="first")
+    for round_ in range(5):
+        await world.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE usename = 'pos_sync' AND datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert 204 == await deliver(client, date=f"round {round_}")
+
+    assert 6 == len(await world.ledger())
+    assert {} == await world.broken_invariants()
+
+
+async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server commits, and the connection dies before it says so."""
+    lost = 0
+
+    async with running(settings_for(world)) as (app, client):
+        writer = app._group_commit  # noqa: SLF001 - the only place from which a lost answer can be made exactly
+        connect = writer._connect  # noqa: SLF001
+
+        async def connect_badly() -> Any:
+            connection = await connect()
+            execute = connection.execute
+
+            async def lose_the_answer(query: str, *args: Any, **kwargs: Any) -> str:
+                nonlocal lost
+                status = await execute(query, *args, **kwargs)
+                if query == "COMMIT" and lost < 2:
+                    lost += 1
+                    connection.terminate()
+                    raise ConnectionResetError
+                return str(status)
+
+            return _Wrapped(connection, lose_the_answer)
+
+        monkeypatch.setattr(writer, "_connect", connect_badly)
+        statuses = await deliver_together(client, [{"date": str(number)} for number in range(10)])
+
+    assert 2 == lost
+    assert [204] * 10 == statuses
+    assert 10 == len(await world.ledger())
+    assert {} == await world.broken_invariants()
+
+
+class _Wrapped:
+    """A driver connection with another `execute`."""
+
+    def __init__(self, connection: Any, execute: Any) -> None:
+        self._connection = connection
+        self.execute = execute
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+async def test_two_services_on_one_database_apply_each_movement_once(world: World) -> None:
+    async with running(settings_for(world)) as (_, one), running(settings_for(world)) as (_, other):
+        changes = [{"date": str(number % 25), "external_id": "saf001", "quantity": "0.001"} for number in range(200)]
+        halves = await asyncio.gather(deliver_together(one, changes), deliver_together(other, changes[::-1]))
+
+    assert [204] * 400 == halves[0] + halves[1]
+    assert 25 == len(await world.ledger())
+    assert Decimal("0.017") == await world.level("saf001")
+    assert {} == await world.broken_invariants()
+
+
+async def test_two_services_that_start_one_level_at_once_do_not_lose_a_movement() -> None:
+    async with new_world() as world:
+        await world.execute("DELETE FROM integration WHERE store_id = '2'")
+        await world.execute(
+            "INSERT INTO integration (store_id, inventory_system_id, user_id_tps)"
+            " VALUES ('2', '4344be8c-c6b9-4c51-88a6-d620144ab406', '30')"
+        )
+        async with running(settings_for(world)) as (_, one), running(settings_for(world)) as (_, other):
+            changes = [{"store_id": 2, "date": str(number), "quantity": "1"} for number in range(40)]
+            halves = await asyncio.gather(deliver_together(one, changes[::2]), deliver_together(other, changes[1::2]))
+
+        assert [204] * 40 == halves[0] + halves[1]
+        assert Decimal(-40) == await world.level(store_id="2")
+        assert {} == await world.broken_invariants()

@@ -1,0 +1,196 @@
+"""The schema: what migrations make is what the code believes, the ledger cannot be changed, and rights are least."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.serving import SchemaNotAtHead, require_schema
+from app.storage.migrating import SERVICE_RIGHTS, current_revision, head, migrate, table_names
+from app.storage.tables import metadata
+from tests.conftest import settings_for
+from tests.support.postgres import database_of
+from tests.support.world import World
+
+
+@pytest.fixture
+async def service(world: World) -> AsyncIterator[AsyncEngine]:
+    """An engine with the service's own, least rights."""
+    engine = database_of(world.service_url).create_engine()
+    yield engine
+    await engine.dispose()
+
+
+async def tables_in(engine: AsyncEngine) -> set[str]:
+    async with engine.connect() as connection:
+        return set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
+
+
+async def test_up_down_and_up_again(empty_world: World) -> None:
+    assert head() == await migrate(empty_world.engine)
+    assert {*table_names(), "alembic_version"} == await tables_in(empty_world.engine)
+
+    assert await migrate(empty_world.engine, revision="base") is None
+    assert {"alembic_version"} == await tables_in(empty_world.engine)
+
+    assert head() == await migrate(empty_world.engine)
+
+
+async def test_the_models_are_what_the_migrations_make(world: World) -> None:
+    def differences(connection: Connection) -> list[object]:
+        return compare_metadata(MigrationContext.configure(connection, opts={"compare_server_default": True}), metadata)
+
+    async with world.engine.connect() as connection:
+        assert [] == await connection.run_sync(differences)
+
+
+async def test_the_checks_of_the_models_are_those_of_the_migrations(empty_world: World) -> None:
+    """Autogenerate does not compare check constraints, so they are compared here."""
+    query = text(
+        "SELECT conrelid::regclass::text || ' ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE connamespace = 'public'::regnamespace AND conrelid <> 0 AND conname NOT LIKE 'alembic%'"
+    )
+    async with empty_world.engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+        of_models = set(await connection.scalars(query))
+        await connection.run_sync(metadata.drop_all)
+    await migrate(empty_world.engine)
+    async with empty_world.engine.connect() as connection:
+        of_migrations = set(await connection.scalars(query))
+
+    assert of_models == of_migrations
+    assert 30 < len(of_models)
+
+
+async def test_several_migrations_at_once_all_end_at_head(empty_world: World) -> None:
+    engines = [database_of(empty_world.owner_url).create_engine() for _ in range(4)]
+
+    assert [head()] * 4 == list(await asyncio.gather(*(migrate(engine) for engine in engines)))
+    for engine in engines:
+        await engine.dispose()
+
+
+async def test_a_migration_waits_for_another_and_says_so(empty_world: World) -> None:
+    waited = asyncio.Event()
+    async with empty_world.engine.connect() as other:
+        await other.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": 0x706F735F73796E63})
+        waiting = asyncio.create_task(migrate(empty_world.engine, on_wait=waited.set))
+        await waited.wait()
+        assert not waiting.done()
+        await other.execute(text("SELECT pg_advisory_unlock_all()"))
+        assert head() == await waiting
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["UPDATE stock_movement SET quantity = 0", "DELETE FROM stock_movement", "TRUNCATE stock_movement", "TRUNCATE store CASCADE"],
+)
+async def test_the_ledger_gives_nothing_back_not_even_to_its_owner(world: World, statement: str) -> None:
+    with pytest.raises(DBAPIError, match="immutable ledger"):
+        await world.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE stock_movement SET quantity = 0",
+        "DELETE FROM stock_movement",
+        "TRUNCATE stock_movement",
+        "DELETE FROM stock_level",
+        "DELETE FROM refused_delivery",
+        "DROP TABLE stock_level",
+        "CREATE TABLE mine (id int)",
+        "UPDATE alembic_version SET version_num = 'x'",
+        "ALTER TABLE stock_movement DISABLE TRIGGER ALL",
+    ],
+)
+async def test_the_service_s_role_may_do_only_what_the_service_does(service: AsyncEngine, statement: str) -> None:
+    with pytest.raises(DBAPIError, match=r"permission denied|must be owner"):
+        async with service.begin() as connection:
+            await connection.execute(text(statement))
+
+
+def test_rights_are_given_for_every_table() -> None:
+    assert {*table_names(), "alembic_version"} == set(SERVICE_RIGHTS)
+
+
+LEVEL = "UPDATE stock_level SET quantity = {}"
+MOVEMENT = (
+    "INSERT INTO stock_movement (store_id, item_id, level_version, source, movement_type, quantity, balance_after)"
+    " VALUES ('1', 'avcc123', {}, 'opening', {}, {}, {})"
+)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        LEVEL.format("'NaN'"),
+        LEVEL.format("'Infinity'"),
+        LEVEL.format("'-Infinity'"),
+        LEVEL.format("1e15"),
+        LEVEL.format("0.000000000000001"),
+        LEVEL.format("NULL"),
+        MOVEMENT.format(1, 1, 1, 1),
+        MOVEMENT.format(0, 1, 1, 1),
+        MOVEMENT.format(2, 3, 1, 1),
+        MOVEMENT.format(2, 1, "'NaN'", 1),
+        MOVEMENT.format(2, 1, -1, 1),
+        MOVEMENT.format(2, 1, 1, "'Infinity'"),
+        MOVEMENT.format(2, 1, 1, 1).replace("opening", "inventory_system"),
+        MOVEMENT.format(2, 1, 1, 1).replace("avcc123", "unheard-of"),
+        "INSERT INTO store (store_id, name, timezone) VALUES ('', 'x', 'UTC')",
+        "INSERT INTO store (store_id, name, timezone) VALUES (repeat('x', 256), 'x', 'UTC')",
+        "UPDATE store SET negative_stock = 'perhaps'",
+        "UPDATE item SET cost = -1",
+    ],
+)
+async def test_the_tables_refuse_what_could_not_be_held_exactly(world: World, statement: str) -> None:
+    with pytest.raises(DBAPIError, match=r"violates|null value"):
+        await world.execute(statement)
+
+
+async def test_the_longest_ids_fit_into_the_indexes(world: World) -> None:
+    longest = "🍅" * 255
+    await world.execute(
+        f"INSERT INTO store (store_id, name, timezone) VALUES ('{longest}', 'x', 'UTC')",
+        f"INSERT INTO item SELECT '{longest}', 'x', purchase_unit_id, consumption_unit_id, supplier_id, cost"
+        " FROM item WHERE item_id = 'avcc123'",
+        f"INSERT INTO stock_level VALUES ('{longest}', '{longest}', 1, 1)",
+        MOVEMENT.replace("'1', 'avcc123'", f"'{longest}', '{longest}'").format(1, 1, 1, 1),
+    )
+
+
+async def test_a_schema_that_is_not_at_head_is_no_schema_to_serve(world: World, empty_world: World) -> None:
+    await require_schema(settings_for(world))
+    with pytest.raises(SchemaNotAtHead, match=r"revision none, and this version needs .* pos-sync migrate"):
+        await require_schema(settings_for(empty_world))
+    await world.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaNotAtHead, match="revision 9999"):
+        await require_schema(settings_for(world))
+
+
+async def test_a_database_that_is_away_is_no_reason_not_to_start(world: World) -> None:
+    await require_schema(settings_for(world, database_url="postgresql://nobody@127.0.0.1:1/nothing"))
+
+
+async def test_every_invariant_notices_its_own_kind_of_damage(world: World) -> None:
+    assert {} == await world.broken_invariants()
+
+    await world.execute("UPDATE stock_level SET quantity = quantity + 1 WHERE item_id = 'avcc123'")
+    assert {"a level differs from the sum of its ledger": 1} == await world.broken_invariants()
+
+    await world.execute("UPDATE stock_level SET quantity = quantity - 1, version = 7 WHERE item_id = 'avcc123'")
+    assert {"a ledger has a gap, or a level another version than its last row": 1} == await world.broken_invariants()
+
+    await world.execute("UPDATE stock_level SET version = 2 WHERE item_id = 'avcc123'", MOVEMENT.format(2, 1, 0, 99))
+    assert {"a balance does not follow from the one before it": 1} == await world.broken_invariants()
+
+
+async def test_the_current_revision_is_none_before_the_first_migration(empty_world: World) -> None:
+    async with empty_world.engine.connect() as connection:
+        assert await current_revision(connection) is None

@@ -1,0 +1,197 @@
+"""What operators and orchestrators see: probes, metrics, logs, OpenAPI, request ids."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx2
+import pytest
+import structlog
+
+from app.main import create_app
+from app.operations.logs import configure_logging
+from app.receiving.sender import DOCUMENTED_MOVEMENT
+from tests.conftest import new_world, running, settings_for
+from tests.support.sender import PATH, SECRET, body_of, signed
+from tests.support.world import World
+
+OPENAPI = Path(__file__).parents[2] / "docs" / "openapi.json"
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Callable[[], str]]]:
+    """Configure logging as the service does; later, what it printed."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def configure(log_format: Literal["json", "console"]) -> Callable[[], str]:
+        configure_logging(log_format=log_format, log_level="DEBUG")
+        return lambda: capsys.readouterr().out
+
+    yield configure
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+async def deliver(client: httpx2.AsyncClient, **changes: Any) -> httpx2.Response:
+    body = body_of(**changes)
+    return await client.post(PATH, content=body, headers=signed(body))
+
+
+async def test_ready_with_a_database_at_head(client: httpx2.AsyncClient) -> None:
+    alive, ready = await client.get("/livez"), await client.get("/readyz")
+
+    assert (200, 200) == (alive.status_code, ready.status_code)
+    assert {"message": "Ready.", "database": "ok", "schema": "ok", "draining": False} == ready.json()
+
+
+async def test_alive_but_not_ready_without_a_database(world: World) -> None:
+    async with running(settings_for(world, database_url="postgresql://nobody@127.0.0.1:1/nothing")) as (_, client):
+        alive, ready = await client.get("/livez"), await client.get("/readyz")
+
+    assert (200, 503) == (alive.status_code, ready.status_code)
+    assert "The database does not answer." == ready.json()["message"]
+
+
+async def test_not_ready_on_a_schema_that_is_not_at_head() -> None:
+    async with new_world(template="template0") as world, running(settings_for(world)) as (_, client):
+        ready = await client.get("/readyz")
+
+    assert 503 == ready.status_code
+    assert "pos-sync migrate" in ready.json()["message"]
+
+
+async def test_not_ready_while_draining_and_still_receiving(world: World) -> None:
+    async with running(settings_for(world)) as (app, client):
+        app.drain()
+        ready, alive, delivered = await client.get("/readyz"), await client.get("/livez"), await deliver(client)
+
+    assert (503, 200, 204) == (ready.status_code, alive.status_code, delivered.status_code)
+    assert ready.json()["draining"]
+
+
+async def test_metrics_count_what_happened(client: httpx2.AsyncClient) -> None:
+    await deliver(client)
+    await deliver(client)
+    await deliver(client, external_id="no")
+    await deliver(client, quantity="20", external_id="tom001", date="below")
+    await deliver(client, quantity="x")
+    await client.post(PATH, content=b"{}")
+    await client.get("/nothing")
+
+    text = (await client.get("/metrics")).text
+    metrics = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+
+    expected = {
+        'pos_sync_deliveries_total{outcome="applied"}': 2,
+        'pos_sync_deliveries_total{outcome="already_applied"}': 1,
+        'pos_sync_deliveries_total{outcome="refused"}': 2,
+        'pos_sync_deliveries_total{outcome="not_received"}': 1,
+        'pos_sync_refusals_total{reason="unknown_item"}': 1,
+        'pos_sync_refusals_total{reason="invalid_field"}': 1,
+        'pos_sync_refusals_total{reason="not_signed"}': 1,
+        'pos_sync_signature_failures_total{cause="missing"}': 1,
+        'pos_sync_signatures_verified_total{key="current"}': 5,
+        'pos_sync_requests_total{status="204"}': 3,
+        'pos_sync_requests_total{status="404"}': 1,
+        "pos_sync_batch_size_sum": 5,
+        "pos_sync_commit_seconds_count": 5,
+        "pos_sync_waiting_deliveries": 0,
+        "pos_sync_below_zero_total": 0,
+    }
+    assert expected == {name: float(metrics[name]) for name in expected}
+    assert float(metrics["pos_sync_last_delivery_timestamp_seconds"]) > 1.7e9
+
+
+async def test_a_level_below_zero_is_flagged(client: httpx2.AsyncClient) -> None:
+    await deliver(client, quantity="20")
+
+    assert "pos_sync_below_zero_total 1.0" in (await client.get("/metrics")).text
+
+
+async def test_one_log_line_per_delivery_with_its_outcome_and_no_secret(
+    world: World, printed: Callable[..., Callable[[], str]]
+) -> None:
+    read = printed("json")
+    async with running(settings_for(world)) as (_, client):
+        await deliver(client)
+        await deliver(client, external_id="no", user_id_tps="do not print me")
+        body = body_of(user_id_tps="nor me")
+        await client.post(PATH, content=body, headers=signed(body, secret="some other secret of somebody"))
+
+    text = read()
+    lines = [json.loads(line) for line in text.splitlines()]
+    deliveries = [line for line in lines if line["event"] == "delivery"]
+    assert [(204, "applied"), (409, "refused"), (401, "not_received")] == [
+        (line["status"], line["outcome"]) for line in deliveries
+    ]
+    assert "unknown_item" == deliveries[1]["reason"]
+    assert ("1", "avcc123", "remove", "1.25", "12.44") == tuple(
+        deliveries[0][name] for name in ("store_id", "item_id", "movement_type", "quantity", "balance")
+    )
+    assert all(line["request_id"] and line["level"] and line["time"] for line in deliveries)
+    for hidden in (SECRET, signed(body_of())["X-Signature-Request"], "do not print me", "nor me", world.service_url):
+        assert hidden not in text
+
+
+async def test_the_console_format_is_for_people(world: World, printed: Callable[..., Callable[[], str]]) -> None:
+    read = printed("console")
+    async with running(settings_for(world)) as (_, client):
+        await deliver(client)
+
+    assert "outcome=applied" in read()
+
+
+async def test_a_bug_is_logged_with_its_traceback_and_not_told(
+    world: World,
+    client: httpx2.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    printed: Callable[..., Callable[[], str]],
+) -> None:
+    read = printed("json")
+
+    def fail(_raw: bytes) -> None:
+        raise RuntimeError("internals")
+
+    monkeypatch.setattr("app.receiving.routes.read_report", fail)
+    answer = await deliver(client)
+
+    assert 500 == answer.status_code
+    assert "internals" not in answer.text
+    assert "RuntimeError: internals" in read()
+    assert [] == await world.ledger()
+
+
+async def test_a_request_id_is_taken_over_or_made(client: httpx2.AsyncClient) -> None:
+    given = await client.get("/livez", headers={"X-Request-ID": "abc-123"})
+    made = await client.get("/livez")
+    harmful = await client.get("/livez", headers={"X-Request-ID": "a b\tc" + "x" * 100})
+
+    assert "abc-123" == given.headers["x-request-id"]
+    assert 32 == len(made.headers["x-request-id"])
+    assert 32 == len(harmful.headers["x-request-id"])
+
+
+async def test_openapi_describes_the_webhook_and_is_the_committed_document(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "headers", {})
+    document = (await client.get("/openapi.json")).json()
+    operation = document["paths"][PATH]["post"]
+
+    assert {"204", "400", "401", "408", "409", "413", "415", "422", "500", "503"} == set(operation["responses"])
+    assert "content" not in operation["responses"]["204"]
+    assert "X-Signature-Request" == document["components"]["securitySchemes"]["signature"]["name"]
+    assert set(DOCUMENTED_MOVEMENT) == set(document["components"]["schemas"]["StockMovement"]["properties"])
+    committed = json.loads(OPENAPI.read_text())
+    assert committed == {**document, "info": {**document["info"], "version": committed["info"]["version"]}}
+
+
+def test_the_app_connects_to_nothing_until_it_starts() -> None:
+    class Nowhere:
+        service_url = "postgresql://nobody@127.0.0.1:1/nothing"
+
+    create_app(settings_for(Nowhere()))  # type: ignore[arg-type]
