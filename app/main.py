@@ -28,7 +28,7 @@ _log = structlog.get_logger("pos_sync.main")
 
 
 class PosSync(FastAPI):
-    """The service. `drain` is called when it is told to stop, before it stops taking connections."""
+    """The service. When it is told to stop, `drain` is called first, and `stop_receiving` when it takes no more connections."""
 
     def __init__(self, settings: Settings, *, on_start: "Callable[[PosSync], None]" = lambda _: None) -> None:
         self.is_draining = False
@@ -72,10 +72,13 @@ class PosSync(FastAPI):
         self.add_api_route("/metrics", self._exposition, summary="Prometheus metrics.", response_class=Response)
 
     def drain(self) -> None:
-        """Say not ready, and stop waiting for half-sent bodies; what has been received is still committed and answered."""
+        """Say not ready from now on, and go on receiving."""
         self.is_draining = True
         self._readiness.drain()
-        self._receipt.drain()
+
+    def stop_receiving(self) -> None:
+        """Give up on half-sent bodies; what has been received whole is still committed and answered."""
+        self._receipt.close()
 
     def openapi(self) -> dict[str, Any]:
         """FastAPI's document, with the webhook, which is no FastAPI function."""

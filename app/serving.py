@@ -40,6 +40,10 @@ class SchemaNotAtHead(Exception):
     """The database is not at the revision that this code needs; the message says what to run."""
 
 
+class CannotListen(Exception):
+    """The address cannot be had; the message says which and why."""
+
+
 class BadRequest(PosSyncError):
     """uvicorn's own 400: the bytes are not HTTP."""
 
@@ -161,6 +165,7 @@ def serve(settings: Settings, *, workers: int = 1) -> int:
 
     Raises:
         SchemaNotAtHead: the database answers, and its schema is another than this code needs.
+        CannotListen: the address is in use, or not ours.
     """
     configure_logging(log_format=settings.log_format, log_level=settings.log_level)
     asyncio.run(require_schema(settings))
@@ -185,7 +190,7 @@ def serve(settings: Settings, *, workers: int = 1) -> int:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.response_deadline) + GRACE_SECONDS,
     )
-    listener = config.bind_socket()
+    listener = _listen(settings.host, settings.port)
     _log.info("listening", address="{}:{}".format(*listener.getsockname()[:2]), workers=workers)
     if workers > 1:
         with _shared_metrics():
@@ -224,14 +229,18 @@ def _drain_on_signals(app: PosSync, delay: float) -> None:
 
     def install(number: signal.Signals, stop: Callable[[int, FrameType | None], object]) -> None:
         def begin() -> None:
-            app.drain()
-            loop.call_later(delay, stop, number, None)
-
-        def on_signal(number: int, frame: FrameType | None) -> None:
             if app.is_draining:
-                stop(number, frame)
+                end()
             else:
-                loop.call_soon_threadsafe(begin)
+                app.drain()
+                loop.call_later(delay, end)
+
+        def end() -> None:
+            app.stop_receiving()
+            stop(number, None)
+
+        def on_signal(_number: int, _frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(begin)
 
         signal.signal(number, on_signal)
 
@@ -243,6 +252,19 @@ def _drain_on_signals(app: PosSync, delay: float) -> None:
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
     """Nothing to do: by now the service has stopped."""
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket that worker processes can inherit."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CannotListen(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another HOST or PORT.") from error
+    listener.set_inheritable(True)
+    return listener
 
 
 @contextlib.contextmanager

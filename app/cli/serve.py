@@ -28,9 +28,9 @@ def command(workers: int, host: str | None, port: int | None) -> None:
         os.environ["PORT"] = str(port)
     settings = load_settings()
     # Here and not above: the other commands need no web server.
-    from app.serving import SchemaNotAtHead, serve  # noqa: PLC0415
+    from app.serving import CannotListen, SchemaNotAtHead, serve  # noqa: PLC0415
 
     try:
         sys.exit(serve(settings, workers=workers))
-    except SchemaNotAtHead as error:
+    except (SchemaNotAtHead, CannotListen) as error:
         raise click.ClickException(str(error)) from error

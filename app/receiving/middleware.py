@@ -17,6 +17,10 @@ WEBHOOK_PATH = "/webhooks/stock"
 _SIGNATURE = HEADER.lower().encode("ascii")
 
 
+CLOSING_SECONDS = 0.5
+"""How long a body that is on its way when the service stops may still take: longer than between two packets of one body."""
+
+
 class ClientGone(Exception):
     """The client left before its body was complete; there is nobody to answer."""
 
@@ -27,14 +31,14 @@ class Receipt:
     def __init__(self, *, max_body_bytes: int) -> None:
         self._max_body_bytes = max_body_bytes
         self._open: set[asyncio.Timeout] = set()
-        self._is_draining = False
+        self._is_closing = False
 
-    def drain(self) -> None:
-        """Stop waiting for half-sent bodies, now and from now on: they must not hold the exit."""
-        self._is_draining = True
-        now = asyncio.get_running_loop().time()
+    def close(self) -> None:
+        """Give half-sent bodies one more moment, now and from now on: they must not hold the exit."""
+        self._is_closing = True
+        last_moment = asyncio.get_running_loop().time() + CLOSING_SECONDS
         for timeout in self._open:
-            timeout.reschedule(now)
+            timeout.reschedule(min(last_moment, timeout.when() or last_moment))
 
     async def read(self, receive: Receive, *, declared_length: bytes | None, deadline: float) -> bytes:
         """The whole body.
@@ -46,16 +50,15 @@ class Receipt:
         """
         if declared_length is not None and declared_length.isdigit() and int(declared_length[:20]) > self._max_body_bytes:
             raise BodyTooLarge(self._max_body_bytes)
+        if self._is_closing:
+            deadline = min(deadline, asyncio.get_running_loop().time() + CLOSING_SECONDS)
         timeout = asyncio.timeout_at(deadline)
         try:
             async with timeout:
                 self._open.add(timeout)
-                if self._is_draining:
-                    # What has arrived already is taken; what has not is not waited for.
-                    timeout.reschedule(asyncio.get_running_loop().time())
                 return await self._collect(receive)
         except TimeoutError:
-            raise (ShuttingDown() if self._is_draining else SlowBody()) from None
+            raise (ShuttingDown() if self._is_closing else SlowBody()) from None
         finally:
             self._open.discard(timeout)
 

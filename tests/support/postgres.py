@@ -79,3 +79,14 @@ async def drop_database(name: str) -> None:
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await connection.close()
+
+
+async def rename_database(name: str, other: str) -> None:
+    """Take a database away, or bring it back, while all others on the server stay; without effect where there is none."""
+    connection = await asyncpg.connect(os.environ[VARIABLE])
+    try:
+        if await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+            await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+            await connection.execute(f"ALTER DATABASE {name} RENAME TO {other}")
+    finally:
+        await connection.close()

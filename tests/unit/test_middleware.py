@@ -158,7 +158,7 @@ async def test_a_client_that_leaves_mid_body_is_not_answered() -> None:
     assert "client_gone" == exchange.scope[FACTS]["reason"]
 
 
-async def test_draining_ends_the_wait_for_a_half_sent_body() -> None:
+async def test_stopping_ends_the_wait_for_a_half_sent_body() -> None:
     exchange = Exchange(response_seconds=3600)
     is_waited_for = asyncio.Event()
     first = silent_after(b"{")
@@ -170,16 +170,16 @@ async def test_draining_ends_the_wait_for_a_half_sent_body() -> None:
     request = asyncio.create_task(exchange.run(receive))
     await is_waited_for.wait()
 
-    exchange.receipt.drain()
+    exchange.receipt.close()
     await request
 
     assert 503 == exchange.status
     assert "restarting" in exchange.message
 
 
-async def test_draining_still_takes_a_body_that_has_arrived() -> None:
+async def test_stopping_still_takes_a_body_that_has_arrived() -> None:
     exchange = Exchange()
-    exchange.receipt.drain()
+    exchange.receipt.close()
 
     await exchange.run(chunks(BODY))
 

@@ -1,0 +1,230 @@
+"""The commands that work on the database, as an operator would type them."""
+
+import json
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import pytest
+from click.testing import CliRunner, Result
+
+from app.cli import _COMMANDS, commands
+from app.settings import Settings
+from app.storage.migrating import head
+from tests.conftest import running, settings_for
+from tests.support.postgres import SAMPLES
+from tests.support.sender import PATH, body_of, signed
+from tests.support.world import World
+
+Run = Callable[..., Awaitable[Result]]
+DOCUMENTED = json.loads((SAMPLES / "store-2.json").read_text())
+
+
+def runner_for(url: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Run:
+    """Runs a command with nothing but DATABASE_URL set."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.chdir(folder)
+
+    async def run(*arguments: str) -> Result:
+        # In a thread, since a command runs an event loop of its own.
+        return await anyio.to_thread.run_sync(lambda: CliRunner().invoke(commands, arguments, prog_name="pos-sync"))
+
+    return run
+
+
+@pytest.fixture
+def run(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    return runner_for(world.service_url, monkeypatch, tmp_path)
+
+
+def write(folder: Path, document: Any) -> str:
+    path = folder / "catalog.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), *((name,) for name in _COMMANDS), ("catalog", "import"), ("catalog", "export"), ("store", "list"), ("store", "set")],
+    ids=" ".join,
+)
+async def test_every_command_has_help_with_an_example(run: Run, arguments: tuple[str, ...]) -> None:
+    result = await run(*arguments, "--help")
+
+    assert 0 == result.exit_code
+    is_leaf = arguments not in {(), ("catalog",), ("store",)}
+    assert not is_leaf or "Example:" in result.output
+
+
+async def test_an_import_makes_store_integration_items_and_opening_stock(world: World, run: Run, tmp_path: Path) -> None:
+    result = await run("catalog", "import", "--store", "77", write(tmp_path, DOCUMENTED))
+
+    assert "Made store 77: 2 items, 2 units, 1 suppliers. Stock opened for 2 items, kept as it is for 0.\n" == result.output
+    assert Decimal("11.22") == await world.level("item_abc123", "77")
+    assert {} == await world.broken_invariants()
+    listed = json.loads((await run("stock", "--store", "77", "--json")).output)
+    assert [("item_abc123", "11.22", 1), ("item_abc456", "5.50", 1)] == [
+        (row["item_id"], row["quantity"], row["version"]) for row in listed
+    ]
+
+
+async def test_a_second_import_changes_names_and_no_stock_that_has_moved(world: World, run: Run, tmp_path: Path) -> None:
+    sample = json.loads((SAMPLES / "store-1.json").read_text())
+    async with running(settings_for(world)) as (_, client):
+        body = body_of()
+        await client.post(PATH, content=body, headers=signed(body))
+    sample["items"][0] |= {"name": "Chicken, free range", "stock": "99", "cost": "7.10"}
+    sample["items"].append({**sample["items"][1], "external_id": "new", "stock": "-1.5"})
+
+    result = await run("catalog", "import", "--store", "1", write(tmp_path, sample))
+
+    assert "Updated store 1: 4 items" in result.output
+    assert "Stock opened for 1 items, kept as it is for 3." in result.output
+    assert Decimal("12.44") == await world.level()
+    assert Decimal("-1.5") == await world.level("new")
+    assert "Chicken, free range" in (await run("stock", "--item", "avcc123")).output
+    assert {} == await world.broken_invariants()
+
+
+async def test_a_bad_file_is_refused_whole_with_each_bad_item_named(world: World, run: Run, tmp_path: Path) -> None:
+    bad = {**DOCUMENTED, "items": [*DOCUMENTED["items"], {**DOCUMENTED["items"][0], "cost": "x"}, {"name": "?"}]}
+
+    result = await run("catalog", "import", "--store", "78", write(tmp_path, bad))
+
+    assert 1 == result.exit_code
+    assert 'Item 3 ("item_abc123"): cost must be a number such as "1.25".' in result.output
+    assert 'Item "item_abc123" occurs more than once.' in result.output
+    assert "Item 4: external_id must be a string, and is missing." in result.output
+    assert "nothing was imported" in result.output
+    assert await world.level("item_abc123", "78") is None
+
+
+async def test_a_negative_opening_that_the_store_refuses_is_named(world: World, run: Run, tmp_path: Path) -> None:
+    await run("store", "set", "1", "--negative-stock", "refuse")
+    document = json.loads((SAMPLES / "store-1.json").read_text())
+    document["items"].append({**document["items"][0], "external_id": "new", "stock": "-1.5"})
+
+    result = await run("catalog", "import", "--store", "1", write(tmp_path, document))
+
+    assert 1 == result.exit_code
+    assert "below zero" in result.output
+    assert await world.level("new") is None
+
+
+@pytest.mark.parametrize("store_id", ["", " ", "a\x00b", "x" * 256])
+async def test_a_store_id_has_to_be_usable(run: Run, tmp_path: Path, store_id: str) -> None:
+    result = await run("catalog", "import", "--store", store_id, write(tmp_path, DOCUMENTED))
+
+    assert 2 == result.exit_code
+    assert "--store" in result.output
+
+
+async def test_a_file_that_is_not_text_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_bytes(b"\xff\xfe")
+
+    result = await run("catalog", "import", "--store", "1", str(tmp_path / "bad.json"))
+
+    assert 1 == result.exit_code
+    assert "is not UTF-8" in result.output
+
+
+async def test_an_export_is_what_an_import_takes(run: Run, tmp_path: Path) -> None:
+    exported = await run("catalog", "export", "--store", "2")
+    assert DOCUMENTED == json.loads(exported.output)
+
+    written = await run("catalog", "export", "--store", "1", "--output", str(tmp_path / "out.json"))
+    assert "Wrote 3 items" in written.output
+    again = await run("catalog", "import", "--store", "1", str(tmp_path / "out.json"))
+    assert "kept as it is for 3" in again.output
+
+
+async def test_an_export_names_what_has_to_be_said(run: Run) -> None:
+    unknown = await run("catalog", "export", "--store", "99")
+    await run("store", "set", "1", "--connect", "another-system", "31")
+    which = await run("catalog", "export", "--store", "1")
+    named = await run("catalog", "export", "--store", "1", "--system", "another-system")
+
+    assert (1, 1, 0) == (unknown.exit_code, which.exit_code, named.exit_code)
+    assert "catalog import --store 99" in unknown.output
+    assert "another-system" in which.output
+    assert ("another-system", "31") == tuple(json.loads(named.output)[k] for k in ("inventory_system_id", "user_id_tps"))
+
+
+async def test_store_set_changes_what_is_named_and_nothing_else(run: Run) -> None:
+    system = "4344be8c-c6b9-4c51-88a6-d620144ab406"
+    await run("store", "set", "1", "--name", "Centro", "--mipos-id", "m-17", "--timezone", "America/Guayaquil")
+    result = await run("store", "set", "1", "--negative-stock", "refuse", "--disable", system)
+
+    listed = (await run("store", "list")).output
+    assert "Store 1 is set.\n" == result.output
+    assert all(part in listed for part in ("Centro", "m-17", "America/Guayaquil", "refuse", f"{system} (user 30, disabled)"))
+
+    await run("store", "set", "1", "--negative-stock", "default", "--enable", system)
+    listed = (await run("store", "list")).output
+    assert "as set" in listed
+    assert f"{system} (user 30, enabled)" in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("1",), "Nothing to set"),
+        (("99", "--name", "x"), "There is no store 99"),
+        (("1", "--timezone", "Mars"), "not a timezone"),
+        (("1", "--negative-stock", "perhaps"), "refuse"),
+        (("1", "--enable", "nobody"), "not connected to nobody"),
+        (("1", "--name", " "), "must not be blank"),
+    ],
+)
+async def test_store_set_says_what_is_wrong(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    result = await run("store", "set", *arguments)
+
+    assert 0 != result.exit_code
+    assert said in result.output
+
+
+async def test_stock_shows_what_is_below_zero(world: World, run: Run) -> None:
+    async with running(settings_for(world)) as (_, client):
+        body = body_of(quantity="20")
+        await client.post(PATH, content=body, headers=signed(body))
+
+    line = next(line for line in (await run("stock")).output.splitlines() if "avcc123" in line)
+    assert "-6.31" in line
+    assert "below zero" in line
+    assert "No stock here" in (await run("stock", "--store", "99")).output
+
+
+async def test_migrate_brings_the_schema_to_head_and_grants(
+    empty_world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = runner_for(empty_world.owner_url, monkeypatch, tmp_path)
+
+    first = await run("migrate", "--grant-to", "pos_sync")
+    second = await run("migrate")
+    nobody = await run("migrate", "--grant-to", "no-such-role")
+
+    assert f"The schema is at revision {head()}.\n" == first.output == second.output
+    assert 1 == nobody.exit_code
+    assert 'role "no-such-role" does not exist' in nobody.output
+    assert "No stores yet" in (await run("store", "list")).output
+
+
+async def test_without_a_schema_a_command_says_what_to_run(
+    empty_world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result = await runner_for(empty_world.owner_url, monkeypatch, tmp_path)("stock")
+
+    assert 1 == result.exit_code
+    assert "Run: pos-sync migrate" in result.output
+
+
+async def test_without_a_database_a_command_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    result = await runner_for("postgresql://me:hunter2@127.0.0.1:1/nothing", monkeypatch, tmp_path)("stock")
+
+    assert 1 == result.exit_code
+    assert "The database does not answer" in result.output
+    assert "hunter2" not in result.output

@@ -1,0 +1,107 @@
+"""`make run`'s command: from an empty folder to a movement that was applied, and nothing left behind."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+from tests.support.service import environment, free_port
+
+START_SECONDS = 90
+
+
+@contextmanager
+def developing(data: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """`pos-sync dev`, once it has told how to go on."""
+    log = data.with_suffix(".log")
+    # Settings of a real service around it must not matter.
+    values = {"DATABASE_URL": "postgresql://real:secret@127.0.0.1:1/real", "MIPOS_CLIENT_SECRET": "x" * 40, "PORT": "1"}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app", "dev", "--data", str(data), "--port", str(port)],
+            env={**environment(), **values},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    deadline = time.monotonic() + START_SECONDS
+    try:
+        while "Ctrl-C stops everything" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield process, log
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def left_behind(data: Path) -> list[str]:
+    """Processes that still work on the folder `data`."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if str(data) in command and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(command)
+    return found
+
+
+@pytest.mark.parametrize("folder", ["data", "a folder with spaces and ü", "x" * 120], ids=["short", "odd", "long"])
+def test_it_sends_the_documented_movement_and_goes_on_from_there_the_next_time(tmp_path: Path, folder: str) -> None:
+    data, port = tmp_path / folder, free_port()
+    with developing(data, port) as (process, log):
+        first = log.read_text()
+        assert "13.69  12.44" in first
+        assert "send --item avcc123 --remove 0.5 --current-stock 11.94" in first
+        env_file = str(data / "dev.env")
+        sent = subprocess.run(
+            [sys.executable, "-m", "app", "--env-file", env_file, "send", "--remove", "0.5", "--current-stock", "11.94"],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "204: the movement is applied.\n" == sent.stdout
+        process.send_signal(signal.SIGINT)
+        assert 0 == process.wait(30)
+    assert [] == left_behind(data)
+    with pytest.raises(httpx2.TransportError):
+        httpx2.get(f"http://127.0.0.1:{port}/livez")
+
+    with developing(data, port) as (process, log):
+        second = log.read_text()
+        assert "11.94  11.94" in second
+        assert "each is applied exactly once" in second
+        process.send_signal(signal.SIGTERM)
+        assert 0 == process.wait(30)
+    assert [] == left_behind(data)
+
+
+def test_a_port_in_use_makes_it_take_another(tmp_path: Path) -> None:
+    port = free_port()
+    with developing(tmp_path / "one", port) as (_, one), developing(tmp_path / "two", port) as (_, two):
+        assert f"http://127.0.0.1:{port}/webhooks" in one.read_text()
+        assert f"http://127.0.0.1:{port}/webhooks" not in two.read_text()
+        assert "13.69  12.44" in two.read_text()
+
+
+def test_after_a_kill_the_next_start_goes_on(tmp_path: Path) -> None:
+    data, port = tmp_path / "data", free_port()
+    with developing(data, port) as (process, _):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        process.wait()
+    assert left_behind(data)
+
+    with developing(data, port) as (_, log):
+        assert "12.44  12.44" in log.read_text()
+    assert [] == left_behind(data)

@@ -1,0 +1,33 @@
+"""The retry storm: 200 copies of one signed body over 20 connections against two running processes."""
+
+import asyncio
+from decimal import Decimal
+
+from tests.support.sender import body_of, raw_request, signed
+from tests.support.service import Connection, serving
+from tests.support.world import World
+
+COPIES = 200
+CONNECTIONS = 20
+
+
+async def send_copies(port: int, request: bytes, count: int) -> list[int]:
+    connection = await Connection.open(port)
+    statuses = []
+    for _ in range(count):
+        await connection.send(request)
+        statuses.append((await connection.answer())[0])
+    connection.close()
+    return statuses
+
+
+async def test_200_copies_over_20_connections_against_two_processes_are_one_movement(world: World) -> None:
+    request = raw_request(body_of(), signed(body_of()))
+    with serving(world.service_url) as one, serving(world.service_url) as other:
+        ports = [(one, other)[number % 2].port for number in range(CONNECTIONS)]
+        answers = await asyncio.gather(*(send_copies(port, request, COPIES // CONNECTIONS) for port in ports))
+
+    assert [204] * COPIES == [status for statuses in answers for status in statuses]
+    assert 1 == len(await world.ledger())
+    assert Decimal("12.44") == await world.level()
+    assert {} == await world.broken_invariants()
