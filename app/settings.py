@@ -181,5 +181,14 @@ def example() -> str:
     return "\n".join(lines) + "\n"
 
 
+def table() -> str:
+    """The settings as the table of README.md."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, field in sorted(Settings.model_fields.items(), key=lambda item: not item[1].is_required()):
+        default = "**required**" if field.is_required() else f"`{getattr(field.default, 'value', field.default)}`"
+        lines.append(f"| `{name.upper()}` | {'' if field.default is None else default} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     print(example(), end="")  # noqa: T201 - the module as a generator

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import ENV_FILE_VARIABLE, Settings, SettingsRefused, example, load_settings
+from app.settings import ENV_FILE_VARIABLE, Settings, SettingsRefused, example, load_settings, table
 
 GOOD = {"DATABASE_URL": "postgresql://u:hunter2@db/pos", "MIPOS_CLIENT_SECRET": "9468da7ccaed13055abcf183fb05c73e8cfc48c5"}
 
@@ -110,3 +110,7 @@ def test_the_example_file_is_the_one_that_the_settings_make() -> None:
     committed = Path(__file__).parents[2] / ".env.example"
 
     assert example() == committed.read_text()
+
+
+def test_the_table_of_the_readme_is_the_one_that_the_settings_make() -> None:
+    assert table() in (Path(__file__).parents[2] / "README.md").read_text()
