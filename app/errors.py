@@ -169,7 +169,7 @@ class UnknownItem(BusinessRefusal):
 
 
 class NoIntegration(BusinessRefusal):
-    """The store is not connected to that inventory system, or the connection is switched off."""
+    """The store is not connected to that inventory system."""
 
     reason = "no_integration"
 
@@ -177,6 +177,18 @@ class NoIntegration(BusinessRefusal):
         super().__init__(
             f"Store {shown(store_id)} is not connected to the inventory system {shown(inventory_system_id)}. "
             "Connect it in the POS, then send the movement again."
+        )
+
+
+class IntegrationDisabled(BusinessRefusal):
+    """The store is connected to that inventory system, and the connection is switched off."""
+
+    reason = "integration_disabled"
+
+    def __init__(self, *, store_id: str, inventory_system_id: str) -> None:
+        super().__init__(
+            f"The connection of store {shown(store_id)} to the inventory system {shown(inventory_system_id)} is switched off. "
+            "Switch it on in the POS, then send the movement again."
         )
 
 
@@ -220,6 +232,17 @@ class DatabaseAway(TryAgain):
     def __init__(self) -> None:
         super().__init__(
             "The POS database is not available right now. Send the movement again in a moment; it is applied only once."
+        )
+
+
+class DatabaseNotSetUp(TryAgain):
+    """The database answers, but lacks tables or rights that this version needs."""
+
+    reason = "database_not_set_up"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The POS database is not set up for this version. Tell the POS operator, and send the movement again later."
         )
 
 

@@ -31,7 +31,6 @@ class PosSync(FastAPI):
     """The service. When it is told to stop, `drain` is called first, and `stop_receiving` when it takes no more connections."""
 
     def __init__(self, settings: Settings, *, on_start: "Callable[[PosSync], None]" = lambda _: None) -> None:
-        self.is_draining = False
         self._on_start = on_start
         self._metrics = Metrics()
         self._database = Database(settings.sqlalchemy_url, is_pooled=settings.database_pooler == "transaction")
@@ -44,7 +43,7 @@ class PosSync(FastAPI):
             default_negative_stock=settings.negative_stock,
             waiting_line=settings.waiting_line,
             statement_seconds=settings.response_deadline,
-            on_batch=self._metrics.observe_batch,
+            observer=self._metrics,
         )
         super().__init__(
             title="mipos-pos-sync",
@@ -73,7 +72,6 @@ class PosSync(FastAPI):
 
     def drain(self) -> None:
         """Say not ready from now on, and go on receiving."""
-        self.is_draining = True
         self._readiness.drain()
 
     def stop_receiving(self) -> None:
@@ -116,7 +114,9 @@ class PosSync(FastAPI):
         return JSONResponse(body, status_code=200 if health.is_ready else 503)
 
     async def _exposition(self) -> Response:
-        return Response(self._metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(
+            self._metrics.exposition(waiting=self._group_commit.waiting), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
 
 def create_app(settings: Settings, *, on_start: Callable[[PosSync], None] = lambda _: None) -> PosSync:

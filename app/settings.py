@@ -3,6 +3,7 @@
 `.env.example` is generated from this class (`python -m app.settings`), and a test holds it to that.
 """
 
+import ipaddress
 import os
 import zoneinfo
 from pathlib import Path
@@ -19,29 +20,52 @@ SECRETS_DIRECTORY = Path("/run/secrets")
 SHORTEST_SECRET = 16
 ENV_FILE_VARIABLE = "POS_SYNC_ENV_FILE"
 
+_HIGHEST_PORT = 65535
+_SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+_URL_OPTIONS = {"host", "port", "sslmode", "target_session_attrs"}
+_IGNORED_URL_OPTIONS = {"application_name", "connect_timeout", "channel_binding", "gssencmode"}
+"""What addresses of other programs may carry, and what this one decides by itself."""
+
 
 class SettingsRefused(Exception):
     """The settings cannot be used; the message names every fault, and no value of a secret."""
 
 
 def _database_url(value: SecretStr) -> SecretStr:
+    """Refuse what would fail only when it is first used; says nothing of the address itself, which holds a password."""
     try:
         url = make_url(value.get_secret_value())
-    except ArgumentError:
-        raise ValueError("must look like postgresql://user:password@host:5432/database") from None
+    except (ArgumentError, ValueError):
+        raise ValueError("must look like postgresql://user:password@host:5432/database (special characters as %XX)") from None
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise ValueError("must be a Postgres address: postgresql://user:password@host:5432/database")
     if not url.database:
         raise ValueError("names no database: postgresql://user:password@host:5432/database")
+    if url.port is not None and not 0 < url.port <= _HIGHEST_PORT:
+        raise ValueError("names a port that is not one (1 to 65535)")
+    unknown = sorted(set(url.query) - _URL_OPTIONS - _IGNORED_URL_OPTIONS)
+    if unknown:
+        raise ValueError(f"has options that are not known here: {', '.join(unknown)}")
+    if url.query.get("sslmode", "prefer") not in _SSL_MODES:
+        raise ValueError(f"has an unknown sslmode; known are {', '.join(sorted(_SSL_MODES))}")
     return value
 
 
 def _client_secret(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
+    text = value.get_secret_value().strip()
     if len(text) < SHORTEST_SECRET:
         raise ValueError(f"is shorter than {SHORTEST_SECRET} characters; copy the client secret that mipOS gave you")
     if not text.isascii():
         raise ValueError("holds characters that are not ASCII; copy the client secret that mipOS gave you")
+    return SecretStr(text)
+
+
+def _addresses(value: str) -> str:
+    for address in value.split(","):
+        try:
+            ipaddress.ip_network(address.strip(), strict=False)
+        except ValueError:
+            raise ValueError("must be addresses or networks, comma separated, such as 10.0.0.5,172.31.77.0/24") from None
     return value
 
 
@@ -63,7 +87,9 @@ Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(
 class DatabaseSettings(BaseSettings):
     """What every command needs: where the database is, and how dates are shown."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, str_strip_whitespace=True, hide_input_in_errors=True
+    )
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
         description="The POS database: postgresql://user:password@host:5432/database. sslmode=require may follow a '?'."
@@ -79,6 +105,7 @@ class DatabaseSettings(BaseSettings):
     def sqlalchemy_url(self) -> URL:
         """`DATABASE_URL` for SQLAlchemy with asyncpg, whatever driver it names; libpq's sslmode becomes asyncpg's ssl."""
         url = make_url(self.database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
+        url = url.difference_update_query(_IGNORED_URL_OPTIONS)
         sslmode = url.query.get("sslmode")
         if sslmode is not None:
             url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": sslmode})
@@ -103,7 +130,7 @@ class Settings(DatabaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on; 0.0.0.0 in a container.")
     port: int = Field(default=8080, ge=0, le=65535, description="The port to listen on.")
-    forwarded_allow_ips: str = Field(
+    forwarded_allow_ips: Annotated[str, AfterValidator(_addresses)] = Field(
         default="127.0.0.1",
         description="Proxy addresses or networks, comma separated, whose X-Forwarded-For and -Proto are believed.",
     )
@@ -154,6 +181,8 @@ def _load(kind: type[Kind], overrides: dict[str, Any]) -> Kind:
         return kind(_env_file=env_file, _secrets_dir=secrets_directory, **overrides)
     except ValidationError as error:
         raise SettingsRefused(_faults(error)) from None
+    except UnicodeDecodeError:
+        raise SettingsRefused(f"The settings file {env_file} is not UTF-8.") from None
 
 
 def _faults(error: ValidationError) -> str:

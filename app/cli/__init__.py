@@ -46,7 +46,7 @@ class _Commands(click.Group):
 )
 @click.version_option(version(), prog_name="pos-sync")
 def commands(env_file: Path | None) -> None:
-    r"""The POS side of mipOS inventory synchronisation.
+    """The POS side of mipOS inventory synchronisation.
 
     \b
     See it work:     pos-sync dev

@@ -24,7 +24,7 @@ def command() -> None:
 @click.option("--store", "store_id", required=True, help="The store, by the id that the POS gives it; made if it is new.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_command(store_id: str, file: Path) -> None:
-    r"""Import FILE, which is JSON in the shape of the documented sync call's body.
+    """Import FILE, which is JSON in the shape of the documented sync call's body.
 
     Repeatable: names, costs, units and suppliers are updated, and an item that the store does not stock yet is opened with
     the file's stock. Stock that exists is never changed. A bad file is refused whole, with every bad entry named.
@@ -60,7 +60,7 @@ def import_command(store_id: str, file: Path) -> None:
 @click.option("--system", "inventory_system_id", help="The inventory system, where the store has several.")
 @click.option("--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="A file instead of the terminal.")
 def export_command(store_id: str, inventory_system_id: str | None, output: Path | None) -> None:
-    r"""Write a store's catalogue with its stock as it is now, in the shape that `import` takes.
+    """Write a store's catalogue with its stock as it is now, in the shape that `import` takes.
 
     \b
     Example:  pos-sync catalog export --store 1 --output store-1.json

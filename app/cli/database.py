@@ -6,11 +6,13 @@ from typing import TypeVar
 
 import asyncpg
 import click
+from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.settings import DatabaseSettings
 from app.storage.engine import Database
+from app.storage.migrating import WrongEncodingError
 
 Result = TypeVar("Result")
 
@@ -29,6 +31,8 @@ def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awai
         return asyncio.run(run())
     except (OSError, TimeoutError) as error:
         raise click.ClickException(f"The database does not answer ({type(error).__name__}). Check DATABASE_URL.") from error
+    except (CommandError, WrongEncodingError) as error:
+        raise click.ClickException(str(error)) from error
     except DBAPIError as error:
         raise click.ClickException(f"The database refused: {_first_line(error.orig)}") from error
     except (SQLAlchemyError, asyncpg.PostgresError) as error:

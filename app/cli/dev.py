@@ -48,7 +48,7 @@ STOP_SECONDS = 15
     help="Where Postgres keeps its data; delete the folder to start anew.",
 )
 def command(port: int, data: Path) -> None:
-    r"""Run everything here, on a Postgres of its own, and send a first movement.
+    """Run everything here, on a Postgres of its own, and send a first movement.
 
     Sets up Postgres in the folder of --data, migrates, imports two sample stores, starts the service, sends the movement of
     the mipOS document to it over HTTP, signed, and shows what it did. Goes on until Ctrl-C. Started again, it goes on with

@@ -12,7 +12,7 @@ from app.storage.migrating import migrate
 @click.option("--grant-to", metavar="ROLE", help="An existing database role that gets the rights that the service needs.")
 @click.option("--to", "revision", default="head", show_default=True, help="Another revision; 'base' drops every table.")
 def command(grant_to: str | None, revision: str) -> None:
-    r"""Bring the database schema to the newest revision; safe when several start at once.
+    """Bring the database schema to the newest revision; safe when several start at once.
 
     Needs DATABASE_URL only, as a role that may create tables; connect to Postgres itself, not through a pooler. The service
     should run as another role: --grant-to gives it just the rights that it needs (the ledger: SELECT and INSERT).

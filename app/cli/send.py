@@ -44,7 +44,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     date: str | None,
     file: Path | None,
 ) -> None:
-    r"""Sign a movement with MIPOS_CLIENT_SECRET and send it to a webhook, as mipOS does.
+    """Sign a movement with MIPOS_CLIENT_SECRET and send it to a webhook, as mipOS does.
 
     Ends with status 0 if the answer is 204. Sending the same movement (same date, quantity and current stock) again changes
     nothing: it is applied once.

@@ -13,7 +13,7 @@ from app.settings import load_settings
 @click.option("--host", help="The address to listen on, instead of the setting HOST.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port to listen on, instead of the setting PORT.")
 def command(workers: int, host: str | None, port: int | None) -> None:
-    r"""Run the service for production.
+    """Run the service for production.
 
     Needs DATABASE_URL and MIPOS_CLIENT_SECRET, and a schema that `pos-sync migrate` has brought to head. SIGTERM lets what
     has been received be committed and answered, then ends with status 0.

@@ -17,7 +17,7 @@ from app.storage.levels import StockedItem, list_levels
 @click.option("--item", "item_id", help="Only this item.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list, quantities as strings.")
 def command(store_id: str | None, item_id: str | None, *, as_json: bool) -> None:
-    r"""Show stock levels.
+    """Show stock levels.
 
     \b
     Example:  pos-sync stock --store 1

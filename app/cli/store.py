@@ -22,7 +22,7 @@ def command() -> None:
 
 @command.command("list")
 def list_command() -> None:
-    r"""Show every store and its integrations.
+    """Show every store and its integrations.
 
     \b
     Example:  pos-sync store list
@@ -74,7 +74,7 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
     enable: tuple[str, ...],
     disable: tuple[str, ...],
 ) -> None:
-    r"""Set what is named by options of the store STORE_ID, and leave the rest.
+    """Set what is named by options of the store STORE_ID, and leave the rest.
 
     \b
     Example:  pos-sync store set 1 --name Centro --negative-stock refuse

@@ -22,7 +22,14 @@ def configure_logging(*, log_format: Literal["json", "console"], log_level: str)
     if log_format == "json":
         renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     else:
-        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0)]
+        renderer = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stdout.isatty(),
+                pad_event_to=0,
+                # Not the prettier one of rich, should that be installed: it prints local variables, bodies among them.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     structlog.configure(
         processors=[*_SHARED, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -9,6 +9,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that prometheus_client itself reads when it is imported."""
 
+OUTCOMES = ("applied", "already_applied", "refused", "not_received", "unsettled", "failed")
+SIGNATURE_FAILURES = ("missing", "wrong")
 _COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -41,6 +43,9 @@ class Metrics:
             buckets=_COMMIT_BUCKETS,
             registry=registry,
         )
+        self._faults = Counter(
+            "pos_sync_failed_transactions", "Transactions that failed and were run again, by fault.", ["fault"], registry=registry
+        )
         self._waiting = Gauge(
             "pos_sync_waiting_deliveries", "Waiting for the next transaction.", multiprocess_mode="livesum", registry=registry
         )
@@ -51,11 +56,20 @@ class Metrics:
             registry=registry,
         )
 
-    def observe_batch(self, *, size: int, seconds: float, waiting: int) -> None:
+        # So that a rate over the first of its kind is not missed: a series has to be there before it grows.
+        for outcome in OUTCOMES:
+            self._deliveries.labels(outcome)
+        for cause in SIGNATURE_FAILURES:
+            self._unverified.labels(cause)
+
+    def on_batch(self, *, size: int, seconds: float) -> None:
         """A committed batch."""
         self._batch_size.observe(size)
         self._commit_seconds.observe(seconds)
-        self._waiting.set(waiting)
+
+    def on_fault(self, fault: str) -> None:
+        """A transaction that failed."""
+        self._faults.labels(fault).inc()
 
     def observe_request(self, *, status: int, seconds: float, facts: dict[str, object]) -> None:
         """An answered request; `facts` is empty for anything but a delivery."""
@@ -68,7 +82,7 @@ class Metrics:
         if "reason" in facts:
             self._refusals.labels(str(facts["reason"])).inc()
         signature = facts.get("signature")
-        if signature in ("missing", "wrong"):
+        if signature in SIGNATURE_FAILURES:
             self._unverified.labels(str(signature)).inc()
         elif signature is not None:
             self._verified.labels(str(signature)).inc()
@@ -77,8 +91,9 @@ class Metrics:
         if outcome in ("applied", "already_applied"):
             self._last_delivery.set(time.time())
 
-    def exposition(self) -> bytes:
-        """All of it in Prometheus's text format; of all workers where there are several."""
+    def exposition(self, *, waiting: int) -> bytes:
+        """All of it in Prometheus's text format; of all workers where there are several. `waiting` is this worker's line."""
+        self._waiting.set(waiting)
         if MULTIPROCESS_FOLDER not in os.environ:
             return generate_latest(self._registry)
         registry = CollectorRegistry()

@@ -17,6 +17,7 @@ REQUEST_ID = "x-request-id"
 _REQUEST_ID = REQUEST_ID.encode("ascii")
 _USABLE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _PROBES = {"/livez", "/readyz", "/metrics"}
+_FIRST_FAILURE = 500
 _CLIENT_CLOSED_REQUEST = 499
 """What the log says where nobody was left to answer; never sent."""
 
@@ -85,7 +86,7 @@ class _Observation:
 
     def _log(self, status: int, seconds: float, facts: dict[str, object]) -> None:
         path = self._scope["path"]
-        log = _log.debug if path in _PROBES else _log.info
+        log = _log.debug if path in _PROBES else _log.warning if status >= _FIRST_FAILURE else _log.info
         client = self._scope.get("client")
         log(
             "delivery" if facts else "request",

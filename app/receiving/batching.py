@@ -6,24 +6,35 @@ again is always safe, also when its outcome is unknown, since the identities are
 """
 
 import asyncio
-import hashlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import asyncpg
 import structlog
 
-from app.errors import DatabaseAway, InternalError, OutcomeUnknown, Overloaded, PosSyncError, Refusal, UnstorableValue
-from app.stock.applying import NegativeStock, Outcome, Refused, decide
+from app.errors import (
+    DatabaseAway,
+    DatabaseNotSetUp,
+    InternalError,
+    OutcomeUnknown,
+    Overloaded,
+    PosSyncError,
+    Refusal,
+    UnstorableValue,
+)
+from app.receiving.delivery import Delivery
+from app.stock.applying import AlreadyApplied, Busy, Decision, Knowledge, LevelKey, NegativeStock, Outcome, Refused, decide
 from app.stock.movement import Movement
 from app.storage import movements, refusals
 from app.storage.faults import Fault, classify, sqlstate
-from app.storage.refusals import RefusedDelivery
 
 LARGEST_BATCH = 256
 LOCK_SECONDS = 0.25
+CAUTIOUS_SECONDS = 2.0
+"""How long, after a lock was held for too long, locked levels are skipped instead of waited for."""
+ASIDE_SECONDS = 0.05
+"""How long a delivery whose level is held by another session is set aside before it is tried again."""
 MOST_CONFLICTS = 3
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.5
@@ -32,36 +43,13 @@ _log = structlog.get_logger("pos_sync.batching")
 
 
 class BatchObserver(Protocol):
-    """Told of each committed batch."""
+    """Told of each batch."""
 
-    def __call__(self, *, size: int, seconds: float, waiting: int) -> None:
-        """`size` deliveries were committed in `seconds`, while `waiting` others gathered."""
+    def on_batch(self, *, size: int, seconds: float) -> None:
+        """`size` deliveries were committed in `seconds`."""
 
-
-@dataclass(slots=True, eq=False)
-class Delivery:
-    """A verified delivery on its way: a movement to apply, or (with `refusal`) only to be kept as refused."""
-
-    raw_body: bytes
-    movement: Movement | None
-    refusal: Refusal | None
-    deadline: float
-    answer: asyncio.Future[Outcome]
-
-    def as_refused(self, refusal: Refusal) -> RefusedDelivery:
-        """The row by which the refusal is kept."""
-        movement = self.movement
-        identity = None if movement is None else movement.dedupe_key
-        return RefusedDelivery(
-            fingerprint=identity or hashlib.sha256(self.raw_body).digest(),
-            reason=refusal.reason,
-            http_status=int(refusal.status),
-            message=refusal.message,
-            raw_body=self.raw_body,
-            store_id=None if movement is None else movement.store_id,
-            item_id=None if movement is None else movement.item_id,
-            inventory_system_id=None if movement is None else movement.inventory_system_id,
-        )
+    def on_fault(self, fault: str) -> None:
+        """A transaction failed, by a `Fault` in lower case; it is run again, whole or in parts."""
 
 
 class GroupCommit:
@@ -75,16 +63,18 @@ class GroupCommit:
         default_negative_stock: NegativeStock,
         waiting_line: int,
         statement_seconds: float,
-        on_batch: BatchObserver,
+        observer: BatchObserver,
     ) -> None:
         self._connect = connect
         self._default_negative_stock = default_negative_stock
         self._waiting_line = waiting_line
-        self._on_batch = on_batch
+        self._observer = observer
         self._waiting: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._connection: asyncpg.Connection | None = None
         self._is_away = False
+        self._aside = 0
+        self._cautious_until = 0.0
         # A pooled connection changes hands after each transaction, so there the limits are set inside of it.
         begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
         limits = _limits(statement_seconds, scope="LOCAL" if is_pooled else "SESSION")
@@ -102,7 +92,7 @@ class GroupCommit:
             Overloaded: the waiting line is full; nothing was done.
             DatabaseAway, OutcomeUnknown: the deadline passed; the movement may still be applied, and sending it again is safe.
         """
-        if len(self._waiting) >= self._waiting_line:
+        if self.waiting >= self._waiting_line:
             raise Overloaded
         delivery = Delivery(raw_body, movement, refusal, deadline, asyncio.get_running_loop().create_future())
         self._waiting.append(delivery)
@@ -113,6 +103,11 @@ class GroupCommit:
         except TimeoutError:
             error: PosSyncError = DatabaseAway() if self._is_away else OutcomeUnknown()
             raise error from None
+
+    @property
+    def waiting(self) -> int:
+        """How many deliveries wait for a transaction."""
+        return len(self._waiting) + self._aside
 
     async def run(self) -> None:
         """Write what arrives, for ever; cancel it to stop."""
@@ -146,8 +141,7 @@ class GroupCommit:
     async def _settle(self, batch: list[Delivery]) -> None:
         """Write until each delivery of `batch` has its answer or has passed its deadline."""
         groups = [batch]
-        conflicts = 0
-        pause = 0.0
+        attempts = _Attempts()
         while groups:
             group = [delivery for delivery in groups.pop() if not delivery.answer.done()]
             if not group:
@@ -155,33 +149,69 @@ class GroupCommit:
             try:
                 outcomes = await self._write(group)
             except Exception as error:  # noqa: BLE001 - every failure has an answer here
-                fault = classify(error)
-                _log.warning("batch failed", fault=fault.name.lower(), size=len(group), error=_describe(error))
+                groups += await self._recover(group, error, attempts)
             else:
-                for delivery, outcome in zip(group, outcomes, strict=True):
-                    if not delivery.answer.done():
-                        delivery.answer.set_result(outcome)
-                conflicts, pause = 0, 0.0
-                continue
-            if fault is Fault.AWAY:
-                self._is_away = True
-                groups.append(group)
-                await asyncio.sleep(pause)
-                pause = min(max(pause * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
-            elif fault is Fault.CONFLICT and conflicts < MOST_CONFLICTS:
-                conflicts += 1
-                groups.append(group)
-            elif len(group) > 1:
-                middle = len(group) // 2
-                groups += [group[middle:], group[:middle]]
-            else:
-                self._settle_alone(group[0], fault)
+                self._answer(group, outcomes)
+                attempts = _Attempts()
+
+    async def _recover(self, group: list[Delivery], error: Exception, attempts: "_Attempts") -> list[list[Delivery]]:
+        """What is to be written next of a group that failed, the last first; the rest has its answer or is set aside."""
+        fault = classify(error)
+        self._say(fault, error, size=len(group))
+        if fault is Fault.NOT_SET_UP:
+            for delivery in group:
+                if not delivery.answer.done():
+                    delivery.answer.set_exception(DatabaseNotSetUp())
+            return []
+        if fault is Fault.AWAY:
+            # Also where the connection still works: it may lead to a server that has become a standby.
+            self._disconnect()
+            await attempts.pause()
+            return [group]
+        if fault is Fault.CONFLICT and attempts.may_conflict_again():
+            return [group]
+        if fault is Fault.BUSY and not self._is_cautious():
+            self._cautious_until = asyncio.get_running_loop().time() + CAUTIOUS_SECONDS
+            return [group]
+        parts = _by_key(group) if fault is Fault.BUSY else _halves(group)
+        if len(parts) > 1:
+            return parts[::-1]
+        for delivery in group:
+            self._settle_alone(delivery, fault)
+        return []
+
+    def _say(self, fault: Fault, error: Exception, *, size: int) -> None:
+        """One line for each failure, but for a database that is away: one when it goes, and one when it is back."""
+        self._observer.on_fault(fault.name.lower())
+        if fault is Fault.AWAY:
+            if not self._is_away:
+                _log.error("database away", error=_describe(error))
+            self._is_away = True
+        elif fault is Fault.BUG:
+            _log.error(
+                "batch failed",
+                fault="bug",
+                size=size,
+                error=_describe(error),
+                exc_info=None if isinstance(error, asyncpg.PostgresError) else error,
+            )
+        else:
+            log = _log.error if fault is Fault.NOT_SET_UP else _log.warning
+            log("batch failed", fault=fault.name.lower(), size=size, error=_describe(error))
+
+    def _answer(self, group: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
+        for delivery, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Busy):
+                self._set_aside(delivery)
+            elif not delivery.answer.done():
+                delivery.answer.set_result(outcome)
 
     def _settle_alone(self, delivery: Delivery, fault: Fault) -> None:
-        """What becomes of a delivery that fails by itself."""
-        if fault is Fault.BUSY:
-            # To the end of the line, so that the others do not wait for the one row that another session holds.
-            self._waiting.append(delivery)
+        """What becomes of a delivery that fails apart from all others."""
+        if delivery.answer.done():
+            return
+        if fault in (Fault.BUSY, Fault.BROKEN):
+            self._set_aside(delivery)
         elif fault is Fault.CONFLICT:
             delivery.answer.set_exception(OutcomeUnknown())
         elif fault is Fault.DATA and delivery.refusal is None:
@@ -189,6 +219,20 @@ class GroupCommit:
             self._waiting.append(delivery)
         else:
             delivery.answer.set_exception(InternalError())
+
+    def _set_aside(self, delivery: Delivery) -> None:
+        """Try `delivery` again in a moment, so that the others do not wait for the one row that it needs."""
+
+        def bring_back() -> None:
+            self._aside -= 1
+            self._waiting.append(delivery)
+            self._arrived.set()
+
+        self._aside += 1
+        asyncio.get_running_loop().call_later(ASIDE_SECONDS, bring_back)
+
+    def _is_cautious(self) -> bool:
+        return asyncio.get_running_loop().time() < self._cautious_until
 
     async def _write(self, group: Sequence[Delivery]) -> list[Outcome]:
         loop = asyncio.get_running_loop()
@@ -203,21 +247,17 @@ class GroupCommit:
         except BaseException:
             self._disconnect()
             raise
-        self._is_away = False
-        self._on_batch(size=len(group), seconds=loop.time() - started, waiting=len(self._waiting))
+        if self._is_away:
+            self._is_away = False
+            _log.info("database back")
+        self._observer.on_batch(size=len(group), seconds=loop.time() - started)
         return outcomes
 
     async def _transact(self, connection: asyncpg.Connection, group: Sequence[Delivery]) -> list[Outcome]:
         await connection.execute(self._begin)
         asked = [delivery.movement for delivery in group if delivery.refusal is None and delivery.movement is not None]
-        decided: list[Outcome] = []
-        if asked:
-            knowledge = await movements.read_knowledge(connection, asked, default_negative_stock=self._default_negative_stock)
-            decision = decide(asked, knowledge)
-            decided = list(decision.outcomes)
-            if decision.entries:
-                await movements.write(connection, decision.entries, decision.levels)
-        remaining = iter(decided)
+        decision = await self._decide(connection, asked)
+        remaining = iter(decision.outcomes)
         outcomes = [Refused(delivery.refusal) if delivery.refusal else next(remaining) for delivery in group]
         refused = [
             delivery.as_refused(outcome.error)
@@ -226,10 +266,37 @@ class GroupCommit:
         ]
         if refused:
             await refusals.record(connection, refused)
+        if decision.entries:
+            await movements.write(connection, decision.entries, decision.levels)
+        known = [
+            movement.dedupe_key
+            for movement, outcome in zip(asked, decision.outcomes, strict=True)
+            if isinstance(outcome, AlreadyApplied) and movement.dedupe_key is not None
+        ]
+        if known:
+            await refusals.close(connection, known)
         status = await connection.execute("COMMIT")
         if status != "COMMIT":
             raise asyncpg.InterfaceError(f"COMMIT answered {status}")
         return outcomes
+
+    async def _decide(self, connection: asyncpg.Connection, asked: Sequence[Movement]) -> Decision:
+        if not asked:
+            return Decision([], [], {})
+        decision = decide(asked, await self._read(connection, asked))
+        if any(isinstance(outcome, Refused) for outcome in decision.outcomes):
+            # A copy that waited for its original's lock sees the level after it, and its identity only by looking again:
+            # without that, what was applied would be refused as going below zero.
+            decision = decide(asked, await self._read(connection, asked))
+        return decision
+
+    async def _read(self, connection: asyncpg.Connection, asked: Sequence[Movement]) -> Knowledge:
+        return await movements.read_knowledge(
+            connection,
+            asked,
+            default_negative_stock=self._default_negative_stock,
+            skips_locked=self._is_cautious(),
+        )
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
@@ -250,6 +317,37 @@ class GroupCommit:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+
+class _Attempts:
+    """How often a batch has failed since something of it was last committed."""
+
+    def __init__(self) -> None:
+        self._conflicts = 0
+        self._pause = 0.0
+
+    def may_conflict_again(self) -> bool:
+        """Whether another conflict is still likely to be one of many senders, and not of a ledger that does not add up."""
+        self._conflicts += 1
+        return self._conflicts <= MOST_CONFLICTS
+
+    async def pause(self) -> None:
+        """Wait before the next try: not at all at first, since a lost connection is mostly replaced at once."""
+        await asyncio.sleep(self._pause)
+        self._pause = min(max(self._pause * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+
+
+def _halves(group: list[Delivery]) -> list[list[Delivery]]:
+    middle = len(group) // 2
+    return [group[:middle], group[middle:]] if middle else [group]
+
+
+def _by_key(group: list[Delivery]) -> list[list[Delivery]]:
+    """`group` apart by level, so that each level that is held costs one wait; what has no movement is a part of its own."""
+    parts: dict[LevelKey | None, list[Delivery]] = {}
+    for delivery in group:
+        parts.setdefault(None if delivery.movement is None else delivery.movement.key, []).append(delivery)
+    return list(parts.values())
 
 
 def _limits(statement_seconds: float, *, scope: str) -> str:

@@ -38,7 +38,9 @@ class Receipt:
         self._is_closing = True
         last_moment = asyncio.get_running_loop().time() + CLOSING_SECONDS
         for timeout in self._open:
-            timeout.reschedule(min(last_moment, timeout.when() or last_moment))
+            # One that has just passed is about to be answered, and cannot be moved any more.
+            if not timeout.expired():
+                timeout.reschedule(min(last_moment, timeout.when() or last_moment))
 
     async def read(self, receive: Receive, *, declared_length: bytes | None, deadline: float) -> bytes:
         """The whole body.

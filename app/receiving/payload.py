@@ -1,6 +1,6 @@
 """Raw bytes -> a report of a movement, or a refusal that names the field.
 
-The readings are those of reference/mipos-api.md, "Readings to take". Numbers keep every digit: a JSON number is read as
+The readings are those of docs/reference/mipos-api.md, "Readings to take". Numbers keep every digit: a JSON number is read as
 the text that was sent, never as a float. What two parsers could read differently is refused.
 """
 
@@ -97,8 +97,8 @@ def _parse(raw: bytes) -> dict[str, Any]:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise NotParseable(f"the key {shown(twice)} occurs twice, and parsers disagree on which one counts")
     return fields
 

@@ -5,13 +5,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
-from app.errors import Refusal
+from app.errors import NoSuchPage, Refusal
 from app.receiving.batching import GroupCommit
 from app.receiving.middleware import WEBHOOK_PATH
 from app.receiving.payload import read_report, require_pos
+from app.receiving.sender import DOCUMENTED_MOVEMENT
 from app.receiving.signature import HEADER
 from app.scope import DEADLINE, FACTS, VERIFIED_BODY
-from app.stock.applying import AlreadyApplied, Applied, Outcome, Refused
+from app.stock.applying import AlreadyApplied, Applied, Busy, Outcome, Refused
 from app.stock.movement import Movement
 from app.stock.quantity import ZERO, to_plain
 
@@ -33,6 +34,9 @@ class StockWebhook:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
         """Answer one request (ASGI)."""
+        if VERIFIED_BODY not in scope:
+            # The router lets paths through that are not the webhook's to the letter ("/webhooks/stock%0A").
+            raise NoSuchPage
         raw_body: bytes = scope[VERIFIED_BODY]
         facts: dict[str, object] = scope[FACTS]
         movement: Movement | None = None
@@ -70,8 +74,11 @@ def _note_outcome(facts: dict[str, object], outcome: Outcome) -> None:
                 facts["is_negative"] = True
         case AlreadyApplied():
             facts["outcome"] = "already_applied"
-        case Refused():
+        case Refused(error):
             facts["outcome"] = "refused"
+            facts["message"] = error.message
+        case Busy():
+            raise AssertionError("the group commit answers only what was decided")
 
 
 class StockMovementBody(BaseModel):
@@ -80,17 +87,7 @@ class StockMovementBody(BaseModel):
     model_config = ConfigDict(
         title="StockMovement",
         json_schema_extra={
-            "example": {
-                "pos_id": "1",
-                "inventory_system_id": "4344be8c-c6b9-4c51-88a6-d620144ab406",
-                "current_stock": "12.44",
-                "quantity": "1.25",
-                "date": "2020-05-30 12:45:03",
-                "movement_type": 2,
-                "external_id": "avcc123",
-                "now": "2020-06-01 02:55:18",
-                "store_id": 1,
-            }
+            "example": dict(DOCUMENTED_MOVEMENT),
         },
     )
 

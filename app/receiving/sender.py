@@ -23,7 +23,7 @@ DOCUMENTED_MOVEMENT: Mapping[str, Any] = {
     "now": "2020-06-01 02:55:18",
     "store_id": 1,
 }
-"""The type-3 example of reference/pos-sync-inventory.md."""
+"""The type-3 example of docs/reference/pos-sync-inventory.md."""
 
 
 def php_json(document: Mapping[str, Any]) -> bytes:

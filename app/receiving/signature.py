@@ -1,7 +1,7 @@
 """Sign and verify bytes: lower-case hex HMAC-SHA256 of the raw body, keyed with the client secret's ASCII text.
 
 Whatever is malformed ends like a wrong signature. The body is never parsed or written again before it is verified:
-the sender escapes as PHP does, so only its own bytes verify (reference/mipos-api.md, "Signature vectors").
+the sender escapes as PHP does, so only its own bytes verify (docs/reference/mipos-api.md, "Signature vectors").
 """
 
 import hashlib

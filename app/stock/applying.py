@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from app.errors import BelowZero, BeyondRange, BusinessRefusal, NoIntegration, Refusal, UnknownItem, UnknownStore
+from app.errors import (
+    BelowZero,
+    BeyondRange,
+    BusinessRefusal,
+    IntegrationDisabled,
+    NoIntegration,
+    Refusal,
+    UnknownItem,
+    UnknownStore,
+)
 from app.stock.movement import Movement
 from app.stock.quantity import EXACT, ZERO, is_within_range, to_plain
 
@@ -45,6 +54,8 @@ class Knowledge:
     levels: Mapping[LevelKey, Level]
     identities: Collection[tuple[str, bytes]]
     """(store_id, dedupe_key) of movements that are in the ledger"""
+    busy: Collection[LevelKey] = ()
+    """Levels that another session holds, where storage was asked not to wait for them; nothing about them can be decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,12 @@ class Refused:
     error: Refusal
 
 
-Outcome = Applied | AlreadyApplied | Refused
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Not decided: another session holds the level. Ask again later."""
+
+
+Outcome = Applied | AlreadyApplied | Refused | Busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +115,9 @@ def decide(movements: Sequence[Movement], knowledge: Knowledge) -> Decision:
             outcomes.append(AlreadyApplied())
             continue
         key = movement.key
+        if key in knowledge.busy:
+            outcomes.append(Busy())
+            continue
         level = changed.get(key) or knowledge.levels.get(key, NEVER_STOCKED)
         balance = EXACT.add(level.quantity, movement.delta)
         refusal = _refusal(movement, level=level, balance=balance, knowledge=knowledge)
@@ -119,8 +138,12 @@ def _refusal(movement: Movement, *, level: Level, balance: Decimal, knowledge: K
     negative_stock = knowledge.stores.get(store_id)
     if negative_stock is None:
         return UnknownStore(store_id)
-    if system_id is not None and not knowledge.integrations.get((store_id, system_id), False):
-        return NoIntegration(store_id=store_id, inventory_system_id=system_id)
+    if system_id is not None:
+        is_enabled = knowledge.integrations.get((store_id, system_id))
+        if is_enabled is None:
+            return NoIntegration(store_id=store_id, inventory_system_id=system_id)
+        if not is_enabled:
+            return IntegrationDisabled(store_id=store_id, inventory_system_id=system_id)
     if item_id not in knowledge.items:
         return UnknownItem(item_id)
     if not is_within_range(balance):

@@ -1,6 +1,6 @@
 """The catalogue that a POS exports: the documented body of the sync call, read as a whole or refused as a whole.
 
-The rules are the documented ones of `.../system/sync` (reference/pos-sync-inventory.md, answers 409 and 422), so that what
+The rules are the documented ones of `.../system/sync` (docs/reference/pos-sync-inventory.md, answers 409 and 422), so that what
 is imported here can be sent there.
 """
 

@@ -51,7 +51,8 @@ class Movement:
     @property
     def delta(self) -> Decimal:
         """The signed change of the level."""
-        return self.quantity if self.movement_type is MovementType.ADD else -self.quantity
+        # Not `-quantity`: that rounds to the 28 digits of the default decimal context, and a quantity has up to 29.
+        return self.quantity if self.movement_type is MovementType.ADD else self.quantity.copy_negate()
 
 
 def reported_movement(  # noqa: PLR0913 - the eight fields of the document that make a movement
@@ -102,7 +103,7 @@ def opening_movement(*, store_id: str, item_id: str, stock: Decimal) -> Movement
 def _identity(*parts: str) -> bytes:
     """SHA-256 over the length-prefixed parts, so that ("1", "23") is not ("12", "3").
 
-    Source of the choice of parts: reference/mipos-api.md, "Exactly once, without an event id".
+    Source of the choice of parts: docs/reference/mipos-api.md, "Exactly once, without an event id".
     """
     encoded = [part.encode() for part in (IDENTITY_VERSION, *parts)]
     return hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in encoded)).digest()

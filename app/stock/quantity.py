@@ -1,7 +1,7 @@
 """Exact quantities: decimals read from text, never through a float, and never rounded.
 
 Bounds are those of the database's checks: below 10^15, at most 14 decimals. The field's senders cast PHP floats to text,
-so exponent forms ("1.0E-5") and 14-digit fractions occur (reference/mipos-api.md, "numbers as strings").
+so exponent forms ("1.0E-5") and 14-digit fractions occur (docs/reference/mipos-api.md, "numbers as strings").
 """
 
 import decimal

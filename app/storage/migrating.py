@@ -41,6 +41,11 @@ SERVICE_RIGHTS = {
 }
 """All that the service's database role may do. The ledger takes rows and gives none back."""
 
+
+class WrongEncodingError(Exception):
+    """The database cannot hold every character; the message says what to do."""
+
+
 _POLL_SECONDS = 0.2
 _LOCK_TIMEOUT = "5s"
 
@@ -77,11 +82,16 @@ async def migrate(
     One holds the lock, the others poll for it and then find nothing to do: waiting inside Postgres for a lock would
     deadlock with a later CREATE INDEX CONCURRENTLY. `on_wait` is called once if the lock is taken.
     `grant_to` names an existing role that gets `SERVICE_RIGHTS`.
+
+    Raises:
+        WrongEncodingError: the database is not UTF-8.
+        alembic.util.CommandError: there is no such revision, or the database is at one of a newer release.
     """
     has_waited = False
     while True:
         async with engine.begin() as connection:
             if await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK}):
+                await _require_unicode(connection)
                 await connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
                 await connection.run_sync(_run, revision)
                 if grant_to is not None:
@@ -100,6 +110,15 @@ def _run(connection: Connection, revision: str) -> None:
         command.downgrade(config, revision)
     else:
         command.upgrade(config, revision)
+
+
+async def _require_unicode(connection: AsyncConnection) -> None:
+    encoding = await connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise WrongEncodingError(
+            f"The database is encoded as {encoding} and cannot hold every name and id. "
+            "Make one with: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
 async def _grant(connection: AsyncConnection, role: str) -> None:

@@ -13,8 +13,10 @@ from app.stock.movement import Movement
 
 # Locks are taken in key order, so that two batches never wait for each other in a circle. The look-up of identities is
 # one index probe a row (LATERAL with LIMIT): joined in bulk, the planner may turn it into a scan of the whole ledger.
-# It sees the ledger as it was when the statement began; a copy that another transaction commits while this one waits for the
-# lock is caught by the ledger's unique keys, and the batch is then run again.
+#
+# Hazard: having waited for a lock, Postgres reads that level anew, but identities as they were when the statement began. So
+# a copy that waited for its original sees the new level and not the identity. Applied, it collides with the ledger's unique
+# keys, and the batch is run again; refused, it has to be looked up once more (receiving.batching does).
 _READ_KNOWLEDGE = """
 WITH asked AS (
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
@@ -24,7 +26,7 @@ WITH asked AS (
   FROM stock_level AS level
   JOIN (SELECT DISTINCT store_id, item_id FROM asked) AS wanted USING (store_id, item_id)
   ORDER BY level.store_id, level.item_id
-  FOR NO KEY UPDATE OF level
+  FOR NO KEY UPDATE OF level {or_skip}
 )
 SELECT
   asked.position,
@@ -34,7 +36,8 @@ SELECT
   integration.enabled,
   locked.quantity,
   locked.version,
-  known.found IS NOT NULL AS is_known
+  known.found IS NOT NULL AS is_known,
+  {is_busy} AS is_busy
 FROM asked
 LEFT JOIN store ON store.store_id = asked.store_id
 LEFT JOIN item ON item.item_id = asked.item_id
@@ -46,6 +49,12 @@ LEFT JOIN LATERAL (
   LIMIT 1
 ) AS known ON true
 """
+_READ_AND_WAIT = _READ_KNOWLEDGE.format(or_skip="", is_busy="false")
+_READ_AND_SKIP = _READ_KNOWLEDGE.format(
+    or_skip="SKIP LOCKED",
+    is_busy="locked.version IS NULL AND EXISTS (SELECT FROM stock_level AS level"
+    " WHERE level.store_id = asked.store_id AND level.item_id = asked.item_id)",
+)
 
 _WRITE = """
 WITH closed AS (
@@ -75,15 +84,23 @@ FROM unnest(
 
 
 async def read_knowledge(
-    connection: asyncpg.Connection, movements: Sequence[Movement], *, default_negative_stock: NegativeStock
+    connection: asyncpg.Connection,
+    movements: Sequence[Movement],
+    *,
+    default_negative_stock: NegativeStock,
+    skips_locked: bool = False,
 ) -> Knowledge:
     """Lock the levels that `movements` touch and read all that deciding them needs.
 
     The locks last until the caller's transaction ends. A level that does not exist yet cannot be locked: two transactions
-    that start it at once collide on the ledger's keys, and one of them fails with a unique violation.
+    that start it at once collide on the ledger's keys, and one of them fails with a unique violation. With `skips_locked`
+    it does not wait for levels that others hold, and names them in `busy`.
+
+    Raises:
+        asyncpg.LockNotAvailableError: another session holds a level for longer than the lock timeout.
     """
     rows = await connection.fetch(
-        _READ_KNOWLEDGE,
+        _READ_AND_SKIP if skips_locked else _READ_AND_WAIT,
         [movement.store_id for movement in movements],
         [movement.item_id for movement in movements],
         [movement.inventory_system_id for movement in movements],
@@ -94,7 +111,8 @@ async def read_knowledge(
     integrations: dict[tuple[str, str], bool] = {}
     levels: dict[LevelKey, Level] = {}
     identities: set[tuple[str, bytes]] = set()
-    for position, has_store, negative_stock, has_item, enabled, quantity, version, is_known in rows:
+    busy: set[LevelKey] = set()
+    for position, has_store, negative_stock, has_item, enabled, quantity, version, is_known, is_busy in rows:
         movement = movements[position - 1]
         store_id = movement.store_id
         if has_store:
@@ -107,7 +125,9 @@ async def read_knowledge(
             levels[movement.key] = Level(quantity, version)
         if is_known and movement.dedupe_key is not None:
             identities.add((store_id, movement.dedupe_key))
-    return Knowledge(stores=stores, items=items, integrations=integrations, levels=levels, identities=identities)
+        if is_busy:
+            busy.add(movement.key)
+    return Knowledge(stores=stores, items=items, integrations=integrations, levels=levels, identities=identities, busy=busy)
 
 
 async def write(connection: asyncpg.Connection, entries: Sequence[LedgerEntry], levels: Mapping[LevelKey, Level]) -> None:

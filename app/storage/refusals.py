@@ -1,6 +1,6 @@
 """Signed deliveries that were refused, kept so that a person can see them and apply them later."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -21,6 +21,11 @@ ON CONFLICT (fingerprint, reason) DO UPDATE SET
   -- What an operator dismissed stays dismissed; what was applied once and is refused again needs a look.
   state = CASE WHEN refused_delivery.state = 'dismissed' THEN 'dismissed' ELSE 'open' END,
   closed_at = CASE WHEN refused_delivery.state = 'dismissed' THEN refused_delivery.closed_at END
+"""
+
+_CLOSE = """
+UPDATE refused_delivery SET state = 'resolved', closed_at = now()
+WHERE state = 'open' AND fingerprint = ANY ($1::bytea[])
 """
 
 
@@ -60,3 +65,8 @@ async def record(connection: asyncpg.Connection, refused: Iterable[RefusedDelive
         [row.inventory_system_id for row in rows],
         [attempts[key] for key in sorted(latest)],
     )
+
+
+async def close(connection: asyncpg.Connection, fingerprints: Sequence[bytes]) -> None:
+    """Close the open refusals of movements that turn out to be in the ledger. Runs in the caller's transaction."""
+    await connection.execute(_CLOSE, fingerprints)

@@ -90,6 +90,86 @@ async def test_a_locked_row_is_503_and_its_neighbours_are_applied(world: World) 
     assert Decimal("12.44") == await world.level()
 
 
+async def test_many_for_a_locked_row_do_not_hold_up_the_others(world: World) -> None:
+    async with running(settings_for(world)) as (_, client), world.engine.connect() as other:
+        await other.execute(text("SELECT 1 FROM stock_level WHERE item_id = 'avcc123' FOR UPDATE"))
+        held = [asyncio.create_task(deliver(client, date=f"held {number}")) for number in range(40)]
+        free = [await deliver(client, external_id="tom001", date=str(number)) for number in range(20)]
+        were_held = not any(task.done() for task in held)
+        await other.rollback()
+
+        assert [204] * 40 == list(await asyncio.gather(*held))
+
+    assert were_held
+    assert [204] * 20 == free
+    assert {} == await world.broken_invariants()
+
+
+async def test_a_copy_that_waited_for_its_original_is_known_and_not_refused(world: World) -> None:
+    """The store refuses negative stock, and the original leaves too little for a second one."""
+    refusing = settings_for(world, negative_stock="refuse")
+    async with running(refusing) as (_, one), running(refusing) as (_, other):
+        for number in range(30):
+            changes = {"quantity": "12", "date": str(number)}
+            assert [204, 204] == list(await asyncio.gather(deliver(one, **changes), deliver(other, **changes)))
+            assert 204 == await deliver(one, quantity="12", movement_type=1, date=f"back {number}")
+
+    assert [] == await world.refused()
+    assert 60 == len(await world.ledger())
+
+
+async def test_a_refusal_and_its_later_success_in_one_batch_leave_no_open_record(world: World) -> None:
+    async with running(settings_for(world, negative_stock="refuse")) as (_, client), world.engine.connect() as other:
+        await other.execute(text("LOCK TABLE stock_level"))
+        sent = []
+        for changes in ({"quantity": "20"}, {"quantity": "10", "movement_type": 1}, {"quantity": "20", "now": "again"}):
+            sent.append(asyncio.create_task(deliver(client, **changes)))
+            await asyncio.sleep(0)
+        await other.rollback()
+        statuses = await asyncio.gather(*sent)
+        again = await deliver(client, quantity="20")
+
+    assert [204, 204] == [statuses[1], again]
+    assert {"resolved"} >= {kept.state for kept in await world.refused()}
+    assert Decimal("3.69") == await world.level()
+
+
+async def test_a_session_that_has_become_read_only_is_left(world: World, client: httpx2.AsyncClient) -> None:
+    await world.execute(f"ALTER DATABASE {world.database} SET default_transaction_read_only = on")
+    held = asyncio.create_task(deliver(client))
+    async with client.stream("GET", "/livez"):
+        pass
+    await world.execute(
+        "SET default_transaction_read_only = off", f"ALTER DATABASE {world.database} RESET default_transaction_read_only"
+    )
+
+    assert 204 == await held
+    assert 204 == await deliver(client, date="after")
+
+
+async def test_a_failure_inside_postgres_for_one_row_spares_the_others(world: World) -> None:
+    await world.execute(
+        POISON.replace("RAISE EXCEPTION 'poison'", "RAISE EXCEPTION 'poison' USING ERRCODE = 'XX001'"),
+        "CREATE TRIGGER poison BEFORE INSERT ON stock_movement FOR EACH ROW EXECUTE FUNCTION refuse_poison()",
+    )
+    async with running(settings_for(world, response_deadline=2)) as (_, client):
+        statuses = await deliver_together(client, [{"date": "poison"}, *({"date": str(number)} for number in range(10))])
+
+    assert [503] + [204] * 10 == statuses
+
+
+async def test_a_database_that_is_not_set_up_is_503_and_said_so(world: World, client: httpx2.AsyncClient) -> None:
+    await world.execute("REVOKE INSERT ON stock_movement FROM pos_sync")
+    body = body_of()
+    answer = await client.post(PATH, content=body, headers=signed(body))
+    await world.execute("GRANT INSERT ON stock_movement TO pos_sync")
+
+    assert 503 == answer.status_code
+    assert "not set up" in answer.json()["message"]
+    assert 204 == await deliver(client)
+    assert 'pos_sync_failed_transactions_total{fault="not_set_up"} 1.0' in (await client.get("/metrics")).text
+
+
 async def test_past_the_waiting_line_it_is_503_at_once(world: World) -> None:
     async with running(settings_for(world, waiting_line=5, response_deadline=2)) as (_, client):
         async with world.engine.connect() as other:

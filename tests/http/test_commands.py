@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from app.cli import _COMMANDS, commands
 from app.settings import Settings
 from app.storage.migrating import head
-from tests.conftest import running, settings_for
+from tests.conftest import new_world, running, settings_for
 from tests.support.postgres import SAMPLES
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
@@ -211,6 +211,28 @@ async def test_migrate_brings_the_schema_to_head_and_grants(
     assert 1 == nobody.exit_code
     assert 'role "no-such-role" does not exist' in nobody.output
     assert "No stores yet" in (await run("store", "list")).output
+
+
+async def test_migrate_says_what_it_does_not_know(
+    empty_world: World, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nonsense = await runner_for(empty_world.owner_url, monkeypatch, tmp_path)("migrate", "--to", "nonsense")
+    await world.execute("UPDATE alembic_version SET version_num = '9999'")
+    newer = await runner_for(world.owner_url, monkeypatch, tmp_path)("migrate")
+
+    assert (1, 1) == (nonsense.exit_code, newer.exit_code)
+    assert "nonsense" in nonsense.output
+    assert "9999" in newer.output
+
+
+async def test_migrate_refuses_a_database_that_cannot_hold_every_character(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with new_world(template="template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'") as latin:
+        result = await runner_for(latin.owner_url, monkeypatch, tmp_path)("migrate")
+
+    assert 1 == result.exit_code
+    assert "encoded as LATIN1" in result.output
 
 
 async def test_without_a_schema_a_command_says_what_to_run(

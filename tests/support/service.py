@@ -92,8 +92,13 @@ class Service:
 
 
 @contextmanager
-def serving(database_url: str, *arguments: str, is_away: bool = False, **settings: str) -> Iterator[Service]:
-    """A service of its own, ready (or, with its database away, only alive); stopped at the end if the test has not done so."""
+def serving(
+    database_url: str, *arguments: str, is_away: bool = False, is_early: bool = False, **settings: str
+) -> Iterator[Service]:
+    """A service of its own, ready; stopped at the end if the test has not done so.
+
+    With its database away it is only waited for until it is alive, and early, until it listens.
+    """
     values: Mapping[str, str] = {
         "DATABASE_URL": database_url,
         "MIPOS_CLIENT_SECRET": SECRET,
@@ -112,7 +117,8 @@ def serving(database_url: str, *arguments: str, is_away: bool = False, **setting
             )
         try:
             service = Service(_port_in(log_file, process), process, log_file)
-            service.wait_until_ready("/livez" if is_away else "/readyz")
+            if not is_early:
+                service.wait_until_ready("/livez" if is_away else "/readyz")
             yield service
         finally:
             if process.poll() is None:

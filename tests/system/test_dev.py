@@ -54,7 +54,7 @@ def left_behind(data: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("folder", ["data", "a folder with spaces and ü", "x" * 120], ids=["short", "odd", "long"])
+@pytest.mark.parametrize("folder", ["data", "a+folder, with & spaces %20 and ü", "x" * 120], ids=["short", "odd", "long"])
 def test_it_sends_the_documented_movement_and_goes_on_from_there_the_next_time(tmp_path: Path, folder: str) -> None:
     data, port = tmp_path / folder, free_port()
     with developing(data, port) as (process, log):

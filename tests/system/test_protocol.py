@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from app import serving
+from app import protocol
 from tests.support.service import Connection, free_port
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: pos\r\n\r\n"
@@ -22,10 +22,10 @@ async def answer_slowly(scope: Scope, receive: Receive, send: Send) -> None:  # 
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(serving, "HEADER_SECONDS", 0.1)
+    monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.1)
     port = free_port()
     config = uvicorn.Config(
-        answer_slowly, port=port, http=serving.Protocol, ws="none", lifespan="off", log_config=None, timeout_keep_alive=60
+        answer_slowly, port=port, http=protocol.Protocol, ws="none", lifespan="off", log_config=None, timeout_keep_alive=60
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())  # noqa: SLF001 - without uvicorn's signal handlers

@@ -83,6 +83,8 @@ async def test_every_error_of_the_proxy_has_a_message(world: World, tmp_path: Pa
             b"GET / HTTP/1.1\r\nHost: p\r\n\r\n": 404,
             b"GET /_error/failed HTTP/1.1\r\nHost: p\r\n\r\n": 404,
             b"nonsense\r\n\r\n": 400,
+            b"GET / HTTP/9.9\r\nHost: p\r\n\r\n": 400,
+            b"POST / HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: gzip\r\n\r\n": 400,
             b"GET / HTTP/1.1\r\n\r\n": 400,
             b"GET /" + b"a" * 40000 + b" HTTP/1.1\r\nHost: p\r\n\r\n": 431,
             b"GET / HTTP/1.1\r\nHost: p\r\nX-Large: " + b"a" * 40000 + b"\r\n\r\n": 431,

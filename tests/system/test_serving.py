@@ -108,6 +108,13 @@ async def waiting_for_a_lock(world: World) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_signal_right_after_it_listens_is_not_lost(world: World, workers: str) -> None:
+    with serving(world.service_url, "--workers", workers, is_early=True) as service:
+        service.signal()
+        assert 0 == await asyncio.to_thread(service.wait)
+
+
 async def test_a_half_sent_body_does_not_hold_the_exit(world: World) -> None:
     with serving(world.service_url, response_deadline="30") as service:
         half, silent, idle = [await Connection.open(service.port) for _ in range(3)]
@@ -137,6 +144,7 @@ async def test_while_draining_it_says_not_ready_and_still_takes_deliveries(world
         ready = httpx2.get(f"{service.url}/readyz").json()
         answer = post(service.url)
 
+        await asyncio.sleep(1.1)  # a second signal within a second is the first one's echo
         service.signal()
         assert 0 == await asyncio.to_thread(service.wait)
 
@@ -171,6 +179,8 @@ GARBAGE = {
     "bad chunk": b"POST /webhooks/stock HTTP/1.1\r\nHost: pos\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     "large head": b"POST /webhooks/stock HTTP/1.1\r\nHost: pos\r\nX-Large: " + b"a" * 70000 + b"\r\n\r\n",
     "many headers": b"POST /webhooks/stock HTTP/1.1\r\nHost: pos\r\n" + b"X-Many: 1\r\n" * 20000 + b"\r\n",
+    "an endless header": b"POST /webhooks/stock HTTP/1.1\r\nHost: pos\r\nX-Large: " + b"a" * 1_000_000,
+    "an upgrade with a body": raw_request(body_of(), {**signed(body_of()), "Connection": "Upgrade", "Upgrade": "h2c"}),
     "large path": b"POST /" + b"a" * 70000 + b" HTTP/1.1\r\nHost: pos\r\n\r\n",
 }
 

@@ -1,14 +1,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from functools import reduce
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import BelowZero, BeyondRange, NoIntegration, Refusal, UnknownItem, UnknownStore
-from app.stock.applying import AlreadyApplied, Applied, Knowledge, Level, NegativeStock, Outcome, Refused, decide
+from app.errors import BelowZero, BeyondRange, IntegrationDisabled, NoIntegration, Refusal, UnknownItem, UnknownStore
+from app.stock.applying import AlreadyApplied, Applied, Busy, Knowledge, Level, NegativeStock, Outcome, Refused, decide
 from app.stock.movement import Movement, MovementType, reported_movement
+from app.stock.quantity import EXACT
 
 KNOWN = Knowledge(
     stores={"s1": NegativeStock.ALLOW, "s2": NegativeStock.REFUSE},
@@ -47,7 +49,7 @@ def moved(  # noqa: PLR0913 - a movement has many parts
         (moved(store="nowhere"), UnknownStore),
         (moved(item="nothing"), UnknownItem),
         (moved(system="unheard-of"), NoIntegration),
-        (moved(system="off"), NoIntegration),
+        (moved(system="off"), IntegrationDisabled),
         (moved(store="s2", quantity="3.01"), BelowZero),
         (moved(add=True, quantity="999999999999999"), BeyondRange),
         (moved(quantity="999999999999999.99", item="a", store="s1"), None),
@@ -105,10 +107,27 @@ def test_an_item_never_stocked_starts_at_zero() -> None:
     assert {("s1", "b"): Level(Decimal(-4), 1)} == decision.levels
 
 
+def test_29_digits_are_removed_exactly() -> None:
+    decision = decide([moved("123456789012345.12345678901235")], KNOWN)
+
+    assert Decimal("-123456789012335.12345678901235") == decision.levels["s1", "a"].quantity
+
+
+def test_a_level_that_another_session_holds_is_not_decided_but_a_copy_is_known() -> None:
+    held, known, free = moved(), moved(date="before"), moved(item="b")
+    assert known.dedupe_key is not None
+
+    decision = decide([held, known, free], replace(KNOWN, busy={("s1", "a")}, identities={("s1", known.dedupe_key)}))
+
+    assert [Busy, AlreadyApplied, Applied] == [type(outcome) for outcome in decision.outcomes]
+
+
 movements = st.lists(
     st.builds(
         moved,
-        quantity=st.sampled_from(["0", "0.001", "1", "2.5", "0.33333333333333", "600000000000000"]),
+        quantity=st.sampled_from(
+            ["0", "0.001", "1", "2.5", "0.33333333333333", "600000000000000", "123456789012345.12345678901235"]
+        ),
         add=st.booleans(),
         store=st.sampled_from(["s1", "s2", "nowhere"]),
         item=st.sampled_from(["a", "b", "nothing"]),
@@ -152,6 +171,6 @@ def test_levels_are_the_sum_of_their_entries_without_gaps(moves: list[Movement])
     for key, level in decision.levels.items():
         start = KNOWN.levels.get(key, Level(Decimal(0), 0))
         entries = [entry for entry in decision.entries if entry.movement.key == key]
-        assert level.quantity == start.quantity + sum(entry.movement.delta for entry in entries)
+        assert level.quantity == reduce(EXACT.add, (entry.movement.delta for entry in entries), start.quantity)
         assert list(range(start.version + 1, level.version + 1)) == [entry.level_version for entry in entries]
         assert level.quantity == entries[-1].balance_after

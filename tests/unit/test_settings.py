@@ -69,6 +69,7 @@ def test_what_is_required_is_named_when_nothing_is_set() -> None:
         ("postgres://u:p@db/pos", "postgresql+asyncpg://u:p@db/pos"),
         ("postgresql://u:p@db:5433/pos?sslmode=require", "postgresql+asyncpg://u:p@db:5433/pos?ssl=require"),
         ("postgresql+psycopg://u:p@db/pos", "postgresql+asyncpg://u:p@db/pos"),
+        ("postgresql://u:p@db/pos?connect_timeout=5&application_name=x", "postgresql+asyncpg://u:p@db/pos"),
         ("postgresql://u@/pos?host=/run/postgres", "postgresql+asyncpg://u@/pos?host=%2Frun%2Fpostgres"),
     ],
 )
@@ -76,6 +77,51 @@ def test_the_usual_forms_of_a_database_address_work(monkeypatch: pytest.MonkeyPa
     put(monkeypatch, **{**GOOD, "DATABASE_URL": given})
 
     assert used == load_settings().sqlalchemy_url.render_as_string(hide_password=False)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql://pos:S3cretPart/pos", "must look like"),
+        ("postgresql://pos:a@b:S3cretPart/pos", "must look like"),
+        ("S3cretPart", "must look like"),
+        ("postgresql://pos:S3cretPart@db", "names no database"),
+        ("postgresql://pos:S3cretPart@db:99999/pos", "port"),
+        ("postgresql://pos:S3cretPart@db/pos?sslmode=banana", "unknown sslmode"),
+        ("postgresql://pos:S3cretPart@db/pos?options=-c%20x", "not known here: options"),
+    ],
+)
+def test_a_database_address_that_would_fail_later_is_refused_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    put(monkeypatch, **{**GOOD, "DATABASE_URL": address})
+
+    with pytest.raises(SettingsRefused, match=said) as refused:
+        load_settings()
+
+    assert "S3cretPart" not in str(refused.value)
+
+
+def test_a_settings_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"PORT=\xff\xfe")
+
+    with pytest.raises(SettingsRefused, match="is not UTF-8"):
+        load_settings()
+
+
+def test_blanks_around_a_copied_value_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    put(monkeypatch, **{**GOOD, "MIPOS_CLIENT_SECRET": " the secret of the account\n", "POS_ID": " 7 "})
+
+    assert "the secret of the account" == load_settings().mipos_client_secret.get_secret_value()
+    assert "7" == load_settings().pos_id
+
+
+@pytest.mark.parametrize("addresses", ["*", "not-an-ip", "10.0.0.0/99", "10.0.0.1,"])
+def test_only_addresses_may_be_believed(monkeypatch: pytest.MonkeyPatch, addresses: str) -> None:
+    put(monkeypatch, **GOOD, FORWARDED_ALLOW_IPS=addresses)
+
+    with pytest.raises(SettingsRefused, match="FORWARDED_ALLOW_IPS"):
+        load_settings()
 
 
 def test_secrets_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
