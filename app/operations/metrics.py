@@ -44,12 +44,23 @@ class Metrics:
         self._waiting = Gauge(
             "pos_sync_waiting_deliveries", "Waiting for the next transaction.", multiprocess_mode="livesum", registry=registry
         )
+        self._registered = Gauge(
+            "pos_sync_registered", "1 once mipOS has taken our webhook.", multiprocess_mode="max", registry=registry
+        )
+        self._registration_attempts = Counter(
+            "pos_sync_registration_attempts", "Registrations tried, by what came of them.", ["state"], registry=registry
+        )
         self._last_delivery = Gauge(
             "pos_sync_last_delivery_timestamp_seconds",
             "When a verified delivery was last answered 204 (Unix time).",
             multiprocess_mode="max",
             registry=registry,
         )
+
+    def observe_registration(self, state: str) -> None:
+        """How the last attempt to register the webhook went, as far as this worker knows."""
+        self._registered.set(1 if state == "registered" else 0)
+        self._registration_attempts.labels(state).inc()
 
     def observe_batch(self, *, size: int, seconds: float, waiting: int) -> None:
         """A committed batch."""

@@ -87,7 +87,7 @@ class GroupCommit:
         self._is_away = False
         # A pooled connection changes hands after each transaction, so there the limits are set inside of it.
         begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
-        limits = _limits(statement_seconds, scope="LOCAL" if is_pooled else "SESSION")
+        limits = limits(statement_seconds, scope="LOCAL" if is_pooled else "SESSION")
         self._begin = f"{begin}; {limits}" if is_pooled else begin
         self._on_connect = None if is_pooled else limits
 
@@ -252,7 +252,7 @@ class GroupCommit:
             self._connection = None
 
 
-def _limits(statement_seconds: float, *, scope: str) -> str:
+def limits(statement_seconds: float, *, scope: str) -> str:
     """Limits on the server's side: a worker that is frozen or cut off must not keep its locks."""
     milliseconds = int(statement_seconds * 1000)
     return (

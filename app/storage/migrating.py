@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import migrations
 from app.storage.tables import (
+    access_token,
     integration,
     item,
     metadata,
@@ -23,6 +24,7 @@ from app.storage.tables import (
     store,
     supplier,
     unit,
+    webhook_registration,
 )
 
 MIGRATION_LOCK = 0x706F735F73796E63
@@ -37,6 +39,8 @@ SERVICE_RIGHTS = {
     stock_level.name: "SELECT, INSERT, UPDATE",
     stock_movement.name: "SELECT, INSERT",
     refused_delivery.name: "SELECT, INSERT, UPDATE",
+    webhook_registration.name: "SELECT, INSERT, UPDATE",
+    access_token.name: "SELECT, INSERT, UPDATE",
     "alembic_version": "SELECT",
 }
 """All that the service's database role may do. The ledger takes rows and gives none back."""
