@@ -25,7 +25,7 @@ from app.storage.engine import POOL_SIZE
 from app.storage.levels import broken_invariants
 from app.storage.migrating import current_revision, head
 from app.storage.registrations import State
-from app.storage.summaries import describe_server, last_clocks
+from app.storage.summaries import Server, describe_server, last_clocks
 
 OLDEST_POSTGRES, NEWEST_POSTGRES = 14, 18
 LARGEST_SKEW = timedelta(seconds=30)
@@ -75,12 +75,7 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
 
 async def _examine_database(connection: AsyncConnection, settings: Settings, *, workers: int) -> AsyncIterator[Check]:
     server = await describe_server(connection)
-    major = server.version_number // 10000
-    if OLDEST_POSTGRES <= major <= NEWEST_POSTGRES:
-        yield Check("database", Verdict.OK, f"Postgres {server.version}")
-    else:
-        wanted = f"Use Postgres {OLDEST_POSTGRES} to {NEWEST_POSTGRES}."
-        yield Check("database", Verdict.WARNING, f"Postgres {server.version} was never tried", wanted)
+    yield _examine_version(server)
     revision = await current_revision(connection)
     if revision != head():
         reason = f"at revision {revision or 'none'}, and this version needs {head()}"
@@ -89,36 +84,60 @@ async def _examine_database(connection: AsyncConnection, settings: Settings, *, 
             yield Check(name, Verdict.SKIPPED, "needs the schema")
         return
     yield Check("schema", Verdict.OK, f"at revision {revision}")
-    durable = {"fsync": server.fsync, "full_page_writes": server.full_page_writes}
-    off = [name for name, value in durable.items() if value != "on"]
-    if server.synchronous_commit == "off":
-        off.append("synchronous_commit")
+    yield _examine_durability(server)
+    yield await _examine_rights(connection)
+    yield _examine_connections(server, settings, workers=workers)
+    yield await _examine_timeouts(connection, settings)
+    yield await _examine_invariants(connection)
+    yield await _examine_clock(connection, server.now)
+
+
+def _examine_version(server: Server) -> Check:
+    if OLDEST_POSTGRES <= server.version_number // 10000 <= NEWEST_POSTGRES:
+        return Check("database", Verdict.OK, f"Postgres {server.version}")
+    wanted = f"Use Postgres {OLDEST_POSTGRES} to {NEWEST_POSTGRES}."
+    return Check("database", Verdict.WARNING, f"Postgres {server.version} was never tried", wanted)
+
+
+def _examine_durability(server: Server) -> Check:
+    durable = {
+        "fsync": server.fsync,
+        "full_page_writes": server.full_page_writes,
+        "synchronous_commit": server.synchronous_commit,
+    }
+    off = [name for name, value in durable.items() if value == "off"]
     if off:
         reason = f"{', '.join(off)} off: what was answered 204 can be lost with the machine"
-        yield Check("durability", Verdict.FAILED, reason, "Switch it on in postgresql.conf.")
-    elif server.is_in_recovery:
-        yield Check("durability", Verdict.FAILED, "this server is a standby", "Point DATABASE_URL to the primary.")
-    else:
-        yield Check("durability", Verdict.OK, "a commit survives a crash")
-    yield await _examine_rights(connection)
-    wanted_connections = workers * (1 + POOL_SIZE)
-    reason = f"{workers} workers use up to {wanted_connections} of {server.max_connections}, all replicas apart"
-    if settings.database_pooler == "none" and wanted_connections > server.max_connections // 2:
-        yield Check("connections", Verdict.WARNING, reason, "Fewer workers, or PgBouncer (docs/deploying.md).")
-    else:
-        yield Check("connections", Verdict.OK, reason)
+        return Check("durability", Verdict.FAILED, reason, "Switch it on in postgresql.conf.")
+    if server.is_in_recovery:
+        return Check("durability", Verdict.FAILED, "this server is a standby", "Point DATABASE_URL to the primary.")
+    return Check("durability", Verdict.OK, "a commit survives a crash")
+
+
+def _examine_connections(server: Server, settings: Settings, *, workers: int) -> Check:
+    wanted = workers * (1 + POOL_SIZE)
+    reason = f"{workers} workers use up to {wanted} of {server.max_connections}; more replicas, more of them"
+    if settings.database_pooler == "none" and wanted > server.max_connections // 2:
+        return Check("connections", Verdict.WARNING, reason, "Use fewer workers, or PgBouncer (docs/deploying.md).")
+    return Check("connections", Verdict.OK, reason)
+
+
+async def _examine_timeouts(connection: AsyncConnection, settings: Settings) -> Check:
     for statement in limits(settings.response_deadline, scope="LOCAL").split(";"):
         await connection.execute(text(statement))
     names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
     shown = [f"{name} {await connection.scalar(text(f'SHOW {name}'))}" for name in names]
-    yield Check("timeouts", Verdict.OK, f"for deliveries: {', '.join(shown)}")
+    # They were for this transaction only: the sums that follow may take longer than a delivery.
+    await connection.rollback()
+    return Check("timeouts", Verdict.OK, f"for deliveries: {', '.join(shown)}")
+
+
+async def _examine_invariants(connection: AsyncConnection) -> Check:
     broken = await broken_invariants(connection)
     if broken:
         reason = "; ".join(f"{name}, in {count} places" for name, count in broken.items())
-        yield Check("invariants", Verdict.FAILED, reason, "Something wrote to the tables past this service: docs/operating.md.")
-    else:
-        yield Check("invariants", Verdict.OK, "every level is the sum of its ledger")
-    yield await _examine_clock(connection, server.now)
+        return Check("invariants", Verdict.FAILED, reason, "Something wrote to the tables past this service: docs/operating.md.")
+    return Check("invariants", Verdict.OK, "every level is the sum of its ledger")
 
 
 async def _examine_rights(connection: AsyncConnection) -> Check:

@@ -277,10 +277,3 @@ def _shared_metrics() -> Iterator[None]:
     finally:
         del os.environ[MULTIPROCESS_FOLDER]
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

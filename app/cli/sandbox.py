@@ -32,6 +32,7 @@ ANSWER_SECONDS = 60
     multiple=True,
     help="A catalogue as `catalog import` takes it: its inventory system is known to the sandbox, with the same stock.",
 )
+@click.option("--state", type=click.Path(dir_okay=False, path_type=Path), help="A file in which it remembers what it was told.")
 @click.pass_context
 def command(  # noqa: PLR0913 - one parameter per option
     context: click.Context,
@@ -44,11 +45,12 @@ def command(  # noqa: PLR0913 - one parameter per option
     token_seconds: int,
     host: str,
     catalogs: tuple[tuple[str, Path], ...],
+    state: Path | None,
 ) -> None:
     r"""Run a stand-in mipOS: token, refresh, manage-webhook, sync and stock update, as the documents say.
 
     It signs and relays what its inventory systems report (`pos-sync sandbox move`), and can be made to fail:
-    POST /sandbox/faults; GET /openapi.json describes all of it. Nothing in it is real, and nothing is kept.
+    POST /sandbox/faults; GET /openapi.json describes all of it. Nothing in it is real.
 
     \b
     Example:  MIPOS_CLIENT_SECRET=a-secret-of-16-or-more pos-sync sandbox --port 8090
@@ -72,7 +74,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         platform.stores.setdefault(store_id, store_id)
         platform.systems[catalog.inventory_system_id] = InventorySystem(catalog.user_id_tps, {store_id}, stock=stock)
     configure_logging(log_format="console", log_level="INFO")
-    uvicorn.run(Sandbox(platform), host=host, port=port, log_config=None, access_log=False, server_header=False)
+    uvicorn.run(Sandbox(platform, state_file=state), host=host, port=port, log_config=None, access_log=False, server_header=False)
 
 
 @command.command("move")

@@ -87,9 +87,9 @@ class GroupCommit:
         self._is_away = False
         # A pooled connection changes hands after each transaction, so there the limits are set inside of it.
         begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
-        limits = limits(statement_seconds, scope="LOCAL" if is_pooled else "SESSION")
-        self._begin = f"{begin}; {limits}" if is_pooled else begin
-        self._on_connect = None if is_pooled else limits
+        set_limits = limits(statement_seconds, scope="LOCAL" if is_pooled else "SESSION")
+        self._begin = f"{begin}; {set_limits}" if is_pooled else begin
+        self._on_connect = None if is_pooled else set_limits
 
     async def submit(
         self, raw_body: bytes, *, movement: Movement | None, refusal: Refusal | None = None, deadline: float

@@ -63,6 +63,24 @@ class Platform:
         self._token = ""
         self._expires_at = 0
 
+    def to_document(self) -> dict[str, Any]:
+        """What has to outlive a restart, since a real mipOS remembers it too."""
+        return {
+            "token": self._token,
+            "expires_at": self._expires_at,
+            "webhooks": self.webhooks,
+            "stock": {system_id: system.stock for system_id, system in self.systems.items()},
+        }
+
+    def restore(self, document: Mapping[str, Any]) -> None:
+        """Go on from what `to_document` gave; inventory systems that are not known any more are left out."""
+        self._token = document["token"]
+        self._expires_at = document["expires_at"]
+        self.webhooks = dict(document["webhooks"])
+        for system_id, stock in document["stock"].items():
+            if system_id in self.systems:
+                self.systems[system_id].stock = dict(stock)
+
     def is_authorized(self, header: str | None) -> bool:
         """Whether `header` is the bearer of the current token, and that has not expired."""
         return bool(self._token) and header == f"Bearer {self._token}" and time.time() < self._expires_at

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -56,9 +57,12 @@ class Received:
 class Sandbox(FastAPI):
     """The stand-in mipOS."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, *, state_file: Path | None = None) -> None:
         super().__init__(title="mipOS sandbox", docs_url=None, redoc_url=None, redirect_slashes=False)
         self.platform = platform
+        self._state_file = state_file
+        if state_file is not None and state_file.exists():
+            platform.restore(json.loads(state_file.read_text()))
         self.received: list[Received] = []
         self.calls: Counter[str] = Counter()
         self._faults: list[Fault] = []
@@ -104,7 +108,9 @@ class Sandbox(FastAPI):
                     return _Asgi(Faulty(fault))
             if not is_open and not self.platform.is_authorized(request.headers.get("authorization")):
                 return _response(Reply(401, UNAUTHORIZED))
-            return _response(await work(body, request))
+            reply = await work(body, request)
+            self._save()
+            return _response(reply)
 
         self.add_route(path, handle, methods=["POST"])  # type: ignore[arg-type]
 
@@ -160,6 +166,7 @@ class Sandbox(FastAPI):
             current_stock = after_movement(before, movement.quantity, is_removal=movement.movement_type == 2)  # noqa: PLR2004
         if system is not None:
             system.stock[movement.external_id] = current_stock
+            self._save()
         return await self._relay(
             movement.store_id,
             {
@@ -190,6 +197,10 @@ class Sandbox(FastAPI):
             return _response(Reply(502, {"message": f"The POS could not be reached ({type(error).__name__}).", "data": None}))
         kept = {"content-type": answer.headers["content-type"]} if "content-type" in answer.headers else {}
         return Response(answer.content, status_code=answer.status_code, headers=kept)
+
+    def _save(self) -> None:
+        if self._state_file is not None:
+            self._state_file.write_text(json.dumps(self.platform.to_document()))
 
     async def _note(self, call: str, request: Request, body: dict[str, Any]) -> None:
         self.calls[call] += 1
