@@ -35,12 +35,12 @@ class Credentials:
 class MiposClient:
     """One connection pool to one mipOS."""
 
-    def __init__(self, base_url: str, *, call_seconds: float = CALL_SECONDS) -> None:
-        self._call_seconds = call_seconds
+    def __init__(self, base_url: str, *, call_seconds: float | None = None) -> None:
+        self._call_seconds = call_seconds or CALL_SECONDS
         self._http = httpx2.AsyncClient(
             base_url=base_url,
             headers={"Accept": "application/json", "User-Agent": "mipos-pos-sync"},
-            timeout=httpx2.Timeout(call_seconds, connect=CONNECT_SECONDS),
+            timeout=httpx2.Timeout(self._call_seconds, connect=CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=MOST_CONNECTIONS),
             follow_redirects=False,
             trust_env=True,

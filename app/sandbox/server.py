@@ -65,7 +65,7 @@ class Sandbox(FastAPI):
             platform.restore(json.loads(state_file.read_text()))
         self.received: list[Received] = []
         self.calls: Counter[str] = Counter()
-        self._faults: list[Fault] = []
+        self.faults: list[Fault] = []
         self._add_calls()
         self._add_steering()
 
@@ -118,12 +118,12 @@ class Sandbox(FastAPI):
         @self.post("/sandbox/faults", status_code=204)
         async def add_fault(fault: Fault) -> None:
             """Let the next calls go wrong."""
-            self._faults.append(fault)
+            self.faults.append(fault)
 
         @self.delete("/sandbox/faults", status_code=204)
         async def clear_faults() -> None:
             """Let all calls work again."""
-            self._faults.clear()
+            self.faults.clear()
 
         @self.get("/sandbox/received")
         async def show_received() -> dict[str, Any]:
@@ -209,12 +209,12 @@ class Sandbox(FastAPI):
         self.received.append(Received(call, request.path_params.get("store_id"), shown))
 
     def _next_fault(self, call: str) -> Fault | None:
-        for number, fault in enumerate(self._faults):
+        for number, fault in enumerate(self.faults):
             if fault.call == call:
                 if fault.times == 1:
-                    del self._faults[number]
+                    del self.faults[number]
                 else:
-                    self._faults[number] = fault.model_copy(update={"times": fault.times - 1})
+                    self.faults[number] = fault.model_copy(update={"times": fault.times - 1})
                 return fault
         return None
 
