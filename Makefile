@@ -49,4 +49,5 @@ lock:
 	@requirements/lock
 
 clean:
+	@if [ -x $(BIN)/pos-sync ] && [ -d .data ]; then $(BIN)/pos-sync dev --stop; fi
 	@rm -rf .venv .data build *.egg-info

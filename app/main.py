@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from app.errors import InternalError, NoSuchPage, PosSyncError, TryAgain, WrongMethod, render
+from app.mipos.wiring import registrar, why_not_registering
 from app.operations.health import Readiness
 from app.operations.metrics import Metrics
 from app.operations.observing import ObservingMiddleware
@@ -22,6 +23,7 @@ from app.receiving.signature import Key
 from app.scope import FACTS
 from app.settings import Settings
 from app.storage.engine import Database
+from app.storage.writer import Writer
 from app.version import version
 
 _log = structlog.get_logger("pos_sync.main")
@@ -31,18 +33,17 @@ class PosSync(FastAPI):
     """The service. When it is told to stop, `drain` is called first, and `stop_receiving` when it takes no more connections."""
 
     def __init__(self, settings: Settings, *, on_start: "Callable[[PosSync], None]" = lambda _: None) -> None:
+        self._settings = settings
         self._on_start = on_start
         self._metrics = Metrics()
         self._database = Database(settings.sqlalchemy_url, is_pooled=settings.database_pooler == "transaction")
         self._engine = self._database.create_engine()
-        self._readiness = Readiness(self._engine)
+        self._readiness = Readiness(self._engine, why_not_registering=why_not_registering(settings))
         self._receipt = Receipt(max_body_bytes=settings.max_body_bytes)
         self._group_commit = GroupCommit(
-            self._database.connect,
-            is_pooled=self._database.is_pooled,
+            Writer(self._database, statement_seconds=settings.response_deadline),
             default_negative_stock=settings.negative_stock,
             waiting_line=settings.waiting_line,
-            statement_seconds=settings.response_deadline,
             observer=self._metrics,
         )
         super().__init__(
@@ -88,17 +89,34 @@ class PosSync(FastAPI):
 
     @asynccontextmanager
     async def _run(self, _app: FastAPI) -> AsyncIterator[None]:
-        writer = asyncio.create_task(self._group_commit.run(), name="group commit")
+        tasks = [
+            asyncio.create_task(self._group_commit.run(), name="group commit"),
+            asyncio.create_task(self._register(), name="registration"),
+        ]
         self._on_start(self)
         _log.info("service started", version=version())
         try:
             yield
         finally:
-            writer.cancel()
-            with suppress(asyncio.CancelledError):
-                await writer
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._engine.dispose()
             _log.info("service stopped")
+
+    async def _register(self) -> None:
+        """In the background: it never delays or stops the receiving."""
+        why_not = why_not_registering(self._settings)
+        if why_not is not None:
+            _log.warning("webhook not registered by this service", reason=why_not)
+            return
+        async with registrar(
+            self._settings,
+            self._engine,
+            webhook_path=WEBHOOK_PATH,
+            on_state=lambda state: self._metrics.observe_registration(state.value),
+        ) as it:
+            await it.run()
 
     async def _livez(self) -> dict[str, str]:
         return {"message": "Alive."}
@@ -110,6 +128,7 @@ class PosSync(FastAPI):
             "database": health.database,
             "schema": health.schema,
             "draining": health.draining,
+            "registration": health.registration,
         }
         return JSONResponse(body, status_code=200 if health.is_ready else 503)
 

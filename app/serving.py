@@ -12,10 +12,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-import asyncpg
 import structlog
 import uvicorn
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from uvicorn.supervisors import Multiprocess
 
 from app.main import PosSync, create_app
@@ -24,11 +23,12 @@ from app.operations.metrics import MULTIPROCESS_FOLDER
 from app.protocol import Protocol
 from app.settings import Settings, load_settings
 from app.storage.engine import Database
-from app.storage.migrating import current_revision, head
+from app.storage.migrating import current_revision, fault_in_revision
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than a proxy keeps its idle connections (nginx: 60), or it sends a delivery into a connection that we just closed."""
 GRACE_SECONDS = 2
+INSUFFICIENT_PRIVILEGE = "42501"
 ONE_SIGNAL_SECONDS = 1.0
 """Signals closer together than this are one: a worker gets the process group's, and then its parent's."""
 
@@ -41,6 +41,23 @@ class SchemaNotAtHead(Exception):
 
 class CannotListen(Exception):
     """The address cannot be had; the message says which and why."""
+
+
+class _Workers(Multiprocess):
+    """uvicorn's supervisor, which would keep the port open while the workers end: callers would connect and be cut off."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Say when a worker died; it is replaced."""
+        for worker in self.processes:
+            if worker.exitcode is not None:
+                _log.error("worker died", pid=worker.pid, status=worker.exitcode)
+        super().keep_subprocess_alive()
+
+    def terminate_all(self) -> None:
+        """Close the port first."""
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
 
 
 def application() -> PosSync:
@@ -86,7 +103,7 @@ def serve(settings: Settings, *, workers: int = 1) -> int:
     _log.info("listening", address="{}:{}".format(*listener.getsockname()[:2]), workers=workers)
     if workers > 1:
         with _shared_metrics():
-            Multiprocess(config, sockets=[listener]).run()
+            _Workers(config, sockets=[listener]).run()
         return 0
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
@@ -104,15 +121,21 @@ async def require_schema(settings: Settings) -> None:
     try:
         async with engine.connect() as connection:
             revision = await current_revision(connection)
-    except (OSError, TimeoutError, SQLAlchemyError, asyncpg.PostgresError) as error:
-        _log.warning("database away at start, starting all the same", error=type(error).__name__)
+    except (OSError, TimeoutError, SQLAlchemyError) as error:
+        refusal = error.orig if isinstance(error, DBAPIError) else None
+        code = None if refusal is None else getattr(refusal, "sqlstate", None)
+        if code == INSUFFICIENT_PRIVILEGE:
+            raise SchemaNotAtHead(
+                "The database role has not the rights that the service needs. As the schema's owner, run: "
+                "pos-sync migrate --grant-to ROLE"
+            ) from error
+        _log.error("database away at start, starting all the same", error=type(error).__name__, sqlstate=code)
         return
     finally:
         await engine.dispose()
-    if revision != head():
-        raise SchemaNotAtHead(
-            f"The database schema is at revision {revision or 'none'}, and this version needs {head()}. Run: pos-sync migrate"
-        )
+    fault = fault_in_revision(revision)
+    if fault is not None:
+        raise SchemaNotAtHead(fault)
 
 
 def _drain_on_signals(app: PosSync, delay: float) -> None:
@@ -173,10 +196,3 @@ def _shared_metrics() -> Iterator[None]:
     finally:
         del os.environ[MULTIPROCESS_FOLDER]
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -7,9 +7,10 @@ import ipaddress
 import os
 import zoneinfo
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -69,6 +70,18 @@ def _addresses(value: str) -> str:
     return value
 
 
+def _http_url(value: str) -> str:
+    """A base address without the slash at its end; nothing in it that a path could not follow."""
+    try:
+        parts = urlsplit(value)
+        is_base = bool(parts.scheme in {"https", "http"} and parts.hostname and parts.port != 0 and parts.username is None)
+    except ValueError:
+        is_base = False
+    if not is_base or not value.isprintable() or any(character in value for character in "?# "):
+        raise ValueError("must look like https://pos.example.com")
+    return value.rstrip("/")
+
+
 def _timezone(value: str) -> str:
     if value not in zoneinfo.available_timezones():
         raise ValueError("is not a timezone name such as UTC or America/Guayaquil")
@@ -121,6 +134,22 @@ class Settings(DatabaseSettings):
     mipos_client_secret_previous: ClientSecret | None = Field(
         default=None, description="The old client secret while it is being replaced; both are then accepted."
     )
+    public_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        default=None,
+        description="Where mipOS reaches this service, such as https://pos.example.com; the webhook is that + /webhooks/stock.",
+    )
+    mipos_register_on_startup: bool = Field(
+        default=True, description="Register the webhook at mipOS when the service starts; needs PUBLIC_URL and the credentials."
+    )
+    mipos_base_url: Annotated[str, AfterValidator(_http_url)] = Field(
+        default="https://integrations.mipos.shop", description="mipOS itself, or the sandbox."
+    )
+    mipos_client_id: str | None = Field(default=None, description="The client id of your mipOS account, for the token call.")
+    mipos_email: str | None = Field(default=None, description="The e-mail address of your mipOS account, for the token call.")
+    mipos_password: SecretStr | None = Field(default=None, description="The password of your mipOS account, for the token call.")
+    mipos_access_token: SecretStr | None = Field(
+        default=None, description="A token that you were given, instead of client id, e-mail and password."
+    )
     pos_id: str | None = Field(
         default=None, description="Your pos_id at mipOS. If set, a movement for another POS is refused with 409."
     )
@@ -149,6 +178,20 @@ class Settings(DatabaseSettings):
     )
     log_format: Literal["json", "console"] = Field(default="json", description="How log lines look.")
     log_level: Level = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    @model_validator(mode="after")
+    def _whole_credentials(self) -> Self:
+        """Part of the credentials is a mistake that should not wait for the first call to be found."""
+        parts = {"MIPOS_CLIENT_ID": self.mipos_client_id, "MIPOS_EMAIL": self.mipos_email, "MIPOS_PASSWORD": self.mipos_password}
+        missing = [name for name, value in parts.items() if value is None]
+        if 0 < len(missing) < len(parts):
+            raise ValueError(f"{' and '.join(missing)} not set: the token call needs client id, e-mail and password together")
+        return self
+
+    @property
+    def has_mipos_account(self) -> bool:
+        """Whether there is anything to call mipOS with."""
+        return self.mipos_access_token is not None or self.mipos_client_id is not None
 
 
 Kind = TypeVar("Kind", bound=DatabaseSettings)
@@ -188,7 +231,7 @@ def _load(kind: type[Kind], overrides: dict[str, Any]) -> Kind:
 def _faults(error: ValidationError) -> str:
     lines = ["These settings cannot be used (.env.example explains each):"]
     for fault in error.errors(include_input=False, include_url=False, include_context=False):
-        name = str(fault["loc"][0]).upper() if fault["loc"] else "settings"
+        name = str(fault["loc"][0]).upper() if fault["loc"] else "MIPOS credentials"
         problem = "is not set" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
         lines.append(f"  {name}: {problem[0].lower()}{problem[1:]}")
     return "\n".join(lines)

@@ -13,9 +13,13 @@ from app.version import version
 _COMMANDS = {
     "catalog": ("app.cli.catalog", "Import and export a store's catalogue."),
     "dev": ("app.cli.dev", "Run everything here, on a Postgres of its own, and send a first movement."),
+    "doctor": ("app.cli.doctor", "Check everything that has to be right, and say what to do where it is not."),
     "migrate": ("app.cli.migrate", "Bring the database schema to the newest revision."),
+    "register": ("app.cli.register", "Register the webhook at mipOS now."),
+    "sandbox": ("app.cli.sandbox", "Run a stand-in mipOS; let it report a movement."),
     "send": ("app.cli.send", "Sign a movement and send it to a webhook, as mipOS does."),
     "serve": ("app.cli.serve", "Run the service."),
+    "status": ("app.cli.status", "Show how things stand."),
     "stock": ("app.cli.stock", "Show stock levels."),
     "store": ("app.cli.store", "Show and set stores and their integrations."),
 }

@@ -30,7 +30,7 @@ def import_command(store_id: str, file: Path) -> None:
     the file's stock. Stock that exists is never changed. A bad file is refused whole, with every bad entry named.
 
     \b
-    Example:  pos-sync catalog import --store 1 docs/sample-catalog.json
+    Example:  pos-sync catalog import --store 1 app/samples/store-1.json
     """
     if fault := fault_in(store_id, longest=LONGEST_STORE_ID):
         raise click.BadParameter(f"{fault}.", param_hint="--store")
@@ -49,9 +49,9 @@ def import_command(store_id: str, file: Path) -> None:
         raise click.ClickException(f"{file} was refused, and nothing was imported:\n{lines}") from error
     kept = imported.items - imported.opened
     click.echo(
-        f"{'Made store' if imported.is_new_store else 'Updated store'} {store_id}: {imported.items} items, "
-        f"{len(catalog.units)} units, {len(catalog.suppliers)} suppliers. "
-        f"Stock opened for {imported.opened} items, kept as it is for {kept}."
+        f"{'Made store' if imported.is_new_store else 'Updated store'} {store_id}; items: {imported.items}, "
+        f"units: {len(catalog.units)}, suppliers: {len(catalog.suppliers)}. "
+        f"Stock opened: {imported.opened}, kept as it is: {kept}."
     )
 
 

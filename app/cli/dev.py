@@ -1,26 +1,29 @@
 """`pos-sync dev`: everything on this machine, from an empty folder to a movement that was sent, verified and applied."""
 
 import asyncio
+import ctypes
+import fcntl
 import os
 import secrets
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import httpx2
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import app
 from app.cataloguing import import_catalog
 from app.cli.tables import show_table
-from app.receiving.middleware import WEBHOOK_PATH
-from app.receiving.sender import DOCUMENTED_MOVEMENT, php_json, signed_headers
-from app.serving import free_port
+from app.receiving.sender import DOCUMENTED_MOVEMENT
 from app.settings import ENV_FILE_VARIABLE, Settings
 from app.stock.catalog import read_catalog
 from app.stock.quantity import to_plain
@@ -31,7 +34,9 @@ from app.storage.migrating import migrate
 
 SAMPLES = {"1": "store-1.json", "2": "store-2.json"}
 """The sample stores. The second is the documented sync body, to the letter."""
+SAMPLE_FOLDER = Path(app.__file__).parent / "samples"
 DATABASE = "pos_sync"
+_PR_SET_PDEATHSIG = 1
 READY_SECONDS = 60
 STOP_SECONDS = 15
 
@@ -40,6 +45,7 @@ STOP_SECONDS = 15
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Another is taken if this is in use."
 )
+@click.option("--sandbox-port", type=click.IntRange(1, 65535), default=8090, show_default=True, help="Likewise, for the sandbox.")
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
@@ -47,59 +53,84 @@ STOP_SECONDS = 15
     show_default=True,
     help="Where Postgres keeps its data; delete the folder to start anew.",
 )
-def command(port: int, data: Path) -> None:
+@click.option("--stop", "is_to_stop", is_flag=True, help="Only stop a Postgres that was left behind, after a kill -9.")
+def command(port: int, sandbox_port: int, data: Path, *, is_to_stop: bool) -> None:
     """Run everything here, on a Postgres of its own, and send a first movement.
 
-    Sets up Postgres in the folder of --data, migrates, imports two sample stores, starts the service, sends the movement of
-    the mipOS document to it over HTTP, signed, and shows what it did. Goes on until Ctrl-C. Started again, it goes on with
-    the stock that it left. Takes no settings from .env or the environment, so that it cannot touch your real database.
+    Sets up Postgres in the folder of --data, migrates, imports two sample stores, and starts a stand-in mipOS (the sandbox)
+    and the service, which registers its webhook there. Then an inventory system in the sandbox reports the movement of the
+    mipOS document; the sandbox signs it and calls the webhook; and you see what it did. Goes on until Ctrl-C. Started again,
+    it goes on with the stock that it left. Takes no settings from .env or the environment, so that it cannot touch your
+    real database or your real mipOS account.
 
     \b
     Example:  pos-sync dev --port 8081
     """
-    # SIGTERM ends it as Ctrl-C does, so that nothing is left behind either way.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGTERM and a closed terminal end it as Ctrl-C does, so that nothing is left behind either way.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         postgres = EmbeddedPostgres(data)
     except EmbeddedPostgresError as error:
         raise click.ClickException(str(error)) from error
-    service: subprocess.Popen[bytes] | None = None
+    if is_to_stop:
+        postgres.stop()
+        return
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise click.ClickException(
+                f"It runs already on the folder {data}: see {data / 'dev.env'} for its addresses."
+            ) from error
+        _run(postgres, data, port=port, sandbox_port=sandbox_port)
+
+
+def _run(postgres: EmbeddedPostgres, data: Path, *, port: int, sandbox_port: int) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
     try:
         _step("Postgres", "starting ...")
         postgres.start()
-        settings = _settings(postgres, data, port=port)
-        env_file = data / "dev.env"
-        owner = Database(Settings.model_validate({**_secretly(settings), "database_url": postgres.url(DATABASE)}).sqlalchemy_url)
+        owner = Database(make_url(postgres.url(DATABASE)).set(drivername="postgresql+asyncpg"))
         asyncio.run(_prepare(owner))
         _step("Database", f"migrated, with the sample stores {' and '.join(SAMPLES)}")
+        service_port, sandbox_port = _free(port), _free(sandbox_port)
+        if service_port != port:
+            _step("Port", f"{port} is in use; taking {service_port}")
+        settings = _settings(postgres, data, port=service_port, sandbox_port=sandbox_port)
+        env_file = data / "dev.env"
         _write_env_file(env_file, settings)
-        service = _start_service(env_file)
-        base_url = f"http://127.0.0.1:{settings.port}"
-        _wait_until_ready(base_url, service)
-        _step("Service", f"ready at {base_url}{WEBHOOK_PATH}")
-        asyncio.run(_demonstrate(owner, settings, base_url))
-        _show_next(env_file, base_url)
-        service.wait()
-        raise click.ClickException(f"The service ended by itself, with status {service.returncode}.")
+        processes.append(_start_sandbox(settings, data, sandbox_port))
+        _wait_for(f"{settings.mipos_base_url}/sandbox/received", processes[-1])
+        _step("Sandbox", f"a stand-in mipOS at {settings.mipos_base_url}")
+        processes.append(_start(["serve"], {ENV_FILE_VARIABLE: str(env_file.resolve())}))
+        ready = _wait_for(f"{settings.public_url}/readyz", processes[-1], until=_is_registered)
+        _step("Service", f"registered at the sandbox: {ready['registration']['url']}")
+        asyncio.run(_demonstrate(owner, settings))
+        _show_next(env_file, settings)
+        processes[-1].wait()
+        raise click.ClickException(f"The service ended by itself, with status {processes[-1].returncode}.")
     except EmbeddedPostgresError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("\nStopping ...")
     finally:
         # A second Ctrl-C must not leave a process behind.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _stop(service)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        for process in reversed(processes):
+            _stop(process)
         postgres.stop()
-    click.echo("Stopped. The stock stays as it is; `make run` goes on with it.")
+    click.echo("Stopped. The stock stays as it is; the next start goes on with it.")
 
 
 def _step(what: str, text: str) -> None:
     click.echo(f"  {what:<10}{text}")
 
 
-def _settings(postgres: EmbeddedPostgres, data: Path, *, port: int) -> Settings:
-    """The development settings: a secret of this folder's own, made once, and a port that is free."""
+def _settings(postgres: EmbeddedPostgres, data: Path, *, port: int, sandbox_port: int) -> Settings:
+    """The development settings, with a secret of this folder's own, made once."""
     secret_file = data / "client-secret"
     if not secret_file.exists():
         secret_file.touch(mode=0o600)
@@ -108,7 +139,12 @@ def _settings(postgres: EmbeddedPostgres, data: Path, *, port: int) -> Settings:
         {
             "database_url": postgres.url(DATABASE, user=SERVICE_ROLE),
             "mipos_client_secret": secret_file.read_text(),
-            "port": port if _is_free(port) else free_port(),
+            "mipos_base_url": f"http://127.0.0.1:{sandbox_port}",
+            "mipos_client_id": "sandbox-client",
+            "mipos_email": "pos@example.com",
+            "mipos_password": "sandbox",
+            "public_url": f"http://127.0.0.1:{port}",
+            "port": port,
             "log_format": "console",
         }
     )
@@ -123,14 +159,15 @@ def _secretly(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _is_free(port: int) -> bool:
-    try:
-        httpx2.get(f"http://127.0.0.1:{port}/livez", timeout=1)
-    except httpx2.ConnectError:
-        return True
-    except httpx2.HTTPError:
-        return False
-    return False
+def _free(port: int) -> int:
+    """`port`, or another where something answers there already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _write_env_file(path: Path, settings: Settings) -> None:
@@ -153,44 +190,72 @@ async def _prepare(owner: Database) -> None:
     engine = owner.create_engine()
     await migrate(engine, grant_to=SERVICE_ROLE)
     for store_id, sample in SAMPLES.items():
-        catalog = read_catalog((Path(app.__file__).parent / "samples" / sample).read_text(encoding="utf-8"))
+        catalog = read_catalog((SAMPLE_FOLDER / sample).read_text(encoding="utf-8"))
         await import_catalog(engine, store_id, catalog, timezone="UTC")
     await engine.dispose()
 
 
-def _start_service(env_file: Path) -> subprocess.Popen[bytes]:
+def _start_sandbox(settings: Settings, data: Path, port: int) -> subprocess.Popen[bytes]:
+    catalogs = [part for store_id, sample in SAMPLES.items() for part in ("--catalog", store_id, str(SAMPLE_FOLDER / sample))]
+    state = str((data / "sandbox.json").resolve())
+    secret = settings.mipos_client_secret.get_secret_value()
+    return _start(["sandbox", "--port", str(port), "--state", state, *catalogs], {"MIPOS_CLIENT_SECRET": secret})
+
+
+def _start(arguments: list[str], variables: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A command of ours as a process of its own, with no settings but `variables`."""
     names = {name.upper() for name in Settings.model_fields}
     environment = {name: value for name, value in os.environ.items() if name.upper() not in names}
-    environment[ENV_FILE_VARIABLE] = str(env_file.resolve())
-    return subprocess.Popen([sys.executable, "-m", "app", "serve"], env=environment)
+    return subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "app", *arguments],
+        env={**environment, **variables},
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - one system call, and there are no threads here
+    )
 
 
-def _wait_until_ready(base_url: str, service: subprocess.Popen[bytes]) -> None:
+def _end_with_parent() -> None:
+    """Where the system can (Linux): get SIGTERM when the parent is gone, so that a kill -9 of it leaves no service behind."""
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    except (AttributeError, OSError):
+        return
+
+
+def _wait_for(
+    url: str, process: subprocess.Popen[bytes], *, until: Callable[[dict[str, Any]], bool] = lambda _: True
+) -> dict[str, Any]:
+    """What `url` answers, as soon as it answers 200 and `until` is content with it."""
     deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and service.poll() is None:
+    while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx2.get(f"{base_url}/readyz", timeout=1).status_code == httpx2.codes.OK:
-                return
+            answer = httpx2.get(url, timeout=1)
+            if answer.status_code == httpx2.codes.OK and until(answer.json()):
+                return dict(answer.json())
         except httpx2.HTTPError:
             pass
         time.sleep(0.05)
-    raise click.ClickException("The service did not become ready; its log lines above say why.")
+    raise click.ClickException(f"{url} did not become ready; the log lines above say why.")
 
 
-async def _demonstrate(owner: Database, settings: Settings, base_url: str) -> None:
-    """Send the documented movement, and show the stock before and after."""
+def _is_registered(ready: dict[str, Any]) -> bool:
+    return bool(ready["registration"]["state"] == "registered")
+
+
+async def _demonstrate(owner: Database, settings: Settings) -> None:
+    """Let the sandbox report the documented movement, and show the stock before and after."""
     engine = owner.create_engine()
-    store_id, item_id = str(DOCUMENTED_MOVEMENT["store_id"]), str(DOCUMENTED_MOVEMENT["external_id"])
+    document = DOCUMENTED_MOVEMENT
+    store_id, item_id = str(document["store_id"]), str(document["external_id"])
     before = await _levels(engine, store_id)
-    body = php_json(DOCUMENTED_MOVEMENT)
-    headers = signed_headers(body, settings.mipos_client_secret.get_secret_value().encode("ascii"))
+    movement = {name: document[name] for name in ("external_id", "quantity", "movement_type", "current_stock", "date")}
     async with httpx2.AsyncClient() as client:
-        answer = await client.post(f"{base_url}{WEBHOOK_PATH}", content=body, headers=headers, timeout=30)
+        answer = await client.post(f"{settings.mipos_base_url}/sandbox/movements", json=movement, timeout=30)
     after = await _levels(engine, store_id)
     await engine.dispose()
     click.echo()
-    click.echo(f"Sent the movement of the mipOS document, signed: remove {DOCUMENTED_MOVEMENT['quantity']} of {item_id}.")
-    click.echo(f"Answer: {answer.status_code} {answer.reason_phrase}. The stock of store {store_id}:")
+    click.echo(f"An inventory system reported the movement of the mipOS document: remove {document['quantity']} of {item_id}.")
+    click.echo("The sandbox signed it and called the webhook; the service verified it, applied it, and answered")
+    click.echo(f"{answer.status_code} {answer.reason_phrase}. The stock of store {store_id}:")
     click.echo()
     show_table(
         ["item", "name", "before", "after"],
@@ -206,13 +271,15 @@ async def _levels(engine: AsyncEngine, store_id: str) -> dict[str, StockedItem]:
         return {level.item_id: level for level in await list_levels(connection, store_id=store_id)}
 
 
-def _show_next(env_file: Path, base_url: str) -> None:
-    pos_sync = f"{_shown_path(Path(sys.executable).parent / 'pos-sync')} --env-file {_shown_path(env_file)}"
+def _show_next(env_file: Path, settings: Settings) -> None:
+    program = _shown_path(Path(sys.executable).parent / "pos-sync")
+    pos_sync = f"{program} --env-file {_shown_path(env_file)}"
     click.echo()
-    click.echo("Send another, from a second terminal:")
-    click.echo(f"  {pos_sync} send --item avcc123 --remove 0.5 --current-stock 11.94")
-    click.echo(f"See the stock:   {pos_sync} stock")
-    click.echo(f"See the service: {base_url}/readyz  {base_url}/metrics  {base_url}/openapi.json")
+    click.echo("Let the inventory system report another, from a second terminal:")
+    click.echo(f"  {program} sandbox move --url {settings.mipos_base_url} --item avcc123 --remove 0.5")
+    click.echo(f"Sign and send one yourself:  {pos_sync} send --item avcc123 --remove 0.5 --current-stock 11.94")
+    click.echo(f"See the stock, the state:    {pos_sync} stock | status | doctor")
+    click.echo(f"See the service:             {settings.public_url}/readyz  {settings.public_url}/metrics")
     click.echo("Ctrl-C stops everything. Each delivery is a line below.")
     click.echo()
 
@@ -220,15 +287,16 @@ def _show_next(env_file: Path, base_url: str) -> None:
 def _shown_path(path: Path) -> str:
     """As short as it works from here."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow the link out of .venv
-    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
+    shown = str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
+    return shlex.quote(shown)
 
 
-def _stop(service: subprocess.Popen[bytes] | None) -> None:
-    if service is None or service.poll() is not None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
         return
-    service.terminate()
+    process.terminate()
     try:
-        service.wait(STOP_SECONDS)
+        process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        service.kill()
-        service.wait()
+        process.kill()
+        process.wait()

@@ -11,7 +11,8 @@ from app.storage.migrating import migrate
 @click.command()
 @click.option("--grant-to", metavar="ROLE", help="An existing database role that gets the rights that the service needs.")
 @click.option("--to", "revision", default="head", show_default=True, help="Another revision; 'base' drops every table.")
-def command(grant_to: str | None, revision: str) -> None:
+@click.option("--yes", is_flag=True, help="Go back to an older revision, which can drop tables, the ledger among them.")
+def command(grant_to: str | None, revision: str, *, yes: bool) -> None:
     """Bring the database schema to the newest revision; safe when several start at once.
 
     Needs DATABASE_URL only, as a role that may create tables; connect to Postgres itself, not through a pooler. The service
@@ -20,6 +21,10 @@ def command(grant_to: str | None, revision: str) -> None:
     \b
     Example:  pos-sync migrate --grant-to pos_sync
     """
+    if revision != "head" and not yes:
+        raise click.UsageError(
+            "Going back can drop tables, the ledger among them. Make a backup, stop the service, and add --yes."
+        )
     settings = load_database_settings()
 
     async def work(engine: AsyncEngine) -> str | None:

@@ -19,7 +19,11 @@ ANSWER_SECONDS = 30
 @click.option("--item", "item_id", default="avcc123", show_default=True, help="The item, by its id in the POS.")
 @click.option("--add", metavar="QUANTITY", help="A movement that adds.")
 @click.option("--remove", metavar="QUANTITY", help="A movement that removes.")
-@click.option("--current-stock", metavar="QUANTITY", help="The inventory system's own stock after the movement.")
+@click.option(
+    "--current-stock",
+    metavar="QUANTITY",
+    help="The inventory system's own stock after the movement; goes with --add and --remove.",
+)
 @click.option(
     "--system",
     default=DOCUMENTED_MOVEMENT["inventory_system_id"],
@@ -75,10 +79,12 @@ def command(  # noqa: PLR0913 - one parameter per option
     headers = signed_headers(body, settings.mipos_client_secret.get_secret_value().encode("ascii"))
     try:
         answer = httpx2.post(url, content=body, headers=headers, timeout=ANSWER_SECONDS)
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+        raise click.BadParameter("is not an address such as http://127.0.0.1:8080/webhooks/stock.", param_hint="--url") from error
+    except httpx2.HTTPError as error:
         raise click.ClickException(f"{url} does not answer ({type(error).__name__}). Is the service running there?") from error
     if answer.status_code == httpx2.codes.NO_CONTENT:
-        click.echo("204: the movement is applied.")
+        click.echo("204: the movement is applied, now or before.")
         return
     click.echo(f"{answer.status_code}: {_message(answer)}", err=True)
     sys.exit(1)

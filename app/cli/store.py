@@ -42,7 +42,7 @@ def list_command() -> None:
             f"{i.inventory_system_id} (user {i.user_id_tps}, {'enabled' if i.enabled else 'disabled'})"
             for i in store.integrations
         ]
-        policy = "as set" if store.negative_stock is None else store.negative_stock.value
+        policy = "default" if store.negative_stock is None else store.negative_stock.value
         rows.append(
             [store.store_id, store.name, store.mipos_store_id or "-", store.timezone, policy, systems[0] if systems else "-"]
         )

@@ -3,14 +3,20 @@
 import asyncio
 import time
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.storage.migrating import current_revision, head
+from app.storage import registrations
+from app.storage.migrating import current_revision, fault_in_revision
+from app.storage.registrations import Registration
 
 CHECK_SECONDS = 1.0
 FRESH_SECONDS = 1.0
+
+
+_Found = tuple[str, str, Registration | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,27 +27,32 @@ class Health:
     database: str
     schema: str
     draining: bool
+    registration: dict[str, Any]
+    """Reported here, and never deciding: mipOS being away is no reason to take no deliveries."""
 
     @property
     def message(self) -> str:
         """One sentence for a person."""
         if self.draining:
             return "The service is stopping."
-        if self.database != "ok":
+        if self.database == "away":
             return "The database does not answer."
+        if self.database != "ok":
+            return f"The database {self.database}. Check DATABASE_URL, and the role's rights: pos-sync migrate --grant-to ROLE"
         if self.schema != "ok":
-            return "The database schema is not the one that this version needs. Run: pos-sync migrate"
+            return self.schema
         return "Ready."
 
 
 class Readiness:
     """Asks the database at most once a second, however many ask us."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, why_not_registering: str | None) -> None:
         self._engine = engine
+        self._why_not_registering = why_not_registering
         self._is_draining = False
         self._checked_at = float("-inf")
-        self._latest = ("unknown", "unknown")
+        self._latest: _Found = ("unknown", "unknown", None)
         self._checking = asyncio.Lock()
 
     def drain(self) -> None:
@@ -54,14 +65,39 @@ class Readiness:
             if time.monotonic() - self._checked_at >= FRESH_SECONDS:
                 self._latest = await self._ask()
                 self._checked_at = time.monotonic()
-        database, schema = self._latest
+        database, schema, registration = self._latest
         is_ready = database == "ok" and schema == "ok" and not self._is_draining
-        return Health(is_ready=is_ready, database=database, schema=schema, draining=self._is_draining)
+        return Health(
+            is_ready=is_ready,
+            database=database,
+            schema=schema,
+            draining=self._is_draining,
+            registration=describe_registration(registration, why_not=self._why_not_registering),
+        )
 
-    async def _ask(self) -> tuple[str, str]:
+    async def _ask(self) -> _Found:
         try:
             async with asyncio.timeout(CHECK_SECONDS), self._engine.connect() as connection:
-                revision = await current_revision(connection)
+                fault = fault_in_revision(await current_revision(connection))
+                if fault is not None:
+                    return "ok", fault, None
+                return "ok", "ok", await registrations.read(connection, registrations.STOCK_WEBHOOK)
+        except DBAPIError as error:
+            # Postgres said no, with a code: it is there, and something is not as it should be.
+            code = getattr(error.orig, "sqlstate", None)
+            return "away" if code is None else f"refuses this service ({code})", "unknown", None
         except (OSError, TimeoutError, SQLAlchemyError):
-            return "away", "unknown"
-        return "ok", "ok" if revision == head() else "not at head"
+            return "away", "unknown", None
+
+
+def describe_registration(registration: Registration | None, *, why_not: str | None) -> dict[str, Any]:
+    """The registration as /readyz and `pos-sync status` show it, in mipOS's own words where it said any."""
+    if registration is None:
+        return {"state": "pending" if why_not is None else "off", "message": why_not or "Not tried yet."}
+    return {
+        "state": registration.state.value,
+        "url": registration.url,
+        "message": registration.words,
+        "attempts": registration.attempts,
+        "attempted_at": registration.attempted_at.isoformat(timespec="seconds"),
+    }

@@ -49,6 +49,12 @@ class Metrics:
         self._waiting = Gauge(
             "pos_sync_waiting_deliveries", "Waiting for the next transaction.", multiprocess_mode="livesum", registry=registry
         )
+        self._registered = Gauge(
+            "pos_sync_registered", "1 once mipOS has taken our webhook.", multiprocess_mode="max", registry=registry
+        )
+        self._registration_attempts = Counter(
+            "pos_sync_registration_attempts", "Registrations tried, by what came of them.", ["state"], registry=registry
+        )
         self._last_delivery = Gauge(
             "pos_sync_last_delivery_timestamp_seconds",
             "When a verified delivery was last answered 204 (Unix time).",
@@ -61,6 +67,11 @@ class Metrics:
             self._deliveries.labels(outcome)
         for cause in SIGNATURE_FAILURES:
             self._unverified.labels(cause)
+
+    def observe_registration(self, state: str) -> None:
+        """How the last attempt to register the webhook went, as far as this worker knows."""
+        self._registered.set(1 if state == "registered" else 0)
+        self._registration_attempts.labels(state).inc()
 
     def on_batch(self, *, size: int, seconds: float) -> None:
         """A committed batch."""

@@ -7,7 +7,7 @@ again is always safe, also when its outcome is unknown, since the identities are
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import asyncpg
@@ -28,9 +28,9 @@ from app.stock.applying import AlreadyApplied, Busy, Decision, Knowledge, LevelK
 from app.stock.movement import Movement
 from app.storage import movements, refusals
 from app.storage.faults import Fault, classify, sqlstate
+from app.storage.writer import Writer
 
 LARGEST_BATCH = 256
-LOCK_SECONDS = 0.25
 CAUTIOUS_SECONDS = 2.0
 """How long, after a lock was held for too long, locked levels are skipped instead of waited for."""
 ASIDE_SECONDS = 0.05
@@ -55,31 +55,23 @@ class BatchObserver(Protocol):
 class GroupCommit:
     """The one writer of a worker. `run` is its loop; requests call `submit`."""
 
-    def __init__(  # noqa: PLR0913 - what main wires, each by name
+    def __init__(
         self,
-        connect: Callable[[], Awaitable[asyncpg.Connection]],
+        writer: Writer,
         *,
-        is_pooled: bool,
         default_negative_stock: NegativeStock,
         waiting_line: int,
-        statement_seconds: float,
         observer: BatchObserver,
     ) -> None:
-        self._connect = connect
+        self._writer = writer
         self._default_negative_stock = default_negative_stock
         self._waiting_line = waiting_line
         self._observer = observer
         self._waiting: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
-        self._connection: asyncpg.Connection | None = None
         self._is_away = False
         self._aside = 0
         self._cautious_until = 0.0
-        # A pooled connection changes hands after each transaction, so there the limits are set inside of it.
-        begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
-        limits = _limits(statement_seconds, scope="LOCAL" if is_pooled else "SESSION")
-        self._begin = f"{begin}; {limits}" if is_pooled else begin
-        self._on_connect = None if is_pooled else limits
 
     async def submit(
         self, raw_body: bytes, *, movement: Movement | None, refusal: Refusal | None = None, deadline: float
@@ -118,7 +110,7 @@ class GroupCommit:
                 while batch := self._take():
                     await self._settle_or_fail(batch)
         finally:
-            self._disconnect()
+            self._writer.disconnect()
 
     async def _settle_or_fail(self, batch: list[Delivery]) -> None:
         """A bug in here must cost one batch its answers, never the worker its writer."""
@@ -165,7 +157,7 @@ class GroupCommit:
             return []
         if fault is Fault.AWAY:
             # Also where the connection still works: it may lead to a server that has become a standby.
-            self._disconnect()
+            self._writer.disconnect()
             await attempts.pause()
             return [group]
         if fault is Fault.CONFLICT and attempts.may_conflict_again():
@@ -239,13 +231,12 @@ class GroupCommit:
         started = loop.time()
         try:
             async with asyncio.timeout_at(max(delivery.deadline for delivery in group)):
-                connection = await self._connected()
-                outcomes = await self._transact(connection, group)
+                outcomes = await self._transact(group)
         except asyncpg.PostgresError:
-            await self._roll_back()
+            await self._writer.roll_back()
             raise
         except BaseException:
-            self._disconnect()
+            self._writer.disconnect()
             raise
         if self._is_away:
             self._is_away = False
@@ -253,8 +244,8 @@ class GroupCommit:
         self._observer.on_batch(size=len(group), seconds=loop.time() - started)
         return outcomes
 
-    async def _transact(self, connection: asyncpg.Connection, group: Sequence[Delivery]) -> list[Outcome]:
-        await connection.execute(self._begin)
+    async def _transact(self, group: Sequence[Delivery]) -> list[Outcome]:
+        connection = await self._writer.begin()
         asked = [delivery.movement for delivery in group if delivery.refusal is None and delivery.movement is not None]
         decision = await self._decide(connection, asked)
         remaining = iter(decision.outcomes)
@@ -275,9 +266,7 @@ class GroupCommit:
         ]
         if known:
             await refusals.close(connection, known)
-        status = await connection.execute("COMMIT")
-        if status != "COMMIT":
-            raise asyncpg.InterfaceError(f"COMMIT answered {status}")
+        await self._writer.commit()
         return outcomes
 
     async def _decide(self, connection: asyncpg.Connection, asked: Sequence[Movement]) -> Decision:
@@ -297,26 +286,6 @@ class GroupCommit:
             default_negative_stock=self._default_negative_stock,
             skips_locked=self._is_cautious(),
         )
-
-    async def _connected(self) -> asyncpg.Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await self._connect()
-            if self._on_connect is not None:
-                await self._connection.execute(self._on_connect)
-        return self._connection
-
-    async def _roll_back(self) -> None:
-        if self._connection is None:
-            return
-        try:
-            await self._connection.execute("ROLLBACK", timeout=1)
-        except Exception:  # noqa: BLE001 - a connection that cannot even roll back is of no more use
-            self._disconnect()
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
 
 
 class _Attempts:
@@ -348,15 +317,6 @@ def _by_key(group: list[Delivery]) -> list[list[Delivery]]:
     for delivery in group:
         parts.setdefault(None if delivery.movement is None else delivery.movement.key, []).append(delivery)
     return list(parts.values())
-
-
-def _limits(statement_seconds: float, *, scope: str) -> str:
-    """Limits on the server's side: a worker that is frozen or cut off must not keep its locks."""
-    milliseconds = int(statement_seconds * 1000)
-    return (
-        f"SET {scope} lock_timeout = {int(LOCK_SECONDS * 1000)}; SET {scope} statement_timeout = {milliseconds}; "
-        f"SET {scope} idle_in_transaction_session_timeout = {milliseconds}"
-    )
 
 
 def _describe(error: BaseException) -> str:

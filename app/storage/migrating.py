@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import migrations
 from app.storage.tables import (
+    access_token,
     integration,
     item,
     metadata,
@@ -23,6 +24,7 @@ from app.storage.tables import (
     store,
     supplier,
     unit,
+    webhook_registration,
 )
 
 MIGRATION_LOCK = 0x706F735F73796E63
@@ -37,6 +39,8 @@ SERVICE_RIGHTS = {
     stock_level.name: "SELECT, INSERT, UPDATE",
     stock_movement.name: "SELECT, INSERT",
     refused_delivery.name: "SELECT, INSERT, UPDATE",
+    webhook_registration.name: "SELECT, INSERT, UPDATE",
+    access_token.name: "SELECT, INSERT, UPDATE",
     "alembic_version": "SELECT",
 }
 """All that the service's database role may do. The ledger takes rows and gives none back."""
@@ -63,6 +67,19 @@ def head() -> str:
     revision = ScriptDirectory.from_config(configuration()).get_current_head()
     assert revision is not None
     return revision
+
+
+def fault_in_revision(revision: str | None) -> str | None:
+    """What is wrong with a database at `revision`, and what to do, for a person; None if it is at head."""
+    if revision == head():
+        return None
+    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
+    if revision is not None and revision not in known:
+        return (
+            f"The database schema is at revision {revision}, which this version does not know: it was migrated by a newer one. "
+            f"Deploy that version, or go back with its own: pos-sync migrate --to {head()}"
+        )
+    return f"The database schema is at revision {revision or 'none'}, and this version needs {head()}. Run: pos-sync migrate"
 
 
 async def current_revision(connection: AsyncConnection) -> str | None:

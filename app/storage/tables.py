@@ -214,3 +214,29 @@ Index(
     refused_delivery.c.fingerprint,
     postgresql_where=refused_delivery.c.state == "open",
 )
+
+webhook_registration = Table(
+    "webhook_registration",
+    metadata,
+    Column("type", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("attempted_at", DateTime(timezone=True), nullable=False),
+    Column("next_attempt_at", DateTime(timezone=True)),
+    Column("registered_url", Text),
+    Column("registered_at", DateTime(timezone=True)),
+    PrimaryKeyConstraint("type"),
+    CheckConstraint("state IN ('pending', 'registered', 'failed')", name="state"),
+)
+
+access_token = Table(
+    "access_token",
+    metadata,
+    Column("client_id", Text, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    _time("obtained_at"),
+    PrimaryKeyConstraint("client_id"),
+)

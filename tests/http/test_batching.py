@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
+from app.storage.engine import Database
 from tests.conftest import new_world, running, settings_for
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
@@ -215,11 +216,10 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
     lost = 0
 
     async with running(settings_for(world)) as (app, client):
-        writer = app._group_commit  # noqa: SLF001 - the only place from which a lost answer can be made exactly
-        connect = writer._connect  # noqa: SLF001
+        database = app._database  # noqa: SLF001 - the only place from which a lost answer can be made exactly
 
-        async def connect_badly() -> Any:
-            connection = await connect()
+        async def connect_badly(_: Database) -> Any:
+            connection = await connect(database)
             execute = connection.execute
 
             async def lose_the_answer(query: str, *args: Any, **kwargs: Any) -> str:
@@ -233,7 +233,8 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
 
             return _Wrapped(connection, lose_the_answer)
 
-        monkeypatch.setattr(writer, "_connect", connect_badly)
+        connect = Database.connect
+        monkeypatch.setattr(Database, "connect", connect_badly)
         statuses = await deliver_together(client, [{"date": str(number)} for number in range(10)])
 
     assert 2 == lost

@@ -49,13 +49,22 @@ def write(folder: Path, document: Any) -> str:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), *((name,) for name in _COMMANDS), ("catalog", "import"), ("catalog", "export"), ("store", "list"), ("store", "set")],
+    [
+        (),
+        *((name,) for name in _COMMANDS),
+        ("catalog", "import"),
+        ("catalog", "export"),
+        ("store", "list"),
+        ("store", "set"),
+        ("sandbox", "move"),
+    ],
     ids=" ".join,
 )
 async def test_every_command_has_help_with_an_example(run: Run, arguments: tuple[str, ...]) -> None:
     result = await run(*arguments, "--help")
 
     assert 0 == result.exit_code
+    assert "\\b" not in result.output
     is_leaf = arguments not in {(), ("catalog",), ("store",)}
     assert not is_leaf or "Example:" in result.output
 
@@ -63,7 +72,7 @@ async def test_every_command_has_help_with_an_example(run: Run, arguments: tuple
 async def test_an_import_makes_store_integration_items_and_opening_stock(world: World, run: Run, tmp_path: Path) -> None:
     result = await run("catalog", "import", "--store", "77", write(tmp_path, DOCUMENTED))
 
-    assert "Made store 77: 2 items, 2 units, 1 suppliers. Stock opened for 2 items, kept as it is for 0.\n" == result.output
+    assert "Made store 77; items: 2, units: 2, suppliers: 1. Stock opened: 2, kept as it is: 0.\n" == result.output
     assert Decimal("11.22") == await world.level("item_abc123", "77")
     assert {} == await world.broken_invariants()
     listed = json.loads((await run("stock", "--store", "77", "--json")).output)
@@ -82,8 +91,8 @@ async def test_a_second_import_changes_names_and_no_stock_that_has_moved(world: 
 
     result = await run("catalog", "import", "--store", "1", write(tmp_path, sample))
 
-    assert "Updated store 1: 4 items" in result.output
-    assert "Stock opened for 1 items, kept as it is for 3." in result.output
+    assert "Updated store 1; items: 4" in result.output
+    assert "Stock opened: 1, kept as it is: 3." in result.output
     assert Decimal("12.44") == await world.level()
     assert Decimal("-1.5") == await world.level("new")
     assert "Chicken, free range" in (await run("stock", "--item", "avcc123")).output
@@ -139,7 +148,7 @@ async def test_an_export_is_what_an_import_takes(run: Run, tmp_path: Path) -> No
     written = await run("catalog", "export", "--store", "1", "--output", str(tmp_path / "out.json"))
     assert "Wrote 3 items" in written.output
     again = await run("catalog", "import", "--store", "1", str(tmp_path / "out.json"))
-    assert "kept as it is for 3" in again.output
+    assert "kept as it is: 3" in again.output
 
 
 async def test_an_export_names_what_has_to_be_said(run: Run) -> None:
@@ -165,7 +174,7 @@ async def test_store_set_changes_what_is_named_and_nothing_else(run: Run) -> Non
 
     await run("store", "set", "1", "--negative-stock", "default", "--enable", system)
     listed = (await run("store", "list")).output
-    assert "as set" in listed
+    assert "default" in listed
     assert f"{system} (user 30, enabled)" in listed
 
 
@@ -216,11 +225,14 @@ async def test_migrate_brings_the_schema_to_head_and_grants(
 async def test_migrate_says_what_it_does_not_know(
     empty_world: World, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    nonsense = await runner_for(empty_world.owner_url, monkeypatch, tmp_path)("migrate", "--to", "nonsense")
+    nonsense = await runner_for(empty_world.owner_url, monkeypatch, tmp_path)("migrate", "--to", "nonsense", "--yes")
     await world.execute("UPDATE alembic_version SET version_num = '9999'")
     newer = await runner_for(world.owner_url, monkeypatch, tmp_path)("migrate")
 
-    assert (1, 1) == (nonsense.exit_code, newer.exit_code)
+    unasked = await runner_for(world.owner_url, monkeypatch, tmp_path)("migrate", "--to", "base")
+
+    assert (1, 1, 2) == (nonsense.exit_code, newer.exit_code, unasked.exit_code)
+    assert "--yes" in unasked.output
     assert "nonsense" in nonsense.output
     assert "9999" in newer.output
 

@@ -170,7 +170,14 @@ async def test_a_schema_that_is_not_at_head_is_no_schema_to_serve(world: World, 
     with pytest.raises(SchemaNotAtHead, match=r"revision none, and this version needs .* pos-sync migrate"):
         await require_schema(settings_for(empty_world))
     await world.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(SchemaNotAtHead, match="revision 9999"):
+    with pytest.raises(SchemaNotAtHead, match="revision 9999, which this version does not know"):
+        await require_schema(settings_for(world))
+
+
+async def test_a_role_without_rights_is_told_how_to_get_them(world: World) -> None:
+    await world.execute("REVOKE SELECT ON alembic_version FROM pos_sync")
+
+    with pytest.raises(SchemaNotAtHead, match="migrate --grant-to"):
         await require_schema(settings_for(world))
 
 

@@ -45,7 +45,8 @@ async def test_ready_with_a_database_at_head(client: httpx2.AsyncClient) -> None
     alive, ready = await client.get("/livez"), await client.get("/readyz")
 
     assert (200, 200) == (alive.status_code, ready.status_code)
-    assert {"message": "Ready.", "database": "ok", "schema": "ok", "draining": False} == ready.json()
+    expected = {"message": "Ready.", "database": "ok", "schema": "ok", "draining": False}
+    assert expected == {name: ready.json()[name] for name in expected}
 
 
 async def test_alive_but_not_ready_without_a_database(world: World) -> None:
@@ -62,6 +63,14 @@ async def test_not_ready_on_a_schema_that_is_not_at_head() -> None:
 
     assert 503 == ready.status_code
     assert "pos-sync migrate" in ready.json()["message"]
+
+
+async def test_not_ready_where_the_database_refuses(world: World) -> None:
+    async with running(settings_for(world, database_url=world.service_url.replace("pos_sync@", "nobody_at_all@"))) as (_, client):
+        ready = await client.get("/readyz")
+
+    assert 503 == ready.status_code
+    assert "refuses this service (28000)" in ready.json()["message"]
 
 
 async def test_not_ready_while_draining_and_still_receiving(world: World) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 
@@ -93,17 +93,17 @@ class Service:
 
 @contextmanager
 def serving(
-    database_url: str, *arguments: str, is_away: bool = False, is_early: bool = False, **settings: str
+    database_url: str, *arguments: str, until: Literal["ready", "alive", "listening"] = "ready", **settings: Any
 ) -> Iterator[Service]:
     """A service of its own, ready; stopped at the end if the test has not done so.
 
-    With its database away it is only waited for until it is alive, and early, until it listens.
+    It is waited for until it is ready, or only alive (its database is away), or only listening.
     """
     values: Mapping[str, str] = {
         "DATABASE_URL": database_url,
         "MIPOS_CLIENT_SECRET": SECRET,
         "PORT": "0",
-        **{name.upper(): value for name, value in settings.items()},
+        **{name.upper(): str(value) for name, value in settings.items()},
     }
     with tempfile.TemporaryDirectory() as folder:
         log_file = Path(folder) / "log"
@@ -117,8 +117,8 @@ def serving(
             )
         try:
             service = Service(_port_in(log_file, process), process, log_file)
-            if not is_early:
-                service.wait_until_ready("/livez" if is_away else "/readyz")
+            if until != "listening":
+                service.wait_until_ready("/livez" if until == "alive" else "/readyz")
             yield service
         finally:
             if process.poll() is None:

@@ -25,7 +25,7 @@ def developing(data: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], P
     values = {"DATABASE_URL": "postgresql://real:secret@127.0.0.1:1/real", "MIPOS_CLIENT_SECRET": "x" * 40, "PORT": "1"}
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app", "dev", "--data", str(data), "--port", str(port)],
+            [sys.executable, "-m", "app", "dev", "--data", str(data), "--port", str(port), "--sandbox-port", str(free_port())],
             env={**environment(), **values},
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -60,6 +60,8 @@ def test_it_sends_the_documented_movement_and_goes_on_from_there_the_next_time(t
     with developing(data, port) as (process, log):
         first = log.read_text()
         assert "13.69  12.44" in first
+        assert "Service   registered at the sandbox" in first
+        assert "sandbox move --url" in first
         assert "send --item avcc123 --remove 0.5 --current-stock 11.94" in first
         env_file = str(data / "dev.env")
         sent = subprocess.run(
@@ -69,7 +71,7 @@ def test_it_sends_the_documented_movement_and_goes_on_from_there_the_next_time(t
             text=True,
             check=True,
         )
-        assert "204: the movement is applied.\n" == sent.stdout
+        assert "204: the movement is applied, now or before.\n" == sent.stdout
         process.send_signal(signal.SIGINT)
         assert 0 == process.wait(30)
     assert [] == left_behind(data)
@@ -80,9 +82,25 @@ def test_it_sends_the_documented_movement_and_goes_on_from_there_the_next_time(t
         second = log.read_text()
         assert "11.94  11.94" in second
         assert "each is applied exactly once" in second
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGHUP if folder == "data" else signal.SIGTERM)
         assert 0 == process.wait(30)
     assert [] == left_behind(data)
+
+
+def test_a_second_one_on_the_same_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    data, port = tmp_path / "data", free_port()
+    with developing(data, port):
+        second = subprocess.run(
+            [sys.executable, "-m", "app", "dev", "--data", str(data)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert 200 == httpx2.get(f"http://127.0.0.1:{port}/readyz").status_code
+
+    assert 1 == second.returncode
+    assert "It runs already" in second.stderr
 
 
 def test_a_port_in_use_makes_it_take_another(tmp_path: Path) -> None:
@@ -96,12 +114,25 @@ def test_a_port_in_use_makes_it_take_another(tmp_path: Path) -> None:
 def test_after_a_kill_the_next_start_goes_on(tmp_path: Path) -> None:
     data, port = tmp_path / "data", free_port()
     with developing(data, port) as (process, _):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
+        children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
+        # The service and the sandbox end by themselves; Postgres is what is left.
+        _, alive = psutil.wait_procs(children, timeout=20)
+        assert [] == [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
     assert left_behind(data)
 
     with developing(data, port) as (_, log):
         assert "12.44  12.44" in log.read_text()
+    assert [] == left_behind(data)
+
+
+def test_what_a_kill_left_behind_can_be_stopped(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with developing(data, free_port()) as (process, _):
+        process.kill()
+        process.wait()
+
+    subprocess.run([sys.executable, "-m", "app", "dev", "--data", str(data), "--stop"], env=environment(), check=True)
+
     assert [] == left_behind(data)

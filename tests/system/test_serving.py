@@ -70,7 +70,7 @@ async def test_without_a_database_it_starts_and_recovers_by_itself(world: World)
     away = f"{world.database}_away"
     await rename_database(world.database, away)
     try:
-        with serving(world.service_url, is_away=True, response_deadline="1") as service:
+        with serving(world.service_url, until="alive", response_deadline="1") as service:
             assert 503 == httpx2.get(f"{service.url}/readyz").status_code
             assert 503 == post(service.url).status_code
             await rename_database(away, world.database)
@@ -110,7 +110,7 @@ async def waiting_for_a_lock(world: World) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_signal_right_after_it_listens_is_not_lost(world: World, workers: str) -> None:
-    with serving(world.service_url, "--workers", workers, is_early=True) as service:
+    with serving(world.service_url, "--workers", workers, until="listening") as service:
         service.signal()
         assert 0 == await asyncio.to_thread(service.wait)
 

@@ -1,0 +1,78 @@
+"""`pos-sync status`."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.cli.database import with_database
+from app.mipos.wiring import why_not_registering
+from app.operations.health import describe_registration
+from app.settings import Settings, load_settings
+from app.storage import registrations, tokens
+from app.storage.migrating import current_revision, fault_in_revision
+from app.storage.summaries import summarise
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def command(*, as_json: bool) -> None:
+    """Show how things stand: schema, registration at mipOS, token, stock, refused deliveries.
+
+    \b
+    Example:  pos-sync status
+    """
+    settings = load_settings()
+
+    async def work(engine: AsyncEngine) -> dict[str, Any]:
+        async with engine.connect() as connection:
+            return await _gather(connection, settings)
+
+    status = with_database(settings, work)
+    if as_json:
+        click.echo(json.dumps(status, ensure_ascii=False, indent=2))
+        return
+    width = max(len(name) for name in status)
+    for name, value in status.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if text is None else text}")
+
+
+async def _gather(connection: AsyncConnection, settings: Settings) -> dict[str, Any]:
+    revision = await current_revision(connection)
+    fault = fault_in_revision(revision)
+    if fault is not None:
+        return {"schema": fault}
+    registration = describe_registration(
+        await registrations.read(connection, registrations.STOCK_WEBHOOK), why_not=why_not_registering(settings)
+    )
+    summary = await summarise(connection)
+    return {
+        "schema": revision,
+        "registration": registration["state"],
+        "registered_url": registration.get("url"),
+        "mipos_says": registration["message"],
+        "token": await _token(connection, settings),
+        "stores": summary.stores,
+        "stock_levels": summary.levels,
+        "below_zero": summary.below_zero,
+        "last_movement": _time(summary.last_movement_at),
+        "open_refusals": summary.open_refusals,
+        "last_refusal": _time(summary.last_refusal_at),
+    }
+
+
+async def _token(connection: AsyncConnection, settings: Settings) -> str:
+    if settings.mipos_access_token is not None:
+        return "given by MIPOS_ACCESS_TOKEN"
+    stored = None if settings.mipos_client_id is None else await tokens.read(connection, settings.mipos_client_id)
+    if stored is None:
+        return "none yet"
+    state = "expired" if stored.expires_at < datetime.now(UTC) else "valid until"
+    return f"{state} {_time(stored.expires_at)}"
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

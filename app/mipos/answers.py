@@ -1,0 +1,103 @@
+"""What an answer of mipOS means for us: a pure reading of status and bytes into one of four.
+
+Source of the forms: reference/mipos-api.md, "How they answer when they refuse". Any 2xx is a success; a refusal says what
+is wrong in a bare JSON string, in `message` as text or list, or in a map of field to list; anything may be HTML, or nothing.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+LONGEST_WORDS = 300
+_TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """mipOS did it. `words` is what it said, `data` what it handed back."""
+
+    words: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthorized:
+    """The access token is not, or no longer, valid: get another one and call again."""
+
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transient:
+    """It may work later: unreachable, too slow, overloaded, or broken for the moment."""
+
+    words: str
+    retry_after: float | None = None
+    """Seconds, where mipOS named them."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsHuman:
+    """mipOS understood and refuses: calling again changes nothing until a person does. `words` is what it said."""
+
+    words: str
+    status: int
+
+
+Answer = Done | Unauthorized | Transient | NeedsHuman
+
+
+def read_answer(status: int, body: bytes, *, retry_after: str | None = None) -> Answer:
+    """What `status` and `body` mean. Never raises, whatever the bytes are."""
+    document = _parse(body)
+    words = _words(document, body) or f"status {status}, without a word"
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        data = document.get("data") if isinstance(document, dict) else None
+        return Done(words, data if isinstance(data, dict) else {})
+    if status == HTTPStatus.UNAUTHORIZED:
+        return Unauthorized(words)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT:
+        return Transient(words, _seconds(retry_after))
+    return NeedsHuman(words, status)
+
+
+def _parse(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _words(document: Any, body: bytes) -> str:  # noqa: ANN401 - any JSON value
+    """What a person should read of an answer, in mipOS's own words."""
+    if document is None:
+        text = _TAG.sub(" ", body[: LONGEST_WORDS * 20].decode("utf-8", "replace"))
+    elif isinstance(document, dict) and "message" in document:
+        text = " ".join(_texts(document["message"]))
+    else:
+        text = " ".join(_texts(document))
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= LONGEST_WORDS else text[: LONGEST_WORDS - 1] + "…"
+
+
+def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
+    """The texts in a string, a list, or a map of field to list; nothing deeper is searched."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        yield from (text for text in value if isinstance(text, str))
+    elif isinstance(value, dict):
+        for texts in value.values():
+            if isinstance(texts, (str, list)):
+                yield from _texts(texts)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Retry-After in seconds; its date form is rare, and then our own backoff does."""
+    if retry_after is None or not retry_after.strip().isdecimal() or len(retry_after) > len("86400"):
+        return None
+    return float(retry_after)

@@ -1,0 +1,128 @@
+"""The documented calls as typed methods. No library exception escapes, and no secret gets into a log or an error."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx2
+from pydantic import SecretStr
+
+from app.mipos.answers import Answer, Transient, read_answer
+from app.storage.registrations import STOCK_WEBHOOK
+
+CALL_SECONDS = 10.0
+"""For a whole call, from connecting to the last byte read."""
+CONNECT_SECONDS = 5.0
+MOST_CONNECTIONS = 20
+LARGEST_ANSWER = 65536
+"""Bytes that we read of an answer; the rest is left unread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the token call asks for, all five of it (`grant_type` is fixed)."""
+
+    client_id: str
+    client_secret: SecretStr
+    email: str
+    password: SecretStr
+
+
+class MiposClient:
+    """One connection pool to one mipOS."""
+
+    def __init__(self, base_url: str, *, call_seconds: float | None = None) -> None:
+        self._call_seconds = call_seconds or CALL_SECONDS
+        self._http = httpx2.AsyncClient(
+            base_url=base_url,
+            headers={"Accept": "application/json", "User-Agent": "mipos-pos-sync"},
+            timeout=httpx2.Timeout(self._call_seconds, connect=CONNECT_SECONDS),
+            limits=httpx2.Limits(max_connections=MOST_CONNECTIONS),
+            follow_redirects=False,
+            trust_env=True,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._http.aclose()
+
+    async def fetch_token(self, credentials: Credentials) -> Answer:
+        """The current token, in `data`; a safe read. Bad credentials are a 409, so `NeedsHuman`."""
+        return await self._call(
+            "/api/oauth/token",
+            {
+                "client_id": credentials.client_id,
+                "client_secret": credentials.client_secret.get_secret_value(),
+                "grant_type": "client_credentials",
+                "email": credentials.email,
+                "password": credentials.password.get_secret_value(),
+            },
+        )
+
+    async def refresh_token(self, credentials: Credentials, token: SecretStr) -> Answer:
+        """A new token, in `data`. **The old one dies**, for everybody who holds it: never call it twice at once."""
+        return await self._call(
+            "/api/oauth/token/refresh",
+            {
+                "client_id": credentials.client_id,
+                "client_secret": credentials.client_secret.get_secret_value(),
+                "grant_type": "refresh_token",
+                "refresh_token": token.get_secret_value(),
+            },
+            token=token,
+        )
+
+    async def manage_webhook(self, url: str, *, token: SecretStr) -> Answer:
+        """Create or change the webhook of type 3."""
+        return await self._call("/api/v1/inventory/pos/webhook/manage", {"type": STOCK_WEBHOOK, "url": url}, token=token)
+
+    async def sync(self, mipos_store_id: str, body: Mapping[str, Any], *, token: SecretStr) -> Answer:
+        """Send a store's whole inventory; `mipos_store_id` is mipOS's id of the store, not ours."""
+        return await self._call(f"{_store(mipos_store_id)}/system/sync", body, token=token)
+
+    async def update_stock(self, mipos_store_id: str, body: Mapping[str, Any], *, token: SecretStr) -> Answer:
+        """Send one movement; `mipos_store_id` is mipOS's id of the store, not ours."""
+        return await self._call(f"{_store(mipos_store_id)}/system/stock/update", body, token=token)
+
+    async def _call(self, path: str, body: Mapping[str, Any], *, token: SecretStr | None = None) -> Answer:
+        headers = {"Content-Type": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token.get_secret_value()}"
+        try:
+            # The client's own timeouts are per read: an answer that drips a byte at a time would never end.
+            async with (
+                asyncio.timeout(self._call_seconds),
+                self._http.stream("POST", path, content=json.dumps(body), headers=headers) as response,
+            ):
+                received = await _beginning(response)
+                return read_answer(response.status_code, received, retry_after=response.headers.get("retry-after"))
+        except (TimeoutError, httpx2.TimeoutException):
+            return Transient("mipOS did not answer in time")
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError) as error:
+            # The error's own text can hold the address, and with it what was put into it: its type says enough.
+            return Transient(f"mipOS could not be reached ({type(error).__name__})")
+
+
+async def _beginning(response: httpx2.Response) -> bytes:
+    received = bytearray()
+    async for chunk in response.aiter_bytes():
+        received += chunk
+        if len(received) >= LARGEST_ANSWER:
+            break
+    return bytes(received[:LARGEST_ANSWER])
+
+
+def _store(mipos_store_id: str) -> str:
+    return f"/api/v1/inventory/pos/store/{quote(mipos_store_id, safe='')}"

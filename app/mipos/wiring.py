@@ -1,0 +1,45 @@
+"""From settings to the parts that call mipOS, for the service and for commands alike."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.mipos.client import Credentials, MiposClient
+from app.mipos.registration import Registrar
+from app.mipos.token import AccessTokens
+from app.settings import Settings
+from app.storage.registrations import State
+
+
+def why_not_registering(settings: Settings) -> str | None:
+    """Why the service does not register its webhook by itself, for a person; None where it does."""
+    if not settings.mipos_register_on_startup:
+        return "MIPOS_REGISTER_ON_STARTUP is off"
+    if settings.public_url is None:
+        return "PUBLIC_URL is not set"
+    if not settings.has_mipos_account:
+        return "no mipOS account is set (MIPOS_CLIENT_ID, MIPOS_EMAIL, MIPOS_PASSWORD, or MIPOS_ACCESS_TOKEN)"
+    return None
+
+
+def credentials_of(settings: Settings) -> Credentials | None:
+    """What the token call needs, where it is set."""
+    if settings.mipos_client_id is None or settings.mipos_email is None or settings.mipos_password is None:
+        return None
+    return Credentials(settings.mipos_client_id, settings.mipos_client_secret, settings.mipos_email, settings.mipos_password)
+
+
+def tokens_of(settings: Settings, engine: AsyncEngine, client: MiposClient) -> AccessTokens:
+    """The tokens that these settings lead to."""
+    return AccessTokens(engine, client, credentials=credentials_of(settings), fixed=settings.mipos_access_token)
+
+
+@asynccontextmanager
+async def registrar(
+    settings: Settings, engine: AsyncEngine, *, webhook_path: str, on_state: Callable[[State], None] = lambda _: None
+) -> AsyncIterator[Registrar]:
+    """A registrar of these settings' webhook; `settings.public_url` has to be set."""
+    async with MiposClient(settings.mipos_base_url) as client:
+        tokens = tokens_of(settings, engine, client)
+        yield Registrar(engine, client, tokens, url=f"{settings.public_url}{webhook_path}", on_state=on_state)

@@ -1,0 +1,83 @@
+"""The state of our webhook's registration at mipOS: one row for each type of webhook."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.storage.tables import webhook_registration
+
+STOCK_WEBHOOK = "3"
+"""The type of our webhook, as the document numbers it."""
+
+
+class State(StrEnum):
+    """Where a registration stands."""
+
+    PENDING = "pending"
+    """Not done yet; it is tried again by itself."""
+    REGISTERED = "registered"
+    FAILED = "failed"
+    """mipOS refused it: a person has to act. It is still tried again, slowly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What was tried last, and what mipOS said."""
+
+    url: str
+    """What `state` is about."""
+    state: State
+    attempts: int
+    """Of this URL, since it last succeeded."""
+    words: str
+    attempted_at: datetime
+    next_attempt_at: datetime | None
+    registered_url: str | None
+    """The last URL that mipOS took; it may be another than `url`."""
+    registered_at: datetime | None
+
+
+async def read(connection: AsyncConnection, webhook_type: str) -> Registration | None:
+    """The state; None before the first attempt."""
+    table = webhook_registration.c
+    columns = (
+        table.url,
+        table.state,
+        table.attempts,
+        table.words,
+        table.attempted_at,
+        table.next_attempt_at,
+        table.registered_url,
+        table.registered_at,
+    )
+    row = (await connection.execute(select(*columns).where(table.type == webhook_type))).one_or_none()
+    if row is None:
+        return None
+    url, state, *rest = row
+    return Registration(url, State(state), *rest)
+
+
+async def put(connection: AsyncConnection, webhook_type: str, registration: Registration) -> None:
+    """Replace the state."""
+    values = {
+        "url": registration.url,
+        "state": registration.state.value,
+        "attempts": registration.attempts,
+        "words": registration.words,
+        "attempted_at": registration.attempted_at,
+        "next_attempt_at": registration.next_attempt_at,
+        "registered_url": registration.registered_url,
+        "registered_at": registration.registered_at,
+    }
+    statement = insert(webhook_registration).values(type=webhook_type, **values)
+    await connection.execute(statement.on_conflict_do_update(index_elements=["type"], set_=values))
+
+
+async def try_lock(connection: AsyncConnection, webhook_type: str) -> bool:
+    """Become the one who calls mipOS, until the transaction ends; False where another is."""
+    name = f"registration {webhook_type}"
+    return bool(await connection.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(name, 0)))))

@@ -1,0 +1,64 @@
+"""The hot path's own connection, outside the pool: made when it is needed, dropped when it fails, limited by the server."""
+
+import asyncpg
+
+from app.storage.engine import Database
+
+LOCK_SECONDS = 0.25
+
+
+class Writer:
+    """One connection with one transaction at a time. The caller begins, commits and rolls back."""
+
+    def __init__(self, database: Database, *, statement_seconds: float) -> None:
+        self._database = database
+        self._connection: asyncpg.Connection | None = None
+        # A pooled connection changes hands after each transaction, so there the limits are set inside of it.
+        begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        limits = session_limits(statement_seconds, scope="LOCAL" if database.is_pooled else "SESSION")
+        self._begin = f"{begin}; {limits}" if database.is_pooled else begin
+        self._on_connect = None if database.is_pooled else limits
+
+    async def begin(self) -> asyncpg.Connection:
+        """Begin a transaction, on a new connection if the last one was lost; raises as the driver does."""
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._database.connect()
+            if self._on_connect is not None:
+                await self._connection.execute(self._on_connect)
+        await self._connection.execute(self._begin)
+        return self._connection
+
+    async def commit(self) -> None:
+        """Commit; returns only if Postgres said so.
+
+        Raises:
+            asyncpg.InterfaceError: it ended the transaction in another way.
+        """
+        assert self._connection is not None
+        status = await self._connection.execute("COMMIT")
+        if status != "COMMIT":
+            raise asyncpg.InterfaceError(f"COMMIT answered {status}")
+
+    async def roll_back(self) -> None:
+        """End a failed transaction; a connection that cannot even do that is dropped. Never raises."""
+        if self._connection is None:
+            return
+        try:
+            await self._connection.execute("ROLLBACK", timeout=1)
+        except Exception:  # noqa: BLE001 - whatever it is, the connection is of no more use
+            self.disconnect()
+
+    def disconnect(self) -> None:
+        """Drop the connection at once, without a word to the server."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+def session_limits(statement_seconds: float, *, scope: str) -> str:
+    """Limits on the server's side: a worker that is frozen or cut off must not keep its locks. `scope`: SESSION or LOCAL."""
+    milliseconds = int(statement_seconds * 1000)
+    return (
+        f"SET {scope} lock_timeout = {int(LOCK_SECONDS * 1000)}; SET {scope} statement_timeout = {milliseconds}; "
+        f"SET {scope} idle_in_transaction_session_timeout = {milliseconds}"
+    )

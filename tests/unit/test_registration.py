@@ -1,0 +1,81 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.mipos.answers import Answer, Done, NeedsHuman, Transient
+from app.mipos.registration import FRESH, LONGEST_PAUSE, PAUSE_FOR_A_HUMAN, Call, Finished, Wait, backoff, next_step, outcome_of
+from app.storage.registrations import Registration, State
+
+URL = "https://pos.example.com/webhooks/stock"
+OTHER = "https://old.example.com/webhooks/stock"
+START = datetime(2026, 11, 23, tzinfo=UTC)
+SOON = START + timedelta(seconds=5)
+REGISTERED = Registration(URL, State.REGISTERED, 0, "ok", START, None, URL, START)
+PENDING = Registration(URL, State.PENDING, 3, "away", START, SOON, OTHER, START - timedelta(days=1))
+FAILED = replace(PENDING, state=State.FAILED, words="Invalid type.")
+
+
+@pytest.mark.parametrize(
+    ("known", "now", "expected"),
+    [
+        (None, START, Call()),
+        (REGISTERED, START, Finished()),
+        (replace(REGISTERED, registered_at=START - FRESH + timedelta(seconds=1)), START, Finished()),
+        (replace(REGISTERED, registered_at=START - FRESH), START, Call()),
+        (replace(REGISTERED, url=OTHER, registered_url=OTHER), START, Call()),
+        (PENDING, START, Wait(timedelta(seconds=5))),
+        (PENDING, SOON, Call()),
+        (FAILED, START, Wait(timedelta(seconds=5))),
+        (FAILED, SOON, Call()),
+        (replace(FAILED, attempted_at=START - FRESH, next_attempt_at=START + timedelta(hours=1)), START, Call()),
+        (replace(PENDING, url=OTHER), START, Call()),
+    ],
+)
+def test_what_a_worker_does_next(known: Registration | None, now: datetime, expected: object) -> None:
+    assert expected == next_step(known, url=URL, started_at=START, now=now)
+
+
+@pytest.mark.parametrize(
+    ("answer", "known", "state", "attempts", "registered_url"),
+    [
+        (Done("ok"), None, State.REGISTERED, 0, URL),
+        (Done("ok"), FAILED, State.REGISTERED, 0, URL),
+        (Transient("away"), None, State.PENDING, 1, None),
+        (Transient("away"), PENDING, State.PENDING, 4, OTHER),
+        (Transient("away"), REGISTERED, State.PENDING, 1, URL),
+        (Transient("away"), replace(PENDING, url=OTHER), State.PENDING, 1, OTHER),
+        (NeedsHuman("Invalid type.", 409), None, State.FAILED, 1, None),
+        (NeedsHuman("The webhook url of this type already exists, use ...", 409), REGISTERED, State.REGISTERED, 0, URL),
+        (NeedsHuman("The webhook url of this type ALREADY EXISTS", 409), PENDING, State.FAILED, 4, OTHER),
+        (NeedsHuman("already exists", 409), None, State.FAILED, 1, None),
+    ],
+)
+def test_what_an_answer_makes_of_the_state(
+    answer: Answer, known: Registration | None, state: State, attempts: int, registered_url: str | None
+) -> None:
+    after = outcome_of(answer, known, url=URL, now=START, jitter=0)
+
+    assert (URL, state, attempts, registered_url) == (after.url, after.state, after.attempts, after.registered_url)
+    assert answer.words == after.words
+    assert (after.next_attempt_at is None) == (state is State.REGISTERED)
+
+
+def test_a_refusal_is_tried_again_slowly_and_a_failure_quickly() -> None:
+    refused = outcome_of(NeedsHuman("no", 409), None, url=URL, now=START, jitter=0)
+    failed = outcome_of(Transient("away"), None, url=URL, now=START, jitter=0)
+
+    assert START + PAUSE_FOR_A_HUMAN == refused.next_attempt_at
+    assert START + timedelta(seconds=1) == failed.next_attempt_at
+
+
+@pytest.mark.parametrize(("attempts", "seconds"), [(1, 1), (2, 2), (3, 4), (8, 128), (9, 256), (10, 300), (1000, 300)])
+def test_backoff_doubles_up_to_minutes(attempts: int, seconds: int) -> None:
+    assert timedelta(seconds=seconds) == backoff(attempts, jitter=0)
+    assert timedelta(seconds=seconds / 2) == backoff(attempts, jitter=1)
+
+
+def test_backoff_waits_at_least_as_long_as_mipos_asks_and_not_for_ever() -> None:
+    assert timedelta(seconds=60) == backoff(1, jitter=0.5, asked=60)
+    assert LONGEST_PAUSE == backoff(1, jitter=0.5, asked=86400)
+    assert timedelta(seconds=128) == backoff(8, jitter=0, asked=1)
