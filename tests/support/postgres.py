@@ -21,6 +21,15 @@ VARIABLE = "POS_SYNC_TEST_POSTGRES"
 TEMPLATE = "template_pos_sync"
 SAMPLES = Path(app.__file__).parent / "samples"
 
+FAST = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "autovacuum": "off",
+    "max_connections": "200",
+}
+
 _numbers = itertools.count()
 
 
@@ -30,7 +39,7 @@ def start() -> EmbeddedPostgres | None:
     if VARIABLE not in os.environ:
         folder = Path(tempfile.mkdtemp(prefix="pos-sync-tests-"))
         # The tests kill our processes, never this server, so it may skip what makes a commit survive a power cut.
-        server = EmbeddedPostgres(folder, {"fsync": "off", "full_page_writes": "off", "max_connections": "200"})
+        server = EmbeddedPostgres(folder, FAST)
         server.start()
         os.environ[VARIABLE] = server.url("postgres")
     asyncio.run(_make_template())
