@@ -68,8 +68,9 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
         for name in ("schema", "durability", "rights", "connections", "timeouts", "invariants", "clock", "token", "registration"):
             yield Check(name, Verdict.SKIPPED, "needs the database")
     else:
-        yield await _examine_mipos(settings, engine)
+        yield await _examine_token(settings, engine)
         yield await _examine_registration(settings, engine)
+    yield await _examine_mipos(settings)
     yield await _examine_public_url(settings)
 
 
@@ -170,7 +171,18 @@ async def _examine_clock(connection: AsyncConnection, database_now: datetime) ->
     return Check("clock", Verdict.OK, "as Postgres's")
 
 
-async def _examine_mipos(settings: Settings, engine: AsyncEngine) -> Check:
+async def _examine_mipos(settings: Settings) -> Check:
+    """Any answer will do: what it says is the next checks' business."""
+    try:
+        async with httpx2.AsyncClient(timeout=PROBE_SECONDS) as client:
+            await client.get(settings.mipos_base_url)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        remedy = "Check MIPOS_BASE_URL, and the way out of this machine. The service tries again by itself."
+        return Check("mipOS", Verdict.FAILED, f"{settings.mipos_base_url} cannot be reached ({type(error).__name__})", remedy)
+    return Check("mipOS", Verdict.OK, f"{settings.mipos_base_url} answers")
+
+
+async def _examine_token(settings: Settings, engine: AsyncEngine) -> Check:
     if not settings.has_mipos_account:
         remedy = "Set MIPOS_CLIENT_ID, MIPOS_EMAIL and MIPOS_PASSWORD, or MIPOS_ACCESS_TOKEN."
         return Check("token", Verdict.WARNING, "no mipOS account is set: only receiving works", remedy)
@@ -180,10 +192,9 @@ async def _examine_mipos(settings: Settings, engine: AsyncEngine) -> Check:
         token = await tokens_of(settings, engine, client).get()
     match token:
         case SecretStr():
-            return Check("token", Verdict.OK, f"mipOS at {settings.mipos_base_url} has given one")
+            return Check("token", Verdict.OK, "mipOS has given one, or it is still good")
         case Transient(words):
-            remedy = "Check MIPOS_BASE_URL and the way out of this machine. The service tries again by itself."
-            return Check("token", Verdict.FAILED, words, remedy)
+            return Check("token", Verdict.FAILED, words, "The service tries again by itself; if it lasts, ask mipOS.")
         case NeedsHuman(words):
             remedy = "Check MIPOS_CLIENT_ID, MIPOS_CLIENT_SECRET, MIPOS_EMAIL and MIPOS_PASSWORD."
             return Check("token", Verdict.FAILED, f"mipOS says: {words}", remedy)
