@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -25,6 +25,8 @@ from app.settings import Settings
 from app.storage.engine import Database
 from app.storage.writer import Writer
 from app.version import version
+
+STOP_SECONDS = 2.0
 
 _log = structlog.get_logger("pos_sync.main")
 
@@ -100,8 +102,11 @@ class PosSync(FastAPI):
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._engine.dispose()
+            # A database that does not answer must not hold the exit, neither here nor when connections are given back.
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await self._engine.dispose()
             _log.info("service stopped")
 
     async def _register(self) -> None:
@@ -110,13 +115,16 @@ class PosSync(FastAPI):
         if why_not is not None:
             _log.warning("webhook not registered by this service", reason=why_not)
             return
-        async with registrar(
-            self._settings,
-            self._engine,
-            webhook_path=WEBHOOK_PATH,
-            on_state=lambda state: self._metrics.observe_registration(state.value),
-        ) as it:
-            await it.run()
+        try:
+            async with registrar(
+                self._settings,
+                self._engine,
+                webhook_path=WEBHOOK_PATH,
+                on_state=lambda state, attempts: self._metrics.observe_registration(state.value, attempts=attempts),
+            ) as it:
+                await it.run()
+        except Exception:  # noqa: BLE001 - such as a proxy in the environment that cannot be used: receiving goes on
+            _log.exception("webhook not registered by this service")
 
     async def _livez(self) -> dict[str, str]:
         return {"message": "Alive."}

@@ -61,6 +61,13 @@ def _client_secret(value: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def _token(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value().strip()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("holds characters that no token has; copy it again")
+    return SecretStr(text)
+
+
 def _addresses(value: str) -> str:
     for address in value.split(","):
         try:
@@ -147,7 +154,7 @@ class Settings(DatabaseSettings):
     mipos_client_id: str | None = Field(default=None, description="The client id of your mipOS account, for the token call.")
     mipos_email: str | None = Field(default=None, description="The e-mail address of your mipOS account, for the token call.")
     mipos_password: SecretStr | None = Field(default=None, description="The password of your mipOS account, for the token call.")
-    mipos_access_token: SecretStr | None = Field(
+    mipos_access_token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
         default=None, description="A token that you were given, instead of client id, e-mail and password."
     )
     pos_id: str | None = Field(

@@ -8,7 +8,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import with_database
-from app.mipos.wiring import why_not_registering
+from app.mipos.wiring import token_account, why_not_registering
 from app.operations.health import describe_registration
 from app.settings import Settings, load_settings
 from app.storage import registrations, tokens
@@ -67,7 +67,7 @@ async def _gather(connection: AsyncConnection, settings: Settings) -> dict[str, 
 async def _token(connection: AsyncConnection, settings: Settings) -> str:
     if settings.mipos_access_token is not None:
         return "given by MIPOS_ACCESS_TOKEN"
-    stored = None if settings.mipos_client_id is None else await tokens.read(connection, settings.mipos_client_id)
+    stored = None if settings.mipos_client_id is None else await tokens.read(connection, token_account(settings))
     if stored is None:
         return "none yet"
     state = "expired" if stored.expires_at < datetime.now(UTC) else "valid until"

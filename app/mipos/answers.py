@@ -1,12 +1,12 @@
 """What an answer of mipOS means for us: a pure reading of status and bytes into one of four.
 
-Source of the forms: reference/mipos-api.md, "How they answer when they refuse". Any 2xx is a success; a refusal says what
+Source of the forms: reference/mipos-api.md, "How they answer when they refuse". A 2xx is a success; a refusal says what
 is wrong in a bare JSON string, in `message` as text or list, or in a map of field to list; anything may be HTML, or nothing.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -51,11 +51,16 @@ class NeedsHuman:
 Answer = Done | Unauthorized | Transient | NeedsHuman
 
 
-def read_answer(status: int, body: bytes, *, retry_after: str | None = None) -> Answer:
-    """What `status` and `body` mean. Never raises, whatever the bytes are."""
+def read_answer(status: int, body: bytes, *, retry_after: str | None = None, secrets: Collection[str] = ()) -> Answer:
+    """What `status` and `body` mean; `secrets` are blacked out of the words. Never raises, whatever the bytes are.
+
+    A success is an empty body or a JSON object: a 200 with anything else is a portal or a maintenance page in between.
+    """
     document = _parse(body)
-    words = _words(document, body) or f"status {status}, without a word"
+    words = _words(document, body, secrets) or f"status {status}, without a word"
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        if body.strip() and not isinstance(document, dict):
+            return Transient(f"an answer that is not mipOS's: {words}")
         data = document.get("data") if isinstance(document, dict) else None
         return Done(words, data if isinstance(data, dict) else {})
     if status == HTTPStatus.UNAUTHORIZED:
@@ -72,7 +77,7 @@ def _parse(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
         return None
 
 
-def _words(document: Any, body: bytes) -> str:  # noqa: ANN401 - any JSON value
+def _words(document: Any, body: bytes, secrets: Collection[str]) -> str:  # noqa: ANN401 - any JSON value
     """What a person should read of an answer, in mipOS's own words."""
     if document is None:
         text = _TAG.sub(" ", body[: LONGEST_WORDS * 20].decode("utf-8", "replace"))
@@ -81,6 +86,8 @@ def _words(document: Any, body: bytes) -> str:  # noqa: ANN401 - any JSON value
     else:
         text = " ".join(_texts(document))
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    for secret in secrets:
+        text = text.replace(secret, "***")
     return text if len(text) <= LONGEST_WORDS else text[: LONGEST_WORDS - 1] + "…"
 
 

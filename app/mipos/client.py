@@ -107,12 +107,21 @@ class MiposClient:
                 self._http.stream("POST", path, content=json.dumps(body), headers=headers) as response,
             ):
                 received = await _beginning(response)
-                return read_answer(response.status_code, received, retry_after=response.headers.get("retry-after"))
+                secrets = _secrets(body, token)
+                retry_after = response.headers.get("retry-after")
+                return read_answer(response.status_code, received, retry_after=retry_after, secrets=secrets)
         except (TimeoutError, httpx2.TimeoutException):
             return Transient("mipOS did not answer in time")
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError) as error:
             # The error's own text can hold the address, and with it what was put into it: its type says enough.
             return Transient(f"mipOS could not be reached ({type(error).__name__})")
+
+
+def _secrets(body: Mapping[str, Any], token: SecretStr | None) -> list[str]:
+    """What a call carries and no answer may bring into a log: error pages quote requests."""
+    carried = [body.get(name) for name in ("client_secret", "password", "refresh_token")]
+    carried.append(None if token is None else token.get_secret_value())
+    return [secret for secret in carried if isinstance(secret, str) and secret]
 
 
 async def _beginning(response: httpx2.Response) -> bytes:

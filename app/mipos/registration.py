@@ -1,12 +1,13 @@
 """Our webhook's registration at mipOS: a supervised task that never delays receiving, and one call for all replicas.
 
-What to do next is decided by two pure functions, `next_step` and `outcome_of`; `Registrar` acts, under a lock in the database,
+What to do next is decided by two pure functions, `next_step` and `outcome_of`; `Registrar` acts, with a lease of the database,
 and leaves what happened in a row that the other workers and replicas read.
 """
 
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
-from app.mipos.client import MiposClient
+from app.mipos.client import CALL_SECONDS, MiposClient
 from app.mipos.token import AccessTokens
-from app.storage import registrations
+from app.storage import leases, registrations
 from app.storage.registrations import STOCK_WEBHOOK, Registration, State
 
 FRESH = timedelta(minutes=10)
@@ -26,6 +27,11 @@ FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=5)
 PAUSE_FOR_A_HUMAN = timedelta(minutes=15)
 POLL = timedelta(seconds=0.2)
+LONGEST_SLEEP = timedelta(seconds=20)
+LEASE = timedelta(seconds=9 * CALL_SECONDS)
+"""Longer than all the calls of an attempt can take: two tokens, each by two calls, and two tries; and waiting for a token."""
+LEASE_NAME = f"registration {STOCK_WEBHOOK}"
+RELEASE_SECONDS = 1.0
 _ALREADY_EXISTS = "already exists"
 
 _log = structlog.get_logger("pos_sync.registration")
@@ -48,10 +54,30 @@ class Finished:
     """Our URL is registered."""
 
 
-def next_step(known: Registration | None, *, url: str, started_at: datetime, now: datetime) -> Wait | Call | Finished:
-    """What a worker that started at `started_at` does about `url`, knowing what all workers did so far."""
-    if known is None or known.url != url:
-        return Call()
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Another deployment registers another URL by now: stop, or the two would take turns for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to register, with which account (a hash), for a worker that started at `started_at`."""
+
+    url: str
+    account: bytes
+    started_at: datetime
+
+
+def next_step(
+    known: Registration | None, target: Target, *, now: datetime, was_ours: bool
+) -> Wait | Call | Finished | Superseded:
+    """What a worker does about its target, knowing what all workers did so far.
+
+    `was_ours` says that this worker has seen the state tell of its own target before.
+    """
+    if known is None or not known.is_about(target.url, target.account):
+        return Superseded() if known is not None and was_ours else Call()
+    started_at = target.started_at
     if known.state is State.REGISTERED:
         is_fresh = known.registered_at is not None and known.registered_at > started_at - FRESH
         return Finished() if is_fresh else Call()
@@ -60,23 +86,26 @@ def next_step(known: Registration | None, *, url: str, started_at: datetime, now
     return Call()
 
 
-def outcome_of(answer: Answer, known: Registration | None, *, url: str, now: datetime, jitter: float) -> Registration:
+def outcome_of(answer: Answer, known: Registration | None, target: Target, *, now: datetime, jitter: float) -> Registration:
     """The state after mipOS answered; `jitter` is from 0 to 1.
 
-    "Already exists" is a success if `url` is the one that mipOS took last, else mipOS holds another URL and a person has to
-    act (reference/mipos-api.md).
+    "Already exists" is a success if the URL is the one that mipOS took last, else mipOS holds another URL and a person has
+    to act (docs/reference/mipos-api.md).
     """
-    attempts = 1 if known is None or known.url != url or known.state is State.REGISTERED else known.attempts + 1
-    registered_url = None if known is None else known.registered_url
-    registered_at = None if known is None else known.registered_at
+    url, account = target.url, target.account
+    is_retry = known is not None and known.is_about(url, account) and known.state is not State.REGISTERED
+    attempts = known.attempts + 1 if known is not None and is_retry else 1
+    is_same_account = known is not None and known.account == account
+    registered_url = known.registered_url if known is not None and is_same_account else None
+    registered_at = known.registered_at if known is not None and is_same_account else None
     is_ours = isinstance(answer, NeedsHuman) and _ALREADY_EXISTS in answer.words.lower() and registered_url == url
     if isinstance(answer, Done) or is_ours:
-        return Registration(url, State.REGISTERED, 0, answer.words, now, None, url, now)
+        return Registration(url, State.REGISTERED, 0, answer.words, now, None, url, now, account)
     if isinstance(answer, Transient):
-        pause = backoff(attempts, jitter=jitter, asked=answer.retry_after)
-        return Registration(url, State.PENDING, attempts, answer.words, now, now + pause, registered_url, registered_at)
-    pause = PAUSE_FOR_A_HUMAN * (1 + jitter / 10)
-    return Registration(url, State.FAILED, attempts, answer.words, now, now + pause, registered_url, registered_at)
+        state, pause = State.PENDING, backoff(attempts, jitter=jitter, asked=answer.retry_after)
+    else:
+        state, pause = State.FAILED, PAUSE_FOR_A_HUMAN * (1 + jitter / 10)
+    return Registration(url, state, attempts, answer.words, now, now + pause, registered_url, registered_at, account)
 
 
 def backoff(attempts: int, *, jitter: float, asked: float | None = None) -> timedelta:
@@ -89,78 +118,102 @@ def backoff(attempts: int, *, jitter: float, asked: float | None = None) -> time
 class Registrar:
     """Registers one URL."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what `wiring` puts together, each by name
         self,
         engine: AsyncEngine,
         client: MiposClient,
         tokens: AccessTokens,
         *,
         url: str,
-        on_state: Callable[[State], None] = lambda _: None,
+        account: bytes,
+        on_state: Callable[[State, int], None] = lambda _state, _attempts: None,
     ) -> None:
         self._engine = engine
         self._client = client
         self._tokens = tokens
-        self._url = url
+        self._target = Target(url, account, datetime.now(UTC))
+        self._was_ours = False
         self._on_state = on_state
 
     async def run(self) -> None:
         """Work until the URL is registered, through whatever fails; cancel it to stop."""
-        started_at = datetime.now(UTC)
         failures = 0
         while True:
             try:
-                step = await self._step(started_at)
+                step = await self._step()
                 failures = 0
-            except (OSError, TimeoutError, SQLAlchemyError) as error:
-                # The database is away. Not our business to say: readiness does.
+            except Exception as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    # A connection that fails while it is given back must not swallow the order to stop.
+                    raise asyncio.CancelledError from error
                 failures += 1
-                _log.warning("registration waits for the database", error=type(error).__name__)
+                if isinstance(error, (OSError, TimeoutError, SQLAlchemyError)):
+                    _log.warning("registration waits for the database", error=type(error).__name__)
+                else:
+                    _log.exception("registration failed unexpectedly")
                 step = Wait(backoff(failures, jitter=random.random()))  # noqa: S311 - spreads load, hides nothing
-            except Exception:  # noqa: BLE001 - a bug in here must not end the registration for good
-                failures += 1
-                _log.exception("registration failed unexpectedly")
-                step = Wait(backoff(failures, jitter=random.random()))  # noqa: S311
             if isinstance(step, Finished):
-                self._on_state(State.REGISTERED)
+                self._on_state(State.REGISTERED, 0)
                 return
-            await asyncio.sleep(step.pause.total_seconds())
+            if isinstance(step, Superseded):
+                _log.error("another deployment registers another URL: leaving it to that one", url=self._target.url)
+                return
+            # Not longer than this, since others may have done it in the meantime.
+            await asyncio.sleep(min(step.pause, LONGEST_SLEEP).total_seconds())
 
     async def register_now(self) -> Registration:
         """Call mipOS whatever the state is, and return what came of it."""
         while True:
             async with self._engine.begin() as connection:
-                if await registrations.try_lock(connection, STOCK_WEBHOOK):
-                    known = await registrations.read(connection, STOCK_WEBHOOK)
-                    registration = await self._attempt(known)
-                    await registrations.put(connection, STOCK_WEBHOOK, registration)
-                    return registration
+                is_ours = await leases.try_acquire(connection, LEASE_NAME, lasts=LEASE)
+                known = await registrations.read(connection, STOCK_WEBHOOK)
+            if is_ours:
+                return await self._attempt(known)
             await asyncio.sleep(POLL.total_seconds())
 
-    async def _step(self, started_at: datetime) -> Wait | Finished:
+    async def _step(self) -> Wait | Finished | Superseded:
         async with self._engine.begin() as connection:
             known = await registrations.read(connection, STOCK_WEBHOOK)
-            step = next_step(known, url=self._url, started_at=started_at, now=datetime.now(UTC))
-            if not isinstance(step, Call):
-                return step
-            if not await registrations.try_lock(connection, STOCK_WEBHOOK):
-                return Wait(POLL)
-            # Under the lock once more: the last holder may have called in the meantime.
-            known = await registrations.read(connection, STOCK_WEBHOOK)
-            step = next_step(known, url=self._url, started_at=started_at, now=datetime.now(UTC))
-            if not isinstance(step, Call):
-                return step
-            registration = await self._attempt(known)
-            await registrations.put(connection, STOCK_WEBHOOK, registration)
+            step = self._next(known)
+            if isinstance(step, Call):
+                if not await leases.try_acquire(connection, LEASE_NAME, lasts=LEASE):
+                    return Wait(POLL)
+                # Once more: the last holder may have called in the meantime.
+                known = await registrations.read(connection, STOCK_WEBHOOK)
+                step = self._next(known)
+                if not isinstance(step, Call):
+                    await leases.release(connection, LEASE_NAME)
+        if not isinstance(step, Call):
+            return step
+        registration = await self._attempt(known)
+        self._was_ours = True
         self._say(registration)
         if registration.next_attempt_at is None:
             return Finished()
         return Wait(max(registration.next_attempt_at - datetime.now(UTC), timedelta()))
 
+    def _next(self, known: Registration | None) -> Wait | Call | Finished | Superseded:
+        step = next_step(known, self._target, now=datetime.now(UTC), was_ours=self._was_ours)
+        self._was_ours |= known is not None and known.is_about(self._target.url, self._target.account)
+        return step
+
     async def _attempt(self, known: Registration | None) -> Registration:
-        answer = await self._call()
+        """Call mipOS as the holder of the lease, write what came of it, and give the lease back."""
+        try:
+            answer = await self._call()
+        except asyncio.CancelledError:
+            # The call may have reached mipOS; calling again does no harm, and the next start need not wait for our lease.
+            with suppress(Exception):
+                async with asyncio.timeout(RELEASE_SECONDS), self._engine.begin() as connection:
+                    await leases.release(connection, LEASE_NAME)
+            raise
         jitter = random.random()  # noqa: S311 - spreads load, hides nothing
-        return outcome_of(answer, known, url=self._url, now=datetime.now(UTC), jitter=jitter)
+        registration = outcome_of(answer, known, self._target, now=datetime.now(UTC), jitter=jitter)
+        async with self._engine.begin() as connection:
+            await registrations.put(connection, STOCK_WEBHOOK, registration)
+            await leases.release(connection, LEASE_NAME)
+        return registration
 
     async def _call(self) -> Answer:
         """One call; with one new token, should the first one not be accepted."""
@@ -170,14 +223,14 @@ class Registrar:
             token = await self._tokens.get(rejected=rejected)
             if isinstance(token, (Transient, NeedsHuman)):
                 return token
-            answer = await self._client.manage_webhook(self._url, token=token)
+            answer = await self._client.manage_webhook(self._target.url, token=token)
             if not isinstance(answer, Unauthorized):
                 return answer
             rejected = token
         return NeedsHuman(answer.words, 401)
 
     def _say(self, registration: Registration) -> None:
-        self._on_state(registration.state)
+        self._on_state(registration.state, 1)
         facts = {"url": registration.url, "mipos_says": registration.words, "attempts": registration.attempts}
         match registration.state:
             case State.REGISTERED:

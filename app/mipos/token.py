@@ -7,17 +7,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
-from app.mipos.client import Credentials, MiposClient
-from app.storage import tokens
+from app.mipos.client import CALL_SECONDS, Credentials, MiposClient
+from app.storage import leases, tokens
 
 SHORT_LIFE = timedelta(minutes=5)
 """For how long a token is used whose expiry mipOS did not say in a way that we understand; then 401 tells."""
 MARGIN = timedelta(seconds=30)
 """A token that expires sooner than this is not worth starting a call with."""
 POLL_SECONDS = 0.1
+LEASE = timedelta(seconds=3 * CALL_SECONDS)
+"""Longer than a token call and a refresh can take together."""
 _EARLIEST_EPOCH = 1_000_000_000
 _LATEST_EPOCH = 32_503_680_000
 
@@ -41,9 +43,14 @@ def read_token(data: Mapping[str, Any], now: datetime) -> Token | None:
     (reference/mipos-api.md); a small number is read as seconds from now, and what is missing or garbage as short-lived.
     """
     secret = data.get("token")
-    if not isinstance(secret, str) or not secret.strip() or not secret.isascii():
+    if not isinstance(secret, str) or not is_sendable(secret):
         return None
     return Token(SecretStr(secret), _expiry(data.get("expires_in"), now))
+
+
+def is_sendable(token: str) -> bool:
+    """Whether `token` can stand in a header, and in the database."""
+    return bool(token) and token.isascii() and token.isprintable() and " " not in token
 
 
 def _expiry(value: object, now: datetime) -> datetime:
@@ -61,11 +68,12 @@ def _expiry(value: object, now: datetime) -> datetime:
 class AccessTokens:
     """Hands out the token: the fixed one of the settings, or the shared one of the database."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what `wiring` puts together, each by name
         self,
         engine: AsyncEngine,
         client: MiposClient,
         *,
+        account: str,
         credentials: Credentials | None,
         fixed: SecretStr | None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -75,11 +83,13 @@ class AccessTokens:
         self._credentials = credentials
         self._fixed = fixed
         self._clock = clock
+        self._account = account
+        self._lease = f"token {self._account}"
 
     async def get(self, *, rejected: SecretStr | None = None) -> SecretStr | Transient | NeedsHuman:
         """A token to call with, or why there is none. `rejected` is the one that mipOS has just answered 401 to.
 
-        The row is read again first: another process may have replaced the rejected token already. Only the holder of the lock
+        The row is read again first: another process may have replaced the rejected token already. Only the holder of the lease
         calls mipOS, and it refreshes only a token that the token call hands back expired or rejected, since a refresh
         kills the token that all the others use.
         """
@@ -91,27 +101,34 @@ class AccessTokens:
             return NeedsHuman("There are no credentials for mipOS. Set MIPOS_CLIENT_ID, MIPOS_EMAIL and MIPOS_PASSWORD.", 401)
         while True:
             async with self._engine.begin() as connection:
-                stored = await tokens.read(connection, self._credentials.client_id)
-                if stored is not None:
-                    token = Token(SecretStr(stored.token), stored.expires_at)
-                    if token.is_usable(self._clock(), rejected=rejected):
-                        return token.secret
-                if await tokens.try_lock(connection, self._credentials.client_id):
-                    # Read under the lock once more: between the two looks the last holder may have stored a new one.
-                    again = await tokens.read(connection, self._credentials.client_id)
-                    if again is not None and again != stored:
-                        continue
-                    fetched = await self._fetch(self._credentials, rejected)
-                    if not isinstance(fetched, Token):
-                        return fetched
-                    await tokens.put(
-                        connection,
-                        self._credentials.client_id,
-                        token=fetched.secret.get_secret_value(),
-                        expires_at=fetched.expires_at,
-                    )
-                    return fetched.secret
+                if (token := await self._stored(connection, rejected)) is not None:
+                    return token
+                is_ours = await leases.try_acquire(connection, self._lease, lasts=LEASE)
+                # Once more: between the two looks the last holder may have stored a new one.
+                if is_ours and (token := await self._stored(connection, rejected)) is not None:
+                    await leases.release(connection, self._lease)
+                    return token
+            if is_ours:
+                return await self._renew(self._credentials, rejected)
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _stored(self, connection: AsyncConnection, rejected: SecretStr | None) -> SecretStr | None:
+        """The shared token, where it is worth trying."""
+        stored = await tokens.read(connection, self._account)
+        if stored is None:
+            return None
+        token = Token(SecretStr(stored.token), stored.expires_at)
+        return token.secret if token.is_usable(self._clock(), rejected=rejected) else None
+
+    async def _renew(self, credentials: Credentials, rejected: SecretStr | None) -> SecretStr | Transient | NeedsHuman:
+        """Ask mipOS, as the holder of the lease. One that is cut off in here keeps it: its call may still be under way."""
+        fetched = await self._fetch(credentials, rejected)
+        async with self._engine.begin() as connection:
+            if isinstance(fetched, Token):
+                token = fetched.secret.get_secret_value()
+                await tokens.put(connection, self._account, token=token, expires_at=fetched.expires_at)
+            await leases.release(connection, self._lease)
+        return fetched.secret if isinstance(fetched, Token) else fetched
 
     async def _fetch(self, credentials: Credentials, rejected: SecretStr | None) -> Token | Transient | NeedsHuman:
         token = self._understand(await self._client.fetch_token(credentials))

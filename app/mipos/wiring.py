@@ -1,5 +1,7 @@
 """From settings to the parts that call mipOS, for the service and for commands alike."""
 
+import hmac
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -30,16 +32,37 @@ def credentials_of(settings: Settings) -> Credentials | None:
     return Credentials(settings.mipos_client_id, settings.mipos_client_secret, settings.mipos_email, settings.mipos_password)
 
 
+def token_account(settings: Settings) -> str:
+    """By what the shared token is found: mipOS's address and the client id."""
+    return f"{settings.mipos_base_url} {settings.mipos_client_id or ''}"
+
+
 def tokens_of(settings: Settings, engine: AsyncEngine, client: MiposClient) -> AccessTokens:
     """The tokens that these settings lead to."""
-    return AccessTokens(engine, client, credentials=credentials_of(settings), fixed=settings.mipos_access_token)
+    return AccessTokens(
+        engine, client, account=token_account(settings), credentials=credentials_of(settings), fixed=settings.mipos_access_token
+    )
+
+
+def account_of(settings: Settings) -> bytes:
+    """A hash that changes with mipOS's address and with every part of the account; keyed, so that it tells nothing of them."""
+    secrets = [settings.mipos_password, settings.mipos_access_token]
+    parts = [settings.mipos_base_url, settings.mipos_client_id, settings.mipos_email]
+    parts += [None if secret is None else secret.get_secret_value() for secret in secrets]
+    key = settings.mipos_client_secret.get_secret_value().encode("ascii")
+    return hmac.digest(key, json.dumps(parts).encode("ascii"), "sha256")
 
 
 @asynccontextmanager
 async def registrar(
-    settings: Settings, engine: AsyncEngine, *, webhook_path: str, on_state: Callable[[State], None] = lambda _: None
+    settings: Settings,
+    engine: AsyncEngine,
+    *,
+    webhook_path: str,
+    on_state: Callable[[State, int], None] = lambda _state, _attempts: None,
 ) -> AsyncIterator[Registrar]:
     """A registrar of these settings' webhook; `settings.public_url` has to be set."""
     async with MiposClient(settings.mipos_base_url) as client:
         tokens = tokens_of(settings, engine, client)
-        yield Registrar(engine, client, tokens, url=f"{settings.public_url}{webhook_path}", on_state=on_state)
+        url = f"{settings.public_url}{webhook_path}"
+        yield Registrar(engine, client, tokens, url=url, account=account_of(settings), on_state=on_state)

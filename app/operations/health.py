@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.storage import registrations
 from app.storage.migrating import current_revision, fault_in_revision
@@ -72,7 +72,11 @@ class Readiness:
             database=database,
             schema=schema,
             draining=self._is_draining,
-            registration=describe_registration(registration, why_not=self._why_not_registering),
+            registration=(
+                describe_registration(registration, why_not=self._why_not_registering)
+                if database == "ok"
+                else {"state": "unknown", "message": "The database cannot be asked."}
+            ),
         )
 
     async def _ask(self) -> _Found:
@@ -81,13 +85,21 @@ class Readiness:
                 fault = fault_in_revision(await current_revision(connection))
                 if fault is not None:
                     return "ok", fault, None
-                return "ok", "ok", await registrations.read(connection, registrations.STOCK_WEBHOOK)
+                return "ok", "ok", await _registration(connection)
         except DBAPIError as error:
             # Postgres said no, with a code: it is there, and something is not as it should be.
             code = getattr(error.orig, "sqlstate", None)
             return "away" if code is None else f"refuses this service ({code})", "unknown", None
         except (OSError, TimeoutError, SQLAlchemyError):
             return "away", "unknown", None
+
+
+async def _registration(connection: AsyncConnection) -> Registration | None:
+    """Never decides whether we are ready, so it may not fail either."""
+    try:
+        return await registrations.read(connection, registrations.STOCK_WEBHOOK)
+    except SQLAlchemyError:
+        return None
 
 
 def describe_registration(registration: Registration | None, *, why_not: str | None) -> dict[str, Any]:

@@ -68,10 +68,11 @@ class Metrics:
         for cause in SIGNATURE_FAILURES:
             self._unverified.labels(cause)
 
-    def observe_registration(self, state: str) -> None:
-        """How the last attempt to register the webhook went, as far as this worker knows."""
+    def observe_registration(self, state: str, *, attempts: int) -> None:
+        """Where the registration stands, and how many attempts of this worker led there."""
         self._registered.set(1 if state == "registered" else 0)
-        self._registration_attempts.labels(state).inc()
+        if attempts:
+            self._registration_attempts.labels(state).inc(attempts)
 
     def on_batch(self, *, size: int, seconds: float) -> None:
         """A committed batch."""

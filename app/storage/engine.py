@@ -26,7 +26,12 @@ class Database:
         """A small pool: readiness, catalogue and commands use it, deliveries do not."""
         url = self.url.update_query_dict({"prepared_statement_cache_size": "0"}) if self.is_pooled else self.url
         return create_async_engine(
-            url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=CONNECT_SECONDS, connect_args=self._connect_arguments()
+            url,
+            isolation_level="READ COMMITTED",
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            pool_timeout=CONNECT_SECONDS,
+            connect_args=self._connect_arguments(),
         )
 
     async def connect(self) -> asyncpg.Connection:

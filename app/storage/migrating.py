@@ -17,6 +17,7 @@ from app.storage.tables import (
     access_token,
     integration,
     item,
+    lease,
     metadata,
     refused_delivery,
     stock_level,
@@ -41,6 +42,7 @@ SERVICE_RIGHTS = {
     refused_delivery.name: "SELECT, INSERT, UPDATE",
     webhook_registration.name: "SELECT, INSERT, UPDATE",
     access_token.name: "SELECT, INSERT, UPDATE",
+    lease.name: "SELECT, INSERT, UPDATE, DELETE",
     "alembic_version": "SELECT",
 }
 """All that the service's database role may do. The ledger takes rows and gives none back."""

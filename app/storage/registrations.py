@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -39,6 +39,12 @@ class Registration:
     registered_url: str | None
     """The last URL that mipOS took; it may be another than `url`."""
     registered_at: datetime | None
+    account: bytes
+    """With which mipOS and account, as a hash: another one means that nothing of the above is known."""
+
+    def is_about(self, url: str, account: bytes) -> bool:
+        """Whether it tells of registering `url` with `account`."""
+        return self.url == url and self.account == account
 
 
 async def read(connection: AsyncConnection, webhook_type: str) -> Registration | None:
@@ -53,6 +59,7 @@ async def read(connection: AsyncConnection, webhook_type: str) -> Registration |
         table.next_attempt_at,
         table.registered_url,
         table.registered_at,
+        table.account,
     )
     row = (await connection.execute(select(*columns).where(table.type == webhook_type))).one_or_none()
     if row is None:
@@ -72,12 +79,7 @@ async def put(connection: AsyncConnection, webhook_type: str, registration: Regi
         "next_attempt_at": registration.next_attempt_at,
         "registered_url": registration.registered_url,
         "registered_at": registration.registered_at,
+        "account": registration.account,
     }
     statement = insert(webhook_registration).values(type=webhook_type, **values)
     await connection.execute(statement.on_conflict_do_update(index_elements=["type"], set_=values))
-
-
-async def try_lock(connection: AsyncConnection, webhook_type: str) -> bool:
-    """Become the one who calls mipOS, until the transaction ends; False where another is."""
-    name = f"registration {webhook_type}"
-    return bool(await connection.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(name, 0)))))

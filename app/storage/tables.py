@@ -227,16 +227,25 @@ webhook_registration = Table(
     Column("next_attempt_at", DateTime(timezone=True)),
     Column("registered_url", Text),
     Column("registered_at", DateTime(timezone=True)),
+    Column("account", LargeBinary, nullable=False),
     PrimaryKeyConstraint("type"),
     CheckConstraint("state IN ('pending', 'registered', 'failed')", name="state"),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("held_until", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("name"),
 )
 
 access_token = Table(
     "access_token",
     metadata,
-    Column("client_id", Text, nullable=False),
+    Column("account", Text, nullable=False),
     Column("token", Text, nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     _time("obtained_at"),
-    PrimaryKeyConstraint("client_id"),
+    PrimaryKeyConstraint("account"),
 )

@@ -12,27 +12,22 @@ from app.storage.tables import access_token
 
 @dataclass(frozen=True, slots=True)
 class StoredToken:
-    """The token of one client id."""
+    """The token of one account."""
 
     token: str = field(repr=False)
     expires_at: datetime
     obtained_at: datetime
 
 
-async def read(connection: AsyncConnection, client_id: str) -> StoredToken | None:
-    """The stored token; None before the first one."""
+async def read(connection: AsyncConnection, account: str) -> StoredToken | None:
+    """The stored token of `account` (mipOS's address and the client id); None before the first one."""
     columns = access_token.c.token, access_token.c.expires_at, access_token.c.obtained_at
-    row = (await connection.execute(select(*columns).where(access_token.c.client_id == client_id))).one_or_none()
+    row = (await connection.execute(select(*columns).where(access_token.c.account == account))).one_or_none()
     return None if row is None else StoredToken(*row)
 
 
-async def put(connection: AsyncConnection, client_id: str, *, token: str, expires_at: datetime) -> None:
+async def put(connection: AsyncConnection, account: str, *, token: str, expires_at: datetime) -> None:
     """Replace the stored token."""
-    statement = insert(access_token).values(client_id=client_id, token=token, expires_at=expires_at)
+    statement = insert(access_token).values(account=account, token=token, expires_at=expires_at)
     changed = {"token": token, "expires_at": expires_at, "obtained_at": func.now()}
-    await connection.execute(statement.on_conflict_do_update(index_elements=["client_id"], set_=changed))
-
-
-async def try_lock(connection: AsyncConnection, client_id: str) -> bool:
-    """Become the one who asks mipOS for a token, until the transaction ends; False where another is."""
-    return bool(await connection.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(f"token {client_id}", 0)))))
+    await connection.execute(statement.on_conflict_do_update(index_elements=["account"], set_=changed))

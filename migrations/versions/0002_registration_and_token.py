@@ -19,19 +19,27 @@ def upgrade() -> None:
         sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("registered_url", sa.Text(), nullable=True),
         sa.Column("registered_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("account", sa.LargeBinary(), nullable=False),
         sa.CheckConstraint("state IN ('pending', 'registered', 'failed')", name=op.f("webhook_registration_state_check")),
         sa.PrimaryKeyConstraint("type", name=op.f("webhook_registration_pkey")),
     )
     op.create_table(
+        "lease",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("held_until", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("lease_pkey")),
+    )
+    op.create_table(
         "access_token",
-        sa.Column("client_id", sa.Text(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
         sa.Column("token", sa.Text(), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("obtained_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.PrimaryKeyConstraint("client_id", name=op.f("access_token_pkey")),
+        sa.PrimaryKeyConstraint("account", name=op.f("access_token_pkey")),
     )
 
 
 def downgrade() -> None:
     op.drop_table("access_token")
+    op.drop_table("lease")
     op.drop_table("webhook_registration")

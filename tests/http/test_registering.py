@@ -215,7 +215,7 @@ async def test_stopping_during_a_call_or_a_pause_is_at_once(world: World) -> Non
 def access(
     world: World, client: MiposClient, *, credentials: Credentials | None = GOOD, fixed: SecretStr | None = None
 ) -> AccessTokens:
-    return AccessTokens(world.engine, client, credentials=credentials, fixed=fixed)
+    return AccessTokens(world.engine, client, account="here", credentials=credentials, fixed=fixed)
 
 
 async def test_a_token_is_shared_and_fetched_once(world: World) -> None:

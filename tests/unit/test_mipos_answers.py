@@ -19,7 +19,9 @@ HTML = b"<html><style>b{}</style><script>alert(1)</script><body><h1>502 Bad Gate
         (200, b'{"message": "Webhook successfully created.", "data": null}', Done("Webhook successfully created.")),
         (201, b'{"message": ["Order accepted.", "Thanks."], "data": {"id": 1}}', Done("Order accepted. Thanks.", {"id": 1})),
         (204, b"", Done("status 204, without a word")),
-        (200, b"<p>ok</p>", Done("ok")),
+        (200, b"<p>Sign in to the guest network</p>", Transient("an answer that is not mipOS's: Sign in to the guest network")),
+        (200, b"[]", Transient("an answer that is not mipOS's: status 200, without a word")),
+        (200, b"", Done("status 200, without a word")),
         (200, b'{"data": [1]}', Done("status 200, without a word")),
         (401, b'"Unauthorized."', Unauthorized("Unauthorized.")),
         (401, b"", Unauthorized("status 401, without a word")),
@@ -55,12 +57,20 @@ def test_retry_after_is_seconds_or_nothing(header: str | None, seconds: float | 
     assert Transient("status 503, without a word", seconds) == read_answer(503, b"", retry_after=header)
 
 
+def test_a_secret_that_is_quoted_back_is_blacked_out() -> None:
+    body = b'{"password": ["The password open sesame of secret-1 is wrong."]}'
+
+    answer = read_answer(422, body, secrets=["open sesame", "secret-1"])
+
+    assert NeedsHuman("The password *** of *** is wrong.", 422) == answer
+
+
 @given(st.integers(100, 599), st.binary(max_size=300))
 def test_no_answer_is_too_strange(status: int, body: bytes) -> None:
     words = read_answer(status, body).words
 
     assert words.isprintable()
-    assert 0 < len(words) <= 300
+    assert 0 < len(words) <= 340
 
 
 @given(
@@ -101,7 +111,18 @@ def test_expires_in_is_an_absolute_time_or_seconds_or_short(expires_in: object, 
 
 
 @pytest.mark.parametrize(
-    "data", [{}, {"token": None}, {"token": ""}, {"token": " "}, {"token": 7}, {"token": "é"}, {"access_token": "x"}]
+    "data",
+    [
+        {},
+        {"token": None},
+        {"token": ""},
+        {"token": " "},
+        {"token": 7},
+        {"token": "é"},
+        {"token": "a\x00b"},
+        {"token": "a b"},
+        {"access_token": "x"},
+    ],
 )
 def test_an_answer_without_a_token_is_none(data: dict[str, Any]) -> None:
     assert read_token(data, NOW) is None

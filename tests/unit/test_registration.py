@@ -4,15 +4,29 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient
-from app.mipos.registration import FRESH, LONGEST_PAUSE, PAUSE_FOR_A_HUMAN, Call, Finished, Wait, backoff, next_step, outcome_of
+from app.mipos.registration import (
+    FRESH,
+    LONGEST_PAUSE,
+    PAUSE_FOR_A_HUMAN,
+    Call,
+    Finished,
+    Superseded,
+    Target,
+    Wait,
+    backoff,
+    next_step,
+    outcome_of,
+)
 from app.storage.registrations import Registration, State
 
 URL = "https://pos.example.com/webhooks/stock"
 OTHER = "https://old.example.com/webhooks/stock"
 START = datetime(2026, 11, 23, tzinfo=UTC)
+ACCOUNT = b"account"
+TARGET = Target(URL, ACCOUNT, START)
 SOON = START + timedelta(seconds=5)
-REGISTERED = Registration(URL, State.REGISTERED, 0, "ok", START, None, URL, START)
-PENDING = Registration(URL, State.PENDING, 3, "away", START, SOON, OTHER, START - timedelta(days=1))
+REGISTERED = Registration(URL, State.REGISTERED, 0, "ok", START, None, URL, START, ACCOUNT)
+PENDING = Registration(URL, State.PENDING, 3, "away", START, SOON, OTHER, START - timedelta(days=1), ACCOUNT)
 FAILED = replace(PENDING, state=State.FAILED, words="Invalid type.")
 
 
@@ -30,10 +44,25 @@ FAILED = replace(PENDING, state=State.FAILED, words="Invalid type.")
         (FAILED, SOON, Call()),
         (replace(FAILED, attempted_at=START - FRESH, next_attempt_at=START + timedelta(hours=1)), START, Call()),
         (replace(PENDING, url=OTHER), START, Call()),
+        (replace(REGISTERED, account=b"another"), START, Call()),
+        (replace(FAILED, account=b"another"), START, Call()),
     ],
 )
 def test_what_a_worker_does_next(known: Registration | None, now: datetime, expected: object) -> None:
-    assert expected == next_step(known, url=URL, started_at=START, now=now)
+    assert expected == next_step(known, TARGET, now=now, was_ours=False)
+
+
+@pytest.mark.parametrize("other", [replace(REGISTERED, url=OTHER), replace(PENDING, account=b"another")])
+def test_a_worker_that_sees_another_deployment_s_url_after_its_own_leaves_it_alone(other: Registration) -> None:
+    assert Superseded() == next_step(other, TARGET, now=SOON, was_ours=True)
+
+
+def test_what_another_account_had_registered_is_not_known_of_this_one() -> None:
+    exists = NeedsHuman("The webhook url of this type already exists", 409)
+
+    after = outcome_of(exists, replace(REGISTERED, account=b"another"), TARGET, now=START, jitter=0)
+
+    assert (State.FAILED, None, ACCOUNT) == (after.state, after.registered_url, after.account)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +83,7 @@ def test_what_a_worker_does_next(known: Registration | None, now: datetime, expe
 def test_what_an_answer_makes_of_the_state(
     answer: Answer, known: Registration | None, state: State, attempts: int, registered_url: str | None
 ) -> None:
-    after = outcome_of(answer, known, url=URL, now=START, jitter=0)
+    after = outcome_of(answer, known, TARGET, now=START, jitter=0)
 
     assert (URL, state, attempts, registered_url) == (after.url, after.state, after.attempts, after.registered_url)
     assert answer.words == after.words
@@ -62,8 +91,8 @@ def test_what_an_answer_makes_of_the_state(
 
 
 def test_a_refusal_is_tried_again_slowly_and_a_failure_quickly() -> None:
-    refused = outcome_of(NeedsHuman("no", 409), None, url=URL, now=START, jitter=0)
-    failed = outcome_of(Transient("away"), None, url=URL, now=START, jitter=0)
+    refused = outcome_of(NeedsHuman("no", 409), None, TARGET, now=START, jitter=0)
+    failed = outcome_of(Transient("away"), None, TARGET, now=START, jitter=0)
 
     assert START + PAUSE_FOR_A_HUMAN == refused.next_attempt_at
     assert START + timedelta(seconds=1) == failed.next_attempt_at
