@@ -1,20 +1,22 @@
 """Everything that has to be right for the promise to hold, looked at one by one: what is wrong, and what to do."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 
 import httpx2
 from pydantic import SecretStr
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.errors import NotSigned
 from app.mipos.answers import NeedsHuman, Transient
-from app.mipos.client import MiposClient
-from app.mipos.wiring import tokens_of, why_not_registering
+from app.mipos.client import MiposClient, beginning_of
+from app.mipos.wiring import account_of, tokens_of, why_not_registering
 from app.receiving.middleware import WEBHOOK_PATH
 from app.receiving.sender import DATE_FORMAT, DOCUMENTED_MOVEMENT, php_json
 from app.receiving.signature import HEADER
@@ -22,16 +24,20 @@ from app.settings import Settings
 from app.storage import registrations
 from app.storage.engine import POOL_SIZE
 from app.storage.levels import broken_invariants
-from app.storage.migrating import current_revision, fault_in_revision
+from app.storage.migrating import SERVICE_RIGHTS, current_revision, fault_in_revision
 from app.storage.registrations import State
 from app.storage.summaries import Server, describe_server, last_clocks
-from app.storage.writer import session_limits
+from app.storage.tables import stock_movement
+from app.storage.writer import LOCK_SECONDS
 
 OLDEST_POSTGRES, NEWEST_POSTGRES = 14, 18
 LARGEST_SKEW = timedelta(seconds=30)
 LARGEST_SENDER_SKEW = timedelta(hours=26)
 """mipOS's `now` has no zone: within a day's worth of zones nothing can be told from it."""
 PROBE_SECONDS = 10
+PROXY_SECONDS = 10
+"""proxy_read_timeout of deploy/nginx/pos-sync.conf"""
+MARGIN_SECONDS = 1
 
 
 class Verdict(StrEnum):
@@ -58,40 +64,61 @@ class Check:
 async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> AsyncIterator[Check]:
     """Every check, as each is done; the slow ones come last. Changes nothing but, where needed, the stored token."""
     yield Check("settings", Verdict.OK, "can be used")
+    is_set_up, skew = False, timedelta()
     try:
         async with engine.connect() as connection:
-            async for check in _examine_database(connection, settings, workers=workers):
-                yield check
+            server = await describe_server(connection)
+            yield _examine_version(server)
+            # Beside the database's clock, before anything takes long.
+            skew = abs(datetime.now(UTC) - server.now)
+            schema = await _examine_schema(connection)
+            yield schema
+            is_set_up = schema.verdict is Verdict.OK
+            yield _examine_durability(server)
+            yield _examine_connections(server, settings, workers=workers)
     except (OSError, TimeoutError, SQLAlchemyError) as error:
-        remedy = "Check DATABASE_URL, and that Postgres runs and lets this machine and role in."
-        yield Check("database", Verdict.FAILED, f"does not answer ({type(error).__name__})", remedy)
-        for name in ("schema", "durability", "rights", "connections", "timeouts", "invariants", "clock", "token", "registration"):
+        code = _code(error)
+        reason = f"does not answer ({type(error).__name__})" if code is None else f"refuses this service ({code})"
+        remedy = "Check DATABASE_URL, that Postgres runs, and that it lets this machine and role in."
+        yield Check("database", Verdict.FAILED, reason, remedy)
+        for name in ("schema", "durability", "connections"):
             yield Check(name, Verdict.SKIPPED, "needs the database")
-    else:
+    yield _examine_timeouts(settings)
+    if is_set_up:
+        yield await _guarded("rights", engine, _examine_rights)
+        yield await _guarded("invariants", engine, _examine_invariants)
+        yield await _guarded("clock", engine, partial(_examine_clock, skew=skew))
+        yield await _guarded("registration", engine, partial(_examine_registration, settings=settings))
         yield await _examine_token(settings, engine)
-        yield await _examine_registration(settings, engine)
+    else:
+        for name in ("rights", "invariants", "clock", "registration", "token"):
+            yield Check(name, Verdict.SKIPPED, "needs a database with the schema")
     yield await _examine_mipos(settings)
     yield await _examine_public_url(settings)
 
 
-async def _examine_database(connection: AsyncConnection, settings: Settings, *, workers: int) -> AsyncIterator[Check]:
-    server = await describe_server(connection)
-    yield _examine_version(server)
+async def _guarded(name: str, engine: AsyncEngine, examine_it: Callable[[AsyncConnection], Awaitable[Check]]) -> Check:
+    """One check on a connection of its own: what it cannot look at is a finding, and no end of the others."""
+    try:
+        async with engine.connect() as connection:
+            return await examine_it(connection)
+    except (OSError, TimeoutError, SQLAlchemyError) as error:
+        reason = f"could not be looked at ({_code(error) or type(error).__name__})"
+        return Check(name, Verdict.FAILED, reason, "Check the role's rights: pos-sync migrate --grant-to ROLE")
+
+
+def _code(error: Exception) -> str | None:
+    """The code with which Postgres refused; None where it did not answer."""
+    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+
+
+async def _examine_schema(connection: AsyncConnection) -> Check:
     revision = await current_revision(connection)
     fault = fault_in_revision(revision)
-    if fault is not None:
-        reason, _, remedy = fault.rpartition(". ")
-        yield Check("schema", Verdict.FAILED, reason, remedy)
-        for name in ("durability", "rights", "connections", "timeouts", "invariants", "clock"):
-            yield Check(name, Verdict.SKIPPED, "needs the schema")
-        return
-    yield Check("schema", Verdict.OK, f"at revision {revision}")
-    yield _examine_durability(server)
-    yield await _examine_rights(connection)
-    yield _examine_connections(server, settings, workers=workers)
-    yield await _examine_timeouts(connection, settings)
-    yield await _examine_invariants(connection)
-    yield await _examine_clock(connection, server.now)
+    if fault is None:
+        return Check("schema", Verdict.OK, f"at revision {revision}")
+    reason, _, remedy = fault.rpartition(". ")
+    return Check("schema", Verdict.FAILED, reason, remedy)
 
 
 def _examine_version(server: Server) -> Check:
@@ -124,14 +151,16 @@ def _examine_connections(server: Server, settings: Settings, *, workers: int) ->
     return Check("connections", Verdict.OK, reason)
 
 
-async def _examine_timeouts(connection: AsyncConnection, settings: Settings) -> Check:
-    for statement in session_limits(settings.response_deadline, scope="LOCAL").split(";"):
-        await connection.execute(text(statement))
-    names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
-    shown = [f"{name} {await connection.scalar(text(f'SHOW {name}'))}" for name in names]
-    # They were for this transaction only: the sums that follow may take longer than a delivery.
-    await connection.rollback()
-    return Check("timeouts", Verdict.OK, f"for deliveries: {', '.join(shown)}")
+def _examine_timeouts(settings: Settings) -> Check:
+    """Each has to end before the one around it does, or what is around it answers first, in its own words."""
+    deadline = settings.response_deadline
+    reason = f"a lock is waited for {LOCK_SECONDS:g} s, a delivery answered within {deadline:g} s"
+    if deadline <= 2 * LOCK_SECONDS:
+        return Check("timeouts", Verdict.WARNING, reason, "Raise RESPONSE_DEADLINE: one held row would use it up.")
+    if deadline + MARGIN_SECONDS > PROXY_SECONDS:
+        remedy = f"Lower RESPONSE_DEADLINE, or raise the proxy's read timeout (the shipped one's is {PROXY_SECONDS} s)."
+        return Check("timeouts", Verdict.WARNING, reason, remedy)
+    return Check("timeouts", Verdict.OK, reason)
 
 
 async def _examine_invariants(connection: AsyncConnection) -> Check:
@@ -143,18 +172,28 @@ async def _examine_invariants(connection: AsyncConnection) -> Check:
 
 
 async def _examine_rights(connection: AsyncConnection) -> Check:
-    query = (
-        "SELECT current_user, has_table_privilege('stock_movement', 'UPDATE') OR has_table_privilege('stock_movement', 'DELETE')"
-    )
-    role, has_more = (await connection.execute(text(query))).one()
-    if has_more:
-        remedy = "Let the service use a role of its own: pos-sync migrate --grant-to ROLE."
+    role = await connection.scalar(text("SELECT current_user"))
+    missing = [
+        f"{right} on {table}"
+        for table, rights in SERVICE_RIGHTS.items()
+        for right in rights.split(", ")
+        if not await _may(connection, table, right)
+    ]
+    if missing:
+        remedy = "As the schema's owner, run: pos-sync migrate --grant-to ROLE"
+        return Check("rights", Verdict.FAILED, f"role {role} lacks {', '.join(missing)}", remedy)
+    if await _may(connection, stock_movement.name, "UPDATE") or await _may(connection, stock_movement.name, "DELETE"):
+        remedy = "Let the service use a role of its own: pos-sync migrate --grant-to ROLE"
         return Check("rights", Verdict.WARNING, f"role {role} may do more than the service needs", remedy)
     return Check("rights", Verdict.OK, f"role {role} can add to the ledger and not change it")
 
 
-async def _examine_clock(connection: AsyncConnection, database_now: datetime) -> Check:
-    skew = abs(datetime.now(UTC) - database_now)
+async def _may(connection: AsyncConnection, table: str, right: str) -> bool:
+    query = text("SELECT has_table_privilege(:table, :right)")
+    return bool(await connection.scalar(query, {"table": table, "right": right}))
+
+
+async def _examine_clock(connection: AsyncConnection, *, skew: timedelta) -> Check:
     if skew > LARGEST_SKEW:
         reason = f"this machine and Postgres differ by {skew.total_seconds():.0f} s"
         return Check("clock", Verdict.FAILED, reason, "Synchronise both clocks (NTP).")
@@ -174,9 +213,13 @@ async def _examine_clock(connection: AsyncConnection, database_now: datetime) ->
 async def _examine_mipos(settings: Settings) -> Check:
     """Any answer will do: what it says is the next checks' business."""
     try:
-        async with httpx2.AsyncClient(timeout=PROBE_SECONDS) as client:
-            await client.get(settings.mipos_base_url)
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        async with (
+            asyncio.timeout(PROBE_SECONDS),
+            httpx2.AsyncClient(timeout=PROBE_SECONDS) as client,
+            client.stream("GET", settings.mipos_base_url),
+        ):
+            pass
+    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
         remedy = "Check MIPOS_BASE_URL, and the way out of this machine. The service tries again by itself."
         return Check("mipOS", Verdict.FAILED, f"{settings.mipos_base_url} cannot be reached ({type(error).__name__})", remedy)
     return Check("mipOS", Verdict.OK, f"{settings.mipos_base_url} answers")
@@ -188,8 +231,12 @@ async def _examine_token(settings: Settings, engine: AsyncEngine) -> Check:
         return Check("token", Verdict.WARNING, "no mipOS account is set: only receiving works", remedy)
     if settings.mipos_access_token is not None:
         return Check("token", Verdict.OK, "given by MIPOS_ACCESS_TOKEN; only a call can tell whether mipOS takes it")
-    async with MiposClient(settings.mipos_base_url) as client:
-        token = await tokens_of(settings, engine, client).get()
+    try:
+        async with MiposClient(settings.mipos_base_url) as client:
+            token = await tokens_of(settings, engine, client).get()
+    except (OSError, SQLAlchemyError) as error:
+        reason = f"could not be looked at ({_code(error) or type(error).__name__})"
+        return Check("token", Verdict.FAILED, reason, "Check the role's rights: pos-sync migrate --grant-to ROLE")
     match token:
         case SecretStr():
             return Check("token", Verdict.OK, "mipOS has given one, or it is still good")
@@ -200,11 +247,8 @@ async def _examine_token(settings: Settings, engine: AsyncEngine) -> Check:
             return Check("token", Verdict.FAILED, f"mipOS says: {words}", remedy)
 
 
-async def _examine_registration(settings: Settings, engine: AsyncEngine) -> Check:
-    async with engine.connect() as connection:
-        if fault_in_revision(await current_revision(connection)) is not None:
-            return Check("registration", Verdict.SKIPPED, "needs the schema")
-        registration = await registrations.read(connection, registrations.STOCK_WEBHOOK)
+async def _examine_registration(connection: AsyncConnection, *, settings: Settings) -> Check:
+    registration = await registrations.read(connection, registrations.STOCK_WEBHOOK)
     why_not = why_not_registering(settings)
     if settings.public_url is None:
         return Check("registration", Verdict.WARNING, "PUBLIC_URL is not set", "Set it to where mipOS reaches this service.")
@@ -212,7 +256,7 @@ async def _examine_registration(settings: Settings, engine: AsyncEngine) -> Chec
     if registration is None:
         reason = why_not or "not tried yet"
         return Check("registration", Verdict.WARNING, reason, "Start the service, or run: pos-sync register")
-    if registration.registered_url != ours:
+    if registration.registered_url != ours or registration.account != account_of(settings):
         reason = f"mipOS has {registration.registered_url or 'none'}, ours is {ours}; it said: {registration.words}"
         return Check("registration", Verdict.FAILED, reason, "Run: pos-sync register")
     if registration.state is not State.REGISTERED:
@@ -230,13 +274,17 @@ async def _examine_public_url(settings: Settings) -> Check:
     headers = {"Content-Type": "application/json", HEADER: "0" * 64}
     remedy = "Check DNS, TLS, the proxy and its upstream (docs/deploying.md)."
     try:
-        async with httpx2.AsyncClient(timeout=PROBE_SECONDS) as client:
-            answer = await client.post(url, content=php_json(DOCUMENTED_MOVEMENT), headers=headers)
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        async with (
+            asyncio.timeout(PROBE_SECONDS),
+            httpx2.AsyncClient(timeout=PROBE_SECONDS) as client,
+            client.stream("POST", url, content=php_json(DOCUMENTED_MOVEMENT), headers=headers) as answer,
+        ):
+            beginning = await beginning_of(answer)
+    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
         return Check("public URL", Verdict.FAILED, f"{url} cannot be reached ({type(error).__name__})", remedy)
     if answer.status_code != NotSigned.status:
         reason = f"{url} answers {answer.status_code} where this service answers {int(NotSigned.status)}"
         return Check("public URL", Verdict.FAILED, reason, remedy)
-    if NotSigned().message not in answer.text:
+    if NotSigned().message.encode() not in beginning:
         return Check("public URL", Verdict.FAILED, f"{url} is answered by something else", remedy)
     return Check("public URL", Verdict.OK, f"{url} reaches this service")

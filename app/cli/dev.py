@@ -208,7 +208,8 @@ def _start(arguments: list[str], variables: dict[str, str]) -> subprocess.Popen[
     environment = {name: value for name, value in os.environ.items() if name.upper() not in names}
     return subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, "-m", "app", *arguments],
-        env={**environment, **variables},
+        # All of it is on this machine: no proxy of the environment may come in between.
+        env={**environment, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **variables},
         preexec_fn=_end_with_parent,  # noqa: PLW1509 - one system call, and there are no threads here
     )
 
@@ -228,7 +229,7 @@ def _wait_for(
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            answer = httpx2.get(url, timeout=1)
+            answer = httpx2.get(url, timeout=1, trust_env=False)
             if answer.status_code == httpx2.codes.OK and until(answer.json()):
                 return dict(answer.json())
         except httpx2.HTTPError:
@@ -248,7 +249,7 @@ async def _demonstrate(owner: Database, settings: Settings) -> None:
     store_id, item_id = str(document["store_id"]), str(document["external_id"])
     before = await _levels(engine, store_id)
     movement = {name: document[name] for name in ("external_id", "quantity", "movement_type", "current_stock", "date")}
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(trust_env=False) as client:
         answer = await client.post(f"{settings.mipos_base_url}/sandbox/movements", json=movement, timeout=30)
     after = await _levels(engine, store_id)
     await engine.dispose()

@@ -72,7 +72,9 @@ def command(  # noqa: PLR0913 - one parameter per option
         catalog = read_catalog(file.read_text(encoding="utf-8"))
         stock = {item.item_id: to_plain(item.stock) for item in catalog.items}
         platform.stores.setdefault(store_id, store_id)
-        platform.systems[catalog.inventory_system_id] = InventorySystem(catalog.user_id_tps, {store_id}, stock=stock)
+        system = platform.systems.setdefault(catalog.inventory_system_id, InventorySystem(catalog.user_id_tps, set()))
+        system.stores.add(store_id)
+        system.stock.update(stock)
     configure_logging(log_format="console", log_level="INFO")
     uvicorn.run(Sandbox(platform, state_file=state), host=host, port=port, log_config=None, access_log=False, server_header=False)
 
@@ -114,7 +116,7 @@ def move_command(  # noqa: PLR0913 - one parameter per option
         "date": date,
     }
     try:
-        answer = httpx2.post(f"{url}/sandbox/movements", json=movement, timeout=ANSWER_SECONDS)
+        answer = httpx2.post(f"{url}/sandbox/movements", json=movement, timeout=ANSWER_SECONDS, trust_env=False)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise click.ClickException(f"{url} does not answer ({type(error).__name__}). Is the sandbox running there?") from error
     if answer.status_code == httpx2.codes.NO_CONTENT:

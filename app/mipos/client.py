@@ -106,7 +106,7 @@ class MiposClient:
                 asyncio.timeout(self._call_seconds),
                 self._http.stream("POST", path, content=json.dumps(body), headers=headers) as response,
             ):
-                received = await _beginning(response)
+                received = await beginning_of(response)
                 secrets = _secrets(body, token)
                 retry_after = response.headers.get("retry-after")
                 return read_answer(response.status_code, received, retry_after=retry_after, secrets=secrets)
@@ -124,7 +124,8 @@ def _secrets(body: Mapping[str, Any], token: SecretStr | None) -> list[str]:
     return [secret for secret in carried if isinstance(secret, str) and secret]
 
 
-async def _beginning(response: httpx2.Response) -> bytes:
+async def beginning_of(response: httpx2.Response) -> bytes:
+    """What there is of a streamed answer, up to `LARGEST_ANSWER` bytes."""
     received = bytearray()
     async for chunk in response.aiter_bytes():
         received += chunk

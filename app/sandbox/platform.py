@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.stock.quantity import NotAQuantity, parse_quantity
+from app.stock.quantity import EXACT, NotAQuantity, parse_quantity
 
 Body = Mapping[str, Any]
 UNAUTHORIZED = "Unauthorized."
@@ -144,12 +144,17 @@ class Platform:
         system_id = body.get("inventory_system_id")
         if "inventory_system_id" not in problems and not isinstance(system_id, str):
             problems["inventory_system_id"] = ["The inventory system id must be a string."]
+        for name in ("items", "units", "suppliers"):
+            if name not in problems and not isinstance(body[name], list):
+                problems[name] = [f"The {name} must be an array."]
         if problems:
             return Reply(422, problems)
         messages = self._integration_messages(store_id, str(system_id)) + _inventory_messages(body)
         if messages:
             return _conflict(messages)
-        self.systems[str(system_id)].stock = {item["external_id"]: item["stock"] for item in body["items"]}
+        self.systems[str(system_id)].stock = {
+            str(item["external_id"]): item["stock"] for item in body["items"] if isinstance(item, dict)
+        }
         return Reply(200, {"message": "Synchronization data was sent to the inventory system.", "data": None})
 
     def update_stock(self, store_id: str, body: Body) -> Reply:
@@ -166,7 +171,7 @@ class Platform:
             messages.append("This user_id_tps does not own this inventory system.")
         if system is None or self.stores.get(store_id) not in system.stores:
             messages.append("No integration record was found between this user store and the third party system.")
-        external_id = body.get("external_id")
+        external_id = str(body.get("external_id"))
         if system is not None and external_id not in system.stock:
             messages.append("External id not found for this store in the inventory system.")
         if not self.webhook_types_available:
@@ -175,7 +180,7 @@ class Platform:
             messages.append("This inventory system does not have this type of webhook available.")
         if messages or system is None:
             return _conflict(messages)
-        system.stock[str(external_id)] = str(body["current_stock"])
+        system.stock[external_id] = str(body["current_stock"])
         return Reply(204)
 
     def _renew(self) -> None:
@@ -222,8 +227,8 @@ def _inventory_messages(body: Body) -> list[str]:
     found: dict[str, None] = {}
     units = [entry for entry in body["units"] if isinstance(entry, dict)]
     suppliers = [entry for entry in body["suppliers"] if isinstance(entry, dict)]
-    unit_ids = {entry.get("external_id") for entry in units}
-    supplier_ids = {entry.get("external_id") for entry in suppliers}
+    unit_ids = {str(entry.get("external_id")) for entry in units}
+    supplier_ids = {str(entry.get("external_id")) for entry in suppliers}
     for item in (entry for entry in body["items"] if isinstance(entry, dict)):
         for message in _item_messages(item, unit_ids=unit_ids, supplier_ids=supplier_ids):
             found[message] = None
@@ -238,7 +243,7 @@ def _inventory_messages(body: Body) -> list[str]:
     return list(found)
 
 
-def _item_messages(item: Body, *, unit_ids: set[Any], supplier_ids: set[Any]) -> list[str]:
+def _item_messages(item: Body, *, unit_ids: set[str], supplier_ids: set[str]) -> list[str]:
     needed = {
         "name": "a name",
         "external_id": "an external id",
@@ -271,4 +276,4 @@ def after_movement(stock: str, quantity: str, *, is_removal: bool) -> str:
         before, change = parse_quantity(stock), parse_quantity(quantity)
     except NotAQuantity:
         return stock
-    return format(before - change if is_removal else before + change, "f")
+    return format(EXACT.subtract(before, change) if is_removal else EXACT.add(before, change), "f")

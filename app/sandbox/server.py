@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import structlog
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,6 +21,8 @@ from app.sandbox.platform import POS_WEBHOOK_TYPE, UNAUTHORIZED, InventorySystem
 POS = "/api/v1/inventory/pos"
 INVENTORY = "/api/v1/inventory/system"
 RELAY_SECONDS = 30
+
+_log = structlog.get_logger("pos_sync.sandbox")
 
 
 class NewSystem(BaseModel):
@@ -62,7 +65,10 @@ class Sandbox(FastAPI):
         self.platform = platform
         self._state_file = state_file
         if state_file is not None and state_file.exists():
-            platform.restore(json.loads(state_file.read_text()))
+            try:
+                platform.restore(json.loads(state_file.read_text()))
+            except (ValueError, KeyError, TypeError):
+                _log.warning("sandbox starts anew: its state cannot be read", file=str(state_file))
         self.received: list[Received] = []
         self.calls: Counter[str] = Counter()
         self.faults: list[Fault] = []
@@ -191,7 +197,8 @@ class Sandbox(FastAPI):
         )
         headers = signed_headers(body, self.platform.account.client_secret.encode("ascii"))
         try:
-            async with httpx2.AsyncClient(timeout=RELAY_SECONDS) as client:
+            # No proxy of the environment: what it calls is on this machine or beside it.
+            async with httpx2.AsyncClient(timeout=RELAY_SECONDS, trust_env=False) as client:
                 answer = await client.post(url, content=body, headers=headers)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             return _response(Reply(502, {"message": f"The POS could not be reached ({type(error).__name__}).", "data": None}))
@@ -199,8 +206,13 @@ class Sandbox(FastAPI):
         return Response(answer.content, status_code=answer.status_code, headers=kept)
 
     def _save(self) -> None:
-        if self._state_file is not None:
-            self._state_file.write_text(json.dumps(self.platform.to_document()))
+        if self._state_file is None:
+            return
+        # Written aside and moved, so that a kill leaves the old one; only for its owner, since the token is in it.
+        new = self._state_file.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(self.platform.to_document()))
+        new.replace(self._state_file)
 
     async def _note(self, call: str, request: Request, body: dict[str, Any]) -> None:
         self.calls[call] += 1

@@ -2,23 +2,29 @@
 
 import asyncio
 import json
+from asyncio import CancelledError
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import text
 
-from app.mipos.answers import NeedsHuman, Transient
+from app.mipos.answers import Done, NeedsHuman, Transient
 from app.mipos.client import Credentials, MiposClient
 from app.mipos.token import AccessTokens
+from app.mipos.wiring import registrar
+from app.sandbox.server import Sandbox
 from app.storage import tokens
 from tests.conftest import running, settings_for
 from tests.http.test_mipos_client import GOOD
 from tests.http.test_mipos_client import credentials as bad_credentials
-from tests.support.mipos import mipos
+from tests.support.mipos import SYSTEM, mipos, platform
+from tests.support.postgres import database_of
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.service import free_port, serving
 from tests.support.world import World
@@ -210,6 +216,126 @@ async def test_stopping_during_a_call_or_a_pause_is_at_once(world: World) -> Non
                 while "manage" not in remote.calls:  # noqa: ASYNC110 - counted by another server
                     await asyncio.sleep(0.01)
                 assert 204 == await deliver(client)
+
+
+async def test_an_answer_that_is_not_mipos_s_registers_nothing(world: World) -> None:
+    async with mipos() as remote:
+        remote.fail("manage", status=200, html=True)
+        remote.fail("manage", status=200, megabytes=1)
+        async with running(settings_for(world, **remote.settings())) as (_, client):
+            await until(client, is_registered)
+
+    assert 3 == remote.calls["manage"]
+    assert {"3": OURS} == remote.platform.webhooks
+
+
+async def test_another_mipos_or_another_account_is_another_registration(world: World) -> None:
+    async with mipos() as one, mipos() as other:
+        async with running(settings_for(world, **one.settings())) as (_, client):
+            await until(client, is_registered)
+        async with running(settings_for(world, **other.settings(mipos_password="wrong"))) as (_, client):
+            wrong = await until(client, lambda found: found["state"] == "failed")
+        async with running(settings_for(world, **other.settings())) as (_, client):
+            await until(client, is_registered)
+
+    assert "Invalid credentials." == wrong["message"]
+    assert {"3": OURS} == one.platform.webhooks == other.platform.webhooks
+
+
+async def test_of_two_deployments_with_two_urls_the_later_one_wins_and_the_other_stops(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with mipos() as remote:
+        remote.fail("manage", status=502, times=4)
+        old = settings_for(world, **remote.settings(public_url="https://old.example.com"))
+        new = settings_for(world, **remote.settings())
+        async with running(old) as (_, old_client):
+            await until(old_client, lambda found: found.get("attempts", 0) >= 2)
+            async with running(new) as (_, client):
+                await until(client, partial(is_registered_as, OURS))
+                while "another deployment registers another URL" not in capsys.readouterr().out:  # noqa: ASYNC110 - printed
+                    await asyncio.sleep(0.05)
+
+    assert {"3": OURS} == remote.platform.webhooks
+    assert remote.calls["manage"] <= 6
+
+
+async def test_what_mipos_quotes_back_is_blacked_out(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    async with mipos() as remote:
+        remote.fail("token", status=422, body=json.dumps({"password": [f"open sesame is wrong, and so is {SECRET}."]}))
+        async with running(settings_for(world, **remote.settings())) as (_, client):
+            found = await until(client, lambda found: found["state"] == "failed")
+
+    assert "*** is wrong, and so is ***." == found["message"]
+    assert "open sesame" not in capsys.readouterr().out
+
+
+async def test_losing_the_database_during_a_call_does_not_swallow_the_order_to_stop(world: World) -> None:
+    async with mipos() as remote:
+        remote.fail("manage", delay=30)
+        settings = settings_for(world, **remote.settings())
+        engine = database_of(world.service_url).create_engine()
+        async with registrar(settings, engine, webhook_path=PATH) as it:
+            task = asyncio.create_task(it.run())
+            while "manage" not in remote.calls:  # noqa: ASYNC110 - counted by another server
+                await asyncio.sleep(0.01)
+            await world.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE usename = 'pos_sync' AND datname = current_database()"
+            )
+            task.cancel()
+            async with asyncio.timeout(10):
+                assert [CancelledError] == [type(e) for e in await asyncio.gather(task, return_exceptions=True)]
+        await engine.dispose()
+
+
+async def test_no_transaction_is_open_while_mipos_takes_its_time(world: World) -> None:
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND usename = 'pos_sync' AND state LIKE 'idle in transaction%'"
+    )
+    async with mipos() as remote:
+        remote.fail("manage", delay=30)
+        async with running(settings_for(world, **remote.settings())):
+            while "manage" not in remote.calls:  # noqa: ASYNC110 - counted by another server
+                await asyncio.sleep(0.01)
+            async with world.engine.connect() as connection:
+                assert 0 == await connection.scalar(query)
+
+
+async def test_the_sandbox_refuses_odd_shapes_without_failing() -> None:
+    async with mipos() as remote, MiposClient(remote.url) as client:
+        fetched = await client.fetch_token(GOOD)
+        assert isinstance(fetched, Done)
+        token = SecretStr(fetched.data["token"])
+        whole = {"items": [{"external_id": []}], "units": [{"external_id": {}}], "suppliers": [7], "user_id_tps": "30"}
+        odd = await client.sync("1", {**whole, "inventory_system_id": SYSTEM}, token=token)
+        no_list = await client.sync("1", {**whole, "inventory_system_id": SYSTEM, "items": 5}, token=token)
+        update = {
+            "user_id_tps": 30,
+            "inventory_system_id": [],
+            "current_stock": {},
+            "quantity": 1,
+            "date": 1,
+            "movement_type": "1",
+        }
+        updated = await client.update_stock("1", {**update, "external_id": []}, token=token)
+
+    assert isinstance(odd, NeedsHuman)
+    assert NeedsHuman("The items must be an array.", 422) == no_list
+    assert isinstance(updated, NeedsHuman)
+
+
+async def test_the_sandbox_remembers_and_starts_anew_where_it_cannot(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    first = Sandbox(platform(), state_file=state)
+    first.platform.webhooks["3"] = OURS
+    first._save()  # noqa: SLF001 - without a call over HTTP
+
+    assert {"3": OURS} == Sandbox(platform(), state_file=state).platform.webhooks
+    assert 0o600 == state.stat().st_mode & 0o777
+    state.write_text('{"token": ')
+    assert {} == Sandbox(platform(), state_file=state).platform.webhooks
 
 
 def access(

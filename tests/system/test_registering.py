@@ -140,6 +140,24 @@ async def test_doctor_names_what_is_wrong_and_what_to_do(world: World) -> None:
     assert all(check["remedy"] for check in found.values() if check["verdict"] in {"failed", "warning"})
 
 
+async def test_doctor_looks_further_where_one_thing_cannot_be_looked_at(world: World, empty_world: World) -> None:
+    async with mipos() as remote:
+        values = variables(world, remote, public_url=remote.url)
+        await run("register", **values)
+        empty = await run("doctor", "--json", **{**values, "DATABASE_URL": empty_world.owner_url})
+        await world.execute("REVOKE SELECT ON webhook_registration FROM pos_sync")
+        rightless = await run("doctor", "--json", **values)
+    await world.execute("GRANT SELECT ON webhook_registration TO pos_sync")
+    without_mipos = await run("doctor", "--json", **values)
+
+    empty_found, rightless_found, without = (
+        {check["name"]: check["verdict"] for check in json.loads(ended.stdout)} for ended in (empty, rightless, without_mipos)
+    )
+    assert ("failed", "skipped", "skipped") == tuple(empty_found[name] for name in ("schema", "token", "registration"))
+    assert ("failed", "failed", "ok") == tuple(rightless_found[name] for name in ("rights", "registration", "token"))
+    assert ("failed", "ok") == tuple(without[name] for name in ("mipOS", "invariants"))
+
+
 async def test_doctor_without_a_database_or_a_schema_or_mipos(world: World, empty_world: World) -> None:
     async with mipos() as remote:
         values = variables(world, remote, public_url=f"http://127.0.0.1:{free_port()}")
