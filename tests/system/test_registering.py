@@ -68,6 +68,7 @@ async def test_register_tells_in_mipos_s_words_and_by_its_status(world: World) -
         done = await run("register", **values)
         remote.fail("manage", status=409, body=json.dumps({"message": ["Invalid type."], "data": None}))
         refused = await run("register", **values)
+        status = await run("status", **values)
         remote.fail("manage", status=500)
         away = await run("register", **values)
         unset = await run("register", **{name: value for name, value in values.items() if name != "PUBLIC_URL"})
@@ -76,6 +77,8 @@ async def test_register_tells_in_mipos_s_words_and_by_its_status(world: World) -
     assert "mipOS says: Webhook successfully created." in done.stdout
     assert "https://pos.example.com/webhooks/stock" in done.stdout
     assert "mipOS says: Invalid type." in refused.stdout
+    assert "failed" in status.stdout
+    assert "Invalid type." in status.stdout
     assert "PUBLIC_URL is not set" in unset.stderr
     assert 3 == remote.calls["manage"]
 
