@@ -17,11 +17,35 @@ from app.stock.movement import Movement
 #
 # Hazard: having waited for a lock, Postgres reads that level anew, but identities as they were when the statement began. So
 # a copy that waited for its original sees the new level and not the identity. Applied, it collides with the ledger's unique
-# keys, and the batch is run again; refused, it has to be looked up once more (receiving.batching does).
+# keys, and the batch is run again; refused, it has to be looked up once more (receiving.writing does).
 _READ_KNOWLEDGE = """
+{with_level}
+SELECT
+  asked.position,
+  store.store_id IS NOT NULL AS has_store,
+  store.negative_stock,
+  item.item_id IS NOT NULL AS has_item,
+  integration.enabled,
+  level.quantity,
+  level.version,
+  known.found IS NOT NULL AS is_known,
+  {is_busy} AS is_busy
+FROM {asked}
+LEFT JOIN store ON store.store_id = asked.store_id
+LEFT JOIN item ON item.item_id = asked.item_id
+LEFT JOIN integration ON integration.store_id = asked.store_id AND integration.inventory_system_id = asked.inventory_system_id
+LEFT JOIN {level} AS level ON level.store_id = asked.store_id AND level.item_id = asked.item_id
+LEFT JOIN LATERAL (
+  SELECT 1 AS found FROM stock_movement
+  WHERE stock_movement.store_id = asked.store_id AND stock_movement.dedupe_key = asked.dedupe_key
+  LIMIT 1
+) AS known ON true
+"""
+_ASKED = """unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
+  WITH ORDINALITY AS asked (store_id, item_id, inventory_system_id, dedupe_key, position)"""
+_WITH_LOCKED_LEVEL = """
 WITH asked AS (
-  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
-    WITH ORDINALITY AS asked (store_id, item_id, inventory_system_id, dedupe_key, position)
+  SELECT * FROM {asked}
 ), locked AS MATERIALIZED (
   SELECT level.store_id, level.item_id, level.quantity, level.version
   FROM stock_level AS level
@@ -29,26 +53,6 @@ WITH asked AS (
   ORDER BY level.store_id, level.item_id
   {lock}
 )
-SELECT
-  asked.position,
-  store.store_id IS NOT NULL AS has_store,
-  store.negative_stock,
-  item.item_id IS NOT NULL AS has_item,
-  integration.enabled,
-  locked.quantity,
-  locked.version,
-  known.found IS NOT NULL AS is_known,
-  {is_busy} AS is_busy
-FROM asked
-LEFT JOIN store ON store.store_id = asked.store_id
-LEFT JOIN item ON item.item_id = asked.item_id
-LEFT JOIN integration ON integration.store_id = asked.store_id AND integration.inventory_system_id = asked.inventory_system_id
-LEFT JOIN locked ON locked.store_id = asked.store_id AND locked.item_id = asked.item_id
-LEFT JOIN LATERAL (
-  SELECT 1 AS found FROM stock_movement
-  WHERE stock_movement.store_id = asked.store_id AND stock_movement.dedupe_key = asked.dedupe_key
-  LIMIT 1
-) AS known ON true
 """
 
 
@@ -63,13 +67,18 @@ class Locking(Enum):
     """Lock them, but for those that others hold."""
 
 
+def _read_under(lock: str, *, is_busy: str = "false") -> str:
+    with_level = _WITH_LOCKED_LEVEL.format(asked=_ASKED, lock=lock)
+    return _READ_KNOWLEDGE.format(with_level=with_level, asked="asked", level="locked", is_busy=is_busy)
+
+
 _READ = {
-    Locking.NONE: _READ_KNOWLEDGE.format(lock="", is_busy="false"),
-    Locking.WAIT: _READ_KNOWLEDGE.format(lock="FOR NO KEY UPDATE OF level", is_busy="false"),
-    Locking.SKIP: _READ_KNOWLEDGE.format(
-        lock="FOR NO KEY UPDATE OF level SKIP LOCKED",
-        is_busy="locked.version IS NULL AND EXISTS (SELECT FROM stock_level AS level"
-        " WHERE level.store_id = asked.store_id AND level.item_id = asked.item_id)",
+    Locking.NONE: _READ_KNOWLEDGE.format(with_level="", asked=_ASKED, level="stock_level", is_busy="false"),
+    Locking.WAIT: _read_under("FOR NO KEY UPDATE OF level"),
+    Locking.SKIP: _read_under(
+        "FOR NO KEY UPDATE OF level SKIP LOCKED",
+        is_busy="level.version IS NULL AND EXISTS (SELECT FROM stock_level AS held"
+        " WHERE held.store_id = asked.store_id AND held.item_id = asked.item_id)",
     ),
 }
 
