@@ -22,6 +22,12 @@ class Source(StrEnum):
 
     INVENTORY_SYSTEM = "inventory_system"
     OPENING = "opening"
+    RECONCILE = "reconcile"
+    """An operator adopted a number."""
+    REVERSAL = "reversal"
+    POS_SALE = "pos_sale"
+    POS_COUNT = "pos_count"
+    POS_RECEIPT = "pos_receipt"
 
 
 @dataclass(frozen=True, slots=True)
