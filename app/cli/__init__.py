@@ -15,6 +15,7 @@ _COMMANDS = {
     "dev": ("app.cli.dev", "Run everything here, on a Postgres of its own, and send a first movement."),
     "doctor": ("app.cli.doctor", "Check everything that has to be right, and say what to do where it is not."),
     "migrate": ("app.cli.migrate", "Bring the database schema to the newest revision."),
+    "refused": ("app.cli.refused", "Look at refused deliveries, apply them after all, or put them aside."),
     "register": ("app.cli.register", "Register the webhook at mipOS now."),
     "sandbox": ("app.cli.sandbox", "Run a stand-in mipOS; let it report a movement."),
     "send": ("app.cli.send", "Sign a movement and send it to a webhook, as mipOS does."),
