@@ -47,6 +47,7 @@ class PosSync(FastAPI):
             default_negative_stock=settings.negative_stock,
             waiting_line=settings.waiting_line,
             observer=self._metrics,
+            reported_stock=settings.reported_stock,
         )
         super().__init__(
             title="mipos-pos-sync",

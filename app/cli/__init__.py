@@ -14,6 +14,7 @@ _COMMANDS = {
     "catalog": ("app.cli.catalog", "Import and export a store's catalogue."),
     "dev": ("app.cli.dev", "Run everything here, on a Postgres of its own, and send a first movement."),
     "doctor": ("app.cli.doctor", "Check everything that has to be right, and say what to do where it is not."),
+    "duplicates": ("app.cli.duplicates", "Look at suspected duplicates, and apply or dismiss them."),
     "migrate": ("app.cli.migrate", "Bring the database schema to the newest revision."),
     "refused": ("app.cli.refused", "Look at refused deliveries, apply them after all, or put them aside."),
     "register": ("app.cli.register", "Register the webhook at mipOS now."),

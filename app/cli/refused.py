@@ -2,26 +2,23 @@
 
 import json
 import sys
-from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
+from app.cli.mended import show_mended
 from app.cli.operator import actor_option, note_option
 from app.cli.tables import show_table
-from app.errors import Refusal
-from app.mending.replaying import Replay, Rules, Verdict, preview, replay
-from app.receiving.payload import read_report
+from app.cli.text import body_fields, body_text, to_utc
+from app.mending.replaying import Rules, preview, replay
+from app.mending.verdict import Mended
 from app.settings import load_database_settings
-from app.stock.quantity import to_plain
 from app.storage import refused_deliveries
 from app.storage.refused_deliveries import KeptDelivery, Selection, State
 
 LONGEST_CELL = 90
-MOST_SHOWN = 20
 MANY = 50
 
 
@@ -70,7 +67,7 @@ def list_command(  # noqa: PLR0913 - one parameter per option
         [
             [
                 str(delivery.refused_delivery_id),
-                _time(delivery.last_seen_at) or "",
+                to_utc(delivery.last_seen_at) or "",
                 str(delivery.attempts),
                 delivery.state,
                 delivery.reason,
@@ -148,7 +145,7 @@ def replay_command(  # noqa: PLR0913 - one parameter per option
     settings = load_database_settings()
     rules = Rules(settings.pos_id, settings.negative_stock)
 
-    async def work(engine: AsyncEngine) -> list[Replay]:
+    async def work(engine: AsyncEngine) -> list[Mended]:
         ids = list(dict.fromkeys(numbers))
         if is_all:
             async with engine.connect() as connection:
@@ -163,11 +160,7 @@ def replay_command(  # noqa: PLR0913 - one parameter per option
     if not replays:
         click.echo("Nothing to replay.")
         return
-    counts = Counter(one.verdict for one in replays)
-    parts = ", ".join(f"{verdict.value}: {counts[verdict]}" for verdict in Verdict if counts[verdict])
-    click.echo(f"{'Nothing was changed. It would be: ' if is_dry else ''}{parts}")
-    _show_failures(replays)
-    sys.exit(0 if all(one.verdict.is_good for one in replays) else 1)
+    show_mended(replays, lead="Nothing was changed. It would be: " if is_dry else "")
 
 
 @command.command("dismiss")
@@ -195,15 +188,6 @@ def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
         raise click.ClickException(f"Not open, so left as they are: {', '.join(map(str, not_open))}")
 
 
-def _show_failures(replays: list[Replay]) -> None:
-    failures = [one for one in replays if not one.verdict.is_good]
-    for one in failures[:MOST_SHOWN]:
-        about = "" if one.delivery is None else f" (store {one.delivery.store_id or '-'}, item {one.delivery.item_id or '-'})"
-        click.echo(f"  {one.refused_delivery_id}{about}, {one.verdict.value}: {one.message}")
-    if len(failures) > MOST_SHOWN:
-        click.echo(f"  ... and {len(failures) - MOST_SHOWN} more: pos-sync refused list")
-
-
 def _to_document(delivery: KeptDelivery) -> dict[str, Any]:
     return {
         "number": delivery.refused_delivery_id,
@@ -215,47 +199,17 @@ def _to_document(delivery: KeptDelivery) -> dict[str, Any]:
         "store_id": delivery.store_id,
         "item_id": delivery.item_id,
         "inventory_system_id": delivery.inventory_system_id,
-        "first_seen_at": _time(delivery.first_seen_at),
-        "last_seen_at": _time(delivery.last_seen_at),
-        "replayed_at": _time(delivery.replayed_at),
+        "first_seen_at": to_utc(delivery.first_seen_at),
+        "last_seen_at": to_utc(delivery.last_seen_at),
+        "replayed_at": to_utc(delivery.replayed_at),
         "replay_message": delivery.replay_message,
-        "closed_at": _time(delivery.closed_at),
+        "closed_at": to_utc(delivery.closed_at),
         "actor": delivery.actor,
         "note": delivery.note,
-        "fields": _fields(delivery.raw_body),
+        "fields": body_fields(delivery.raw_body),
         "body": body_text(delivery.raw_body),
     }
 
 
-def _fields(raw_body: bytes) -> dict[str, str | None]:
-    """What is read in it now; empty where it cannot be read."""
-    try:
-        report = read_report(raw_body)
-    except Refusal:
-        return {}
-    movement = report.movement
-    return {
-        "pos_id": report.pos_id,
-        "movement_type": movement.movement_type.name.lower(),
-        "quantity": to_plain(movement.quantity),
-        "current_stock": None if movement.reported_stock is None else to_plain(movement.reported_stock),
-        "date": movement.date_text,
-        "now": movement.sent_text,
-    }
-
-
-def body_text(raw_body: bytes) -> str:
-    """A kept body for a terminal: as text where it is text, without control characters; else as Python shows bytes."""
-    try:
-        text = raw_body.decode("utf-8")
-    except UnicodeDecodeError:
-        return repr(raw_body)
-    return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
-
-
 def _short(text: str) -> str:
     return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -5,12 +5,12 @@ The signature is not looked at again: only verified bytes are kept, and the secr
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.errors import Refusal, UnstorableValue
+from app.mending.verdict import Mended, Verdict
 from app.receiving.payload import read_report, require_pos
 from app.stock.applying import (
     AlreadyApplied,
@@ -36,31 +36,6 @@ MOST_TRIES = 5
 PREVIEW_BATCH = 500
 
 
-class Verdict(StrEnum):
-    """What a replay came to, or would come to."""
-
-    APPLIED = "applied"
-    ALREADY_APPLIED = "already applied"
-    REFUSED = "refused again"
-    DISMISSED = "dismissed before"
-    UNKNOWN = "not found"
-
-    @property
-    def is_good(self) -> bool:
-        """Whether the movement is in the ledger."""
-        return self in (Verdict.APPLIED, Verdict.ALREADY_APPLIED)
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """What became of one refused delivery; `message` says why where it was not applied."""
-
-    refused_delivery_id: int
-    verdict: Verdict
-    message: str = ""
-    delivery: KeptDelivery | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The settings by which movements are decided."""
@@ -76,7 +51,7 @@ async def replay(
     *,
     actor: str,
     on_each: Callable[[], None] = lambda: None,
-) -> list[Replay]:
+) -> list[Mended]:
     """Apply each in a transaction of its own, in the order given; again, or by two at once, changes nothing more.
 
     What is refused again stays open, and keeps why.
@@ -88,9 +63,9 @@ async def replay(
     return replays
 
 
-async def preview(engine: AsyncEngine, refused_delivery_ids: Sequence[int], rules: Rules) -> list[Replay]:
+async def preview(engine: AsyncEngine, refused_delivery_ids: Sequence[int], rules: Rules) -> list[Mended]:
     """What `replay` would do if it ran now, each on what those before it would leave; changes nothing."""
-    replays: list[Replay] = []
+    replays: list[Mended] = []
     levels: dict[LevelKey, Level] = {}
     identities: set[tuple[str, bytes]] = set()
     for start in range(0, len(refused_delivery_ids), PREVIEW_BATCH):
@@ -118,7 +93,7 @@ async def preview(engine: AsyncEngine, refused_delivery_ids: Sequence[int], rule
     return replays
 
 
-async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, rules: Rules, *, actor: str) -> Replay:
+async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, rules: Rules, *, actor: str) -> Mended:
     for _ in range(MOST_TRIES - 1):
         try:
             return await _try_one(engine, refused_delivery_id, rules, actor=actor)
@@ -132,7 +107,7 @@ async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, rules: Rule
     return await _try_one(engine, refused_delivery_id, rules, actor=actor)
 
 
-async def _try_one(engine: AsyncEngine, refused_delivery_id: int, rules: Rules, *, actor: str) -> Replay:
+async def _try_one(engine: AsyncEngine, refused_delivery_id: int, rules: Rules, *, actor: str) -> Mended:
     async with engine.begin() as connection:
         await limit_waiting(connection)
         delivery = (await refused_deliveries.read(connection, [refused_delivery_id])).get(refused_delivery_id)
@@ -169,11 +144,11 @@ async def _write(connection: AsyncConnection, delivery: KeptDelivery, decision: 
             raise AssertionError("locks are waited for here")
 
 
-async def _keep_unstorable(engine: AsyncEngine, refused_delivery_id: int, *, actor: str) -> Replay:
+async def _keep_unstorable(engine: AsyncEngine, refused_delivery_id: int, *, actor: str) -> Mended:
     refusal = UnstorableValue()
     async with engine.begin() as connection:
         await refused_deliveries.note_replay(connection, refused_delivery_id, message=refusal.message, actor=actor)
-    return Replay(refused_delivery_id, Verdict.REFUSED, refusal.message)
+    return Mended(refused_delivery_id, Verdict.REFUSED, refusal.message)
 
 
 async def _read_knowledge(connection: AsyncConnection, moves: Sequence[Movement], rules: Rules) -> Knowledge:
@@ -195,23 +170,27 @@ def _is_open(delivery: KeptDelivery | None) -> bool:
     return delivery is not None and delivery.state is State.OPEN
 
 
-def _closed(refused_delivery_id: int, delivery: KeptDelivery | None) -> Replay:
+def _closed(refused_delivery_id: int, delivery: KeptDelivery | None) -> Mended:
     """For one that is not open."""
     if delivery is None:
-        return Replay(refused_delivery_id, Verdict.UNKNOWN, "There is no refused delivery with this number.")
+        return Mended(refused_delivery_id, Verdict.UNKNOWN, "There is no refused delivery with this number.")
     if delivery.state is State.DISMISSED:
         message = f"It was dismissed by {delivery.actor or 'somebody'}: {delivery.note or 'no note'}"
-        return Replay(refused_delivery_id, Verdict.DISMISSED, message, delivery)
-    return Replay(refused_delivery_id, Verdict.ALREADY_APPLIED, delivery=delivery)
+        return Mended(refused_delivery_id, Verdict.DISMISSED, message, _about(delivery))
+    return Mended(refused_delivery_id, Verdict.ALREADY_APPLIED, about=_about(delivery))
 
 
-def _as_replay(delivery: KeptDelivery, outcome: Outcome) -> Replay:
+def _as_replay(delivery: KeptDelivery, outcome: Outcome) -> Mended:
     match outcome:
         case Applied():
-            return Replay(delivery.refused_delivery_id, Verdict.APPLIED, delivery=delivery)
+            return Mended(delivery.refused_delivery_id, Verdict.APPLIED, about=_about(delivery))
         case AlreadyApplied():
-            return Replay(delivery.refused_delivery_id, Verdict.ALREADY_APPLIED, delivery=delivery)
+            return Mended(delivery.refused_delivery_id, Verdict.ALREADY_APPLIED, about=_about(delivery))
         case Refused(error):
-            return Replay(delivery.refused_delivery_id, Verdict.REFUSED, error.message, delivery)
+            return Mended(delivery.refused_delivery_id, Verdict.REFUSED, error.message, _about(delivery))
         case Busy():
             raise AssertionError("locks are waited for here")
+
+
+def _about(delivery: KeptDelivery) -> str:
+    return f"store {delivery.store_id or '-'}, item {delivery.item_id or '-'}"

@@ -24,8 +24,10 @@ from app.errors import (
     UnstorableValue,
 )
 from app.receiving.delivery import Delivery
+from app.receiving.suspecting import keep_suspects
 from app.stock.applying import AlreadyApplied, Busy, Decision, Knowledge, LevelKey, NegativeStock, Outcome, Refused, decide
 from app.stock.movement import Movement
+from app.stock.reading import ReportedStock
 from app.storage import movements, refusals
 from app.storage.faults import Fault, classify, sqlstate
 from app.storage.writer import Writer
@@ -62,11 +64,13 @@ class GroupCommit:
         default_negative_stock: NegativeStock,
         waiting_line: int,
         observer: BatchObserver,
+        reported_stock: ReportedStock = ReportedStock.AFTER,
     ) -> None:
         self._writer = writer
         self._default_negative_stock = default_negative_stock
         self._waiting_line = waiting_line
         self._observer = observer
+        self._reported_stock = reported_stock
         self._waiting: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._is_away = False
@@ -259,13 +263,11 @@ class GroupCommit:
             await refusals.record(connection, refused)
         if decision.entries:
             await movements.write(connection, decision.entries, decision.levels)
-        known = [
-            movement.dedupe_key
-            for movement, outcome in zip(asked, decision.outcomes, strict=True)
-            if isinstance(outcome, AlreadyApplied) and movement.dedupe_key is not None
-        ]
-        if known:
+        repeated = [delivery for delivery, outcome in zip(group, outcomes, strict=True) if isinstance(outcome, AlreadyApplied)]
+        if repeated:
+            known = [it.movement.dedupe_key for it in repeated if it.movement is not None and it.movement.dedupe_key is not None]
             await refusals.close(connection, known)
+            await keep_suspects(connection, repeated, self._reported_stock)
         await self._writer.commit()
         return outcomes
 

@@ -34,6 +34,9 @@ def write(folder: Path, document: Any) -> str:
         ("store", "list"),
         ("store", "set"),
         ("sandbox", "move"),
+        ("duplicates", "list"),
+        ("duplicates", "apply"),
+        ("duplicates", "dismiss"),
         ("refused", "list"),
         ("refused", "show"),
         ("refused", "replay"),
@@ -46,7 +49,7 @@ async def test_every_command_has_help_with_an_example(run: Run, arguments: tuple
 
     assert 0 == result.exit_code
     assert "\\b" not in result.output
-    is_leaf = arguments not in {(), ("catalog",), ("store",), ("refused",)}
+    is_leaf = arguments not in {(), ("catalog",), ("store",), ("refused",), ("duplicates",)}
     assert not is_leaf or "Example:" in result.output
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.mending.replaying import Rules, Verdict, replay
+from app.mending.replaying import Rules, replay
+from app.mending.verdict import Verdict
 from app.stock.applying import NegativeStock
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
