@@ -106,6 +106,17 @@ def opening_movement(*, store_id: str, item_id: str, stock: Decimal) -> Movement
     )
 
 
+def reconciling_movement(*, store_id: str, item_id: str, change: Decimal) -> Movement:
+    """What an operator adopts, as the change to get there."""
+    return Movement(
+        store_id=store_id,
+        item_id=item_id,
+        movement_type=MovementType.REMOVE if change < ZERO else MovementType.ADD,
+        quantity=change.copy_abs(),
+        source=Source.RECONCILE,
+    )
+
+
 def _identity(*parts: str) -> bytes:
     """SHA-256 over the length-prefixed parts, so that ("1", "23") is not ("12", "3").
 
