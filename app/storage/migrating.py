@@ -134,10 +134,17 @@ async def migrate(
 def _run(connection: Connection, revision: str) -> None:
     config = configuration()
     config.attributes["connection"] = connection
-    if revision == "base" or revision.startswith("-"):
+    if revision.startswith("-") or revision in _older_revisions(connection, config):
         command.downgrade(config, revision)
     else:
         command.upgrade(config, revision)
+
+
+def _older_revisions(connection: Connection, config: Config) -> set[str]:
+    """Those behind the one that the database is at, and "base"; to upgrade to one of them would do nothing."""
+    current = MigrationContext.configure(connection).get_current_revision()
+    order = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    return {"base", *(order[order.index(current) + 1 :] if current in order else ())}
 
 
 async def _validate_checks(engine: AsyncEngine) -> None:
