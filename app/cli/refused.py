@@ -173,17 +173,19 @@ def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
     \b
     Example:  pos-sync refused dismiss 17 18 --note "typed by hand on Monday"
     """
+    # In order, so that two people never wait for each other in a circle.
+    chosen = sorted(set(numbers))
 
     async def work(engine: AsyncEngine) -> list[int]:
         async with engine.begin() as connection:
             return [
                 number
-                for number in numbers
+                for number in chosen
                 if not await refused_deliveries.close(connection, number, state=State.DISMISSED, actor=actor, note=note)
             ]
 
     not_open = with_database(load_database_settings(), work)
-    click.echo(f"Dismissed: {len(numbers) - len(not_open)}")
+    click.echo(f"Dismissed: {len(chosen) - len(not_open)}")
     if not_open:
         raise click.ClickException(f"Not open, so left as they are: {', '.join(map(str, not_open))}")
 

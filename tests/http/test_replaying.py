@@ -12,6 +12,7 @@ from app.mending.replaying import Rules, replay
 from app.mending.verdict import Verdict
 from app.stock.applying import NegativeStock
 from tests.conftest import running, settings_for
+from tests.http.test_batching import POISON
 from tests.support.commands import Run
 from tests.support.postgres import database_of
 from tests.support.sender import PATH, body_of, signed
@@ -160,6 +161,26 @@ async def test_what_cannot_be_read_stays_refused(world: World, client: httpx2.As
     assert "cannot be read" in result.output
     assert "{\ufffd" in shown.output
     assert "\x1b" not in shown.output
+
+
+async def test_what_the_database_does_not_take_stays_refused_and_spares_the_others(
+    world: World, client: httpx2.AsyncClient, run: Run
+) -> None:
+    for date in ("poison", "good"):
+        await deliver(client, external_id="new", date=date)
+    await world.execute(
+        NEW_ITEM,
+        POISON,
+        "CREATE TRIGGER refuse_poison BEFORE INSERT ON stock_movement FOR EACH ROW EXECUTE FUNCTION refuse_poison()",
+    )
+
+    result = await run("refused", "replay", "--all")
+
+    assert 1 == result.exit_code
+    assert "applied: 1, refused again: 1" in result.output
+    assert "a value that the POS database does not take" in result.output
+    assert ["open", "replayed"] == await states(world)
+    assert {} == await world.broken_invariants()
 
 
 async def test_dismissed_ones_are_not_replayed_and_say_who_and_why(world: World, client: httpx2.AsyncClient, run: Run) -> None:
