@@ -12,7 +12,7 @@ from app.cli.text import to_utc
 from app.mending.drifting import DEFAULT_WINDOW, Scope, find_drifts
 from app.settings import load_database_settings
 from app.stock.drift import Drift
-from app.stock.quantity import to_canonical
+from app.stock.quantity import to_canonical, to_signed
 
 
 @click.command()
@@ -66,7 +66,7 @@ def command(  # noqa: PLR0913 - one parameter per option
 
 def _to_lines(one: Drift) -> list[list[str]]:
     """The drift with its first cause, and a line for each further one."""
-    reasons = [f"{to_canonical(cause.amount)} {cause.kind.replace('_', ' ')}: {cause.words}" for cause in one.causes]
+    reasons = [f"{to_signed(cause.amount)} {cause.kind.replace('_', ' ')}: {cause.words}" for cause in one.causes]
     theirs = "-" if one.theirs is None else to_canonical(one.theirs)
     line = [
         one.store_id,
@@ -75,8 +75,8 @@ def _to_lines(one: Drift) -> list[list[str]]:
         to_canonical(one.ours),
         theirs,
         one.as_of or "-",
-        to_canonical(one.not_told) if one.not_told else "",
-        to_canonical(one.drift) if one.theirs is not None else "-",
+        to_signed(one.not_told) if one.not_told else "",
+        to_signed(one.drift) if one.theirs is not None else "-",
         reasons[0] if reasons else "",
     ]
     return [line, *([*[""] * 8, reason] for reason in reasons[1:])]

@@ -10,7 +10,7 @@ from app.cli.operator import actor_option, note_option
 from app.mending.drifting import DEFAULT_WINDOW
 from app.mending.reconciling import Adoption, CannotReconcile, Reconciled, reconcile
 from app.settings import load_database_settings
-from app.stock.quantity import EXACT, NotAQuantity, parse_quantity, to_plain
+from app.stock.quantity import EXACT, NotAQuantity, parse_quantity, to_plain, to_signed
 
 
 class _Quantity(click.ParamType):
@@ -73,11 +73,17 @@ def command(  # noqa: PLR0913 - one parameter per option
         done = with_database(settings, work)
     except CannotReconcile as error:
         raise click.ClickException(str(error)) from error
+    if done.waiting:
+        click.echo(
+            f"Careful: deliveries about this item that still wait: {done.waiting} (pos-sync drift names them). Applied later, "
+            "they come on top of the number: dismiss them, or apply them and adopt again.",
+            err=True,
+        )
     about = f"Item {item_id} in store {store_id}"
     if done.level_version is None:
         click.echo(f"{about} is at {to_plain(done.before)} already; nothing was written.")
         return
     change = EXACT.subtract(done.after, done.before)
     lead = "Nothing was changed. It would be: " if is_dry else ""
-    steps = f"{to_plain(done.before)} before, {to_plain(done.after)} after ({change:+f})"
+    steps = f"{to_plain(done.before)} before, {to_plain(done.after)} after ({to_signed(change)})"
     click.echo(f"{lead}{about}: {steps}, ledger row {done.level_version}.")

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.mending.drifting import Scope, drifts_in
 from app.mending.replaying import MOST_TRIES
 from app.stock.applying import NEVER_STOCKED, NegativeStock, Refused, decide
+from app.stock.drift import CauseKind
 from app.stock.movement import reconciling_movement
 from app.stock.quantity import EXACT, ZERO
 from app.stock.reading import ReportedStock
@@ -16,6 +17,8 @@ from app.storage import entries, movements
 from app.storage.engine import driver_of
 from app.storage.faults import Fault, classify
 from app.storage.patience import limit_waiting
+
+_WAITING = {CauseKind.REFUSED, CauseKind.SUSPECTED_DUPLICATE}
 
 
 class CannotReconcile(Exception):
@@ -40,6 +43,8 @@ class Reconciled:
     before: Decimal
     after: Decimal
     level_version: int | None
+    waiting: int = 0
+    """Deliveries that the system's number holds, and that are not applied here yet"""
 
 
 async def reconcile(  # noqa: PLR0913 - rules, and who and why
@@ -68,7 +73,7 @@ async def reconcile(  # noqa: PLR0913 - rules, and who and why
             probe = reconciling_movement(store_id=adoption.store_id, item_id=adoption.item_id, change=ZERO)
             knowledge = await movements.read_knowledge(driver, [probe], default_negative_stock=negative_stock)
             before = knowledge.levels.get(probe.key, NEVER_STOCKED).quantity
-            target = adoption.to
+            target, waiting = adoption.to, 0
             if adoption.system_id is not None:
                 scope = Scope(
                     store_id=adoption.store_id, item_id=adoption.item_id, system_id=adoption.system_id, window=adoption.window
@@ -77,6 +82,7 @@ async def reconcile(  # noqa: PLR0913 - rules, and who and why
                 if not found:
                     raise CannotReconcile(_no_report(adoption))
                 target = EXACT.subtract(before, found[0].drift)
+                waiting = sum(cause.kind in _WAITING for cause in found[0].causes)
             assert target is not None
             movement = reconciling_movement(
                 store_id=adoption.store_id, item_id=adoption.item_id, change=EXACT.subtract(target, before)
@@ -87,13 +93,13 @@ async def reconcile(  # noqa: PLR0913 - rules, and who and why
                 raise CannotReconcile(outcome.error.message)
             (entry,) = decision.entries
             if not movement.quantity:
-                return Reconciled(before, before, None)
+                return Reconciled(before, before, None, waiting)
             if not is_dry:
                 # The system's name only now: whether it may send movements is no question here.
                 adopted = replace(entry, movement=replace(movement, inventory_system_id=adoption.system_id))
                 await entries.append(driver, adopted, actor=actor, note=note)
                 await connection.commit()
-            return Reconciled(before, target, entry.level_version)
+            return Reconciled(before, target, entry.level_version, waiting)
 
     for _ in range(MOST_TRIES - 1):
         try:

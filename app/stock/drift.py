@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from app.stock.movement import Source
-from app.stock.quantity import EXACT, ZERO, to_canonical
+from app.stock.quantity import EXACT, ZERO, to_signed
 from app.stock.reading import ReportedStock
 from app.stock.reports import LedgerRow, Report, UnappliedReport, reports_of
 
@@ -196,18 +196,17 @@ class _Account:
     def _add_gap(self, gap: Decimal, previous: Report, report: Report, *, is_twin: bool) -> None:
         between = f"between its reports of {previous.date_text} and {report.date_text}"
         if is_twin and gap == report.delta.copy_negate():
-            words = f"{to_canonical(report.delta)} of {report.date_text} came twice, with another current_stock"
+            words = f"{to_signed(report.delta)} of {report.date_text} came twice, with another current_stock"
             self._add(CauseKind.SUSPECTED_DOUBLE, gap.copy_negate(), words)
         else:
-            words = f"its stock changed by {to_canonical(gap)} {between} without a movement"
+            words = f"its stock changed by {to_signed(gap)} {between} without a movement"
             self._add(CauseKind.GAP, gap.copy_negate(), words)
 
     def _add_unapplied(self, report: Report) -> None:
         waiting = report.unapplied
         if waiting is None:
             return
-        command = "refused show" if waiting.kind == CauseKind.REFUSED else "duplicates list, number"
-        words = f"{to_canonical(report.delta)} of {report.date_text} was not applied: pos-sync {command} {waiting.number}"
+        words = f"{to_signed(report.delta)} of {report.date_text} was not applied, number {waiting.number}"
         self._add(CauseKind(waiting.kind.value), report.delta.copy_negate(), words)
 
 

@@ -52,7 +52,7 @@ async def test_only_what_differs_is_shown_and_drift_is_no_failure(client: httpx2
     assert 0 == result.exit_code
     assert "avcc123" not in result.output
     line = next(line for line in result.output.splitlines() if "tom001" in line)
-    assert "1.5 opening difference" in line
+    assert "+1.5 opening difference" in line
     assert "Compared: 2; in sync: 1, different: 1. Never reported in the last 200 movements: 3." in result.output
     assert "avcc123" in (await run("drift", "--all")).output
     assert 5 == len(await drift(run))
@@ -142,6 +142,17 @@ async def test_adopting_a_counted_number(world: World, client: httpx2.AsyncClien
         (await drift_of(run))["drift"],
         [cause["cause"] for cause in (await drift_of(run))["causes"]],
     )
+
+
+async def test_adopting_warns_of_what_waits_and_would_come_on_top(client: httpx2.AsyncClient, run: Run) -> None:
+    await run("store", "set", "1", "--disable", SYSTEM)
+    assert 409 == await report(client, "-2", "11.69", 1)
+
+    result = await run(*ADOPT, "--adopt", SYSTEM)
+
+    assert 0 == result.exit_code
+    assert "deliveries about this item that still wait: 1" in result.output
+    assert "13.69 before, 11.69 after (-2)" in result.output
 
 
 async def test_several_operators_and_deliveries_at_once_adopt_once(world: World, client: httpx2.AsyncClient) -> None:

@@ -135,7 +135,7 @@ def test_what_waits_explains_the_drift(kind: Unapplied, *, goes_on: bool) -> Non
     found = history.compare()
 
     assert (Decimal(4), [(CauseKind(kind.value), "4")]) == (found.drift, causes(found))
-    assert "17" in found.causes[0].words
+    assert "number 17" in found.causes[0].words
 
 
 def test_what_was_refused_first_is_no_opening_difference() -> None:
