@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run test check format lock clean
+.PHONY: help setup run test check bench format lock clean
 
 help:
 	@echo "make run     run everything here and send a first movement (Ctrl-C stops it)"
 	@echo "make test    run the tests"
 	@echo "make check   lint, types, imports, migrations, deployment files"
+	@echo "make bench   measure (half an hour; bench/README.md)"
 	@echo "make setup   build .venv (the others do it by themselves)"
 	@echo "make format  format the code"
 	@echo "make lock    pin the requirements anew (needs uv)"
@@ -41,9 +42,17 @@ test: setup
 check: .venv/check-installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/check
 
+.venv/bench-installed: .venv/installed requirements/bench.txt
+	@echo "Installing what draws the plot ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/bench.txt
+	@touch $@
+
+bench: .venv/bench-installed
+	@$(BIN)/python -m bench $(ARGS)
+
 format: .venv/check-installed
-	@$(BIN)/ruff format app migrations tests
-	@$(BIN)/ruff check --fix app migrations tests
+	@$(BIN)/ruff format app bench migrations tests
+	@$(BIN)/ruff check --fix app bench migrations tests
 
 lock:
 	@requirements/lock

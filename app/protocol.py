@@ -4,11 +4,14 @@ uvicorn has neither: a silent connection stays open for ever, a header may be of
 """
 
 import asyncio
+from collections.abc import MutableMapping
 from http import HTTPStatus
+from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import PosSyncError, render
+from app.scope import BODY_ARRIVED
 
 HEADER_SECONDS = 10.0
 LARGEST_HEAD = 65536
@@ -108,8 +111,9 @@ class Protocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Ignore the end of a request that was refused for its head."""
+        """Note that all of it is here; ignore the end of a request that was refused for its head."""
         if not self.transport.is_closing():
+            cast(MutableMapping[str, object], self.scope)[BODY_ARRIVED] = True
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature

@@ -8,3 +8,6 @@ VERIFIED_BODY = "pos_sync.verified_body"
 
 DEADLINE = "pos_sync.deadline"
 """By when the request has to be answered, in the event loop's time."""
+
+BODY_ARRIVED = "pos_sync.body_arrived"
+"""Set where the whole body came together with the head, so that reading it cannot wait."""

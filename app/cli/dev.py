@@ -66,9 +66,12 @@ def command(port: int, sandbox_port: int, data: Path, *, is_to_stop: bool) -> No
     \b
     Example:  pos-sync dev --port 8081
     """
-    # SIGTERM and a closed terminal end it as Ctrl-C does, so that nothing is left behind either way.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGTERM and a closed terminal end it as Ctrl-C does, so that nothing is left behind either way. SIGINT is named too:
+    # a script's background job starts with SIGINT ignored. Under nohup a closed terminal does not end it.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         postgres = EmbeddedPostgres(data)
     except EmbeddedPostgresError as error:

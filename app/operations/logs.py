@@ -1,18 +1,49 @@
 """One line per event on standard output, JSON or for the console; uvicorn's and every library's lines look the same."""
 
+import asyncio
+import json
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO, cast
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 _SHARED: list[Processor] = [
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
 ]
+_ENCODE = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 _QUIET = ("alembic", "uvicorn", "httpx2", "httpcore2", "asyncio")
 """Loggers that speak from WARNING on: what they say below that, our own lines say better."""
+
+
+class _PatientFile:
+    """A file that is flushed once in a turn of the event loop: deliveries that are answered together share a system call."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.write = file.write
+        self._flushing: asyncio.AbstractEventLoop | None = None
+
+    def flush(self) -> None:
+        """Flush at the end of this turn, or now where no loop runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._file.flush()
+            return
+        if self._flushing is not loop:
+            self._flushing = loop
+            loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        self._file.flush()
+
+
+def _to_json(_logger: object, _method: str, event: EventDict) -> str:
+    return _ENCODE(event)
 
 
 def configure_logging(*, log_format: Literal["json", "console"], log_level: str) -> None:
@@ -20,7 +51,7 @@ def configure_logging(*, log_format: Literal["json", "console"], log_level: str)
     level = logging.getLevelNamesMapping()[log_level]
     renderer: list[Processor]
     if log_format == "json":
-        renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        renderer = [structlog.processors.format_exc_info, _to_json]
     else:
         renderer = [
             structlog.dev.ConsoleRenderer(
@@ -33,7 +64,7 @@ def configure_logging(*, log_format: Literal["json", "console"], log_level: str)
     structlog.configure(
         processors=[*_SHARED, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _PatientFile(sys.stdout))),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stdout)

@@ -67,6 +67,10 @@ class Metrics:
             self._deliveries.labels(outcome)
         for cause in SIGNATURE_FAILURES:
             self._unverified.labels(cause)
+        self._last_seen_delivery = 0.0
+        self._answered: dict[int, Counter] = {}
+        self._by_outcome: dict[str, Counter] = {}
+        self._by_signature: dict[str, Counter] = {}
 
     def observe_registration(self, state: str, *, attempts: int) -> None:
         """Where the registration stands, and how many attempts of this worker led there."""
@@ -85,23 +89,41 @@ class Metrics:
 
     def observe_request(self, *, status: int, seconds: float, facts: dict[str, object]) -> None:
         """An answered request; `facts` is empty for anything but a delivery."""
-        self._requests.labels(str(status)).inc()
+        # Looking a series up by its labels takes longer than counting: what every delivery counts is kept at hand.
+        answered = self._answered.get(status)
+        if answered is None:
+            answered = self._answered[status] = self._requests.labels(str(status))
+        answered.inc()
         if not facts:
             return
         self._request_seconds.observe(seconds)
         outcome = str(facts.get("outcome", "failed"))
-        self._deliveries.labels(outcome).inc()
+        deliveries = self._by_outcome.get(outcome)
+        if deliveries is None:
+            deliveries = self._by_outcome[outcome] = self._deliveries.labels(outcome)
+        deliveries.inc()
         if "reason" in facts:
             self._refusals.labels(str(facts["reason"])).inc()
         signature = facts.get("signature")
-        if signature in SIGNATURE_FAILURES:
-            self._unverified.labels(str(signature)).inc()
-        elif signature is not None:
-            self._verified.labels(str(signature)).inc()
+        if signature is not None:
+            self._count_signature(str(signature))
         if facts.get("is_negative"):
             self._below_zero.inc()
         if outcome in ("applied", "already_applied"):
-            self._last_delivery.set(time.time())
+            self._note_last_delivery()
+
+    def _count_signature(self, signature: str) -> None:
+        counter = self._by_signature.get(signature)
+        if counter is None:
+            kind = self._unverified if signature in SIGNATURE_FAILURES else self._verified
+            counter = self._by_signature[signature] = kind.labels(signature)
+        counter.inc()
+
+    def _note_last_delivery(self) -> None:
+        now = time.time()
+        if now - self._last_seen_delivery >= 1:
+            self._last_seen_delivery = now
+            self._last_delivery.set(now)
 
     def exposition(self, *, waiting: int) -> bytes:
         """All of it in Prometheus's text format; of all workers where there are several. `waiting` is this worker's line."""

@@ -1,9 +1,11 @@
 """Pure ASGI around everything: a request id, one log line, metrics, and no error that leaves without a message."""
 
 import asyncio
+import itertools
 import re
+import secrets
 import time
-import uuid
+from collections.abc import Awaitable
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,8 +23,6 @@ _FIRST_FAILURE = 500
 _CLIENT_CLOSED_REQUEST = 499
 """What the log says where nobody was left to answer; never sent."""
 
-_log = structlog.get_logger("pos_sync.request")
-
 
 class ObservingMiddleware:
     """The outermost of our own layers."""
@@ -30,26 +30,56 @@ class ObservingMiddleware:
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._log = structlog.get_logger("pos_sync.request").bind()
+        self._process_id = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request (ASGI)."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        await _Observation(self._metrics, scope, send).observe(self._app, receive)
+            return self._app(scope, receive, send)
+        return _Observation(self, scope, send).observe(self._app, receive)
+
+    def request_id(self, scope: Scope) -> str:
+        """The caller's X-Request-ID where it is harmless to print, else a new one."""
+        for name, value in scope["headers"]:
+            if name == _REQUEST_ID and _USABLE_REQUEST_ID.fullmatch(value):
+                return str(value, "ascii")
+        return f"{self._process_id}{next(self._numbers):016x}"
+
+    def note(self, scope: Scope, *, request_id: str, status: int, seconds: float, facts: dict[str, object]) -> None:
+        """One line and the metrics of an answered request."""
+        self._metrics.observe_request(status=status, seconds=seconds, facts=facts)
+        path = scope["path"]
+        level = "debug" if path in _PROBES else "warning" if status >= _FIRST_FAILURE else "info"
+        client = scope.get("client")
+        getattr(self._log, level)(
+            "delivery" if facts else "request",
+            request_id=request_id,
+            method=scope["method"],
+            path=path,
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+            client=client[0] if client else None,
+            **facts,
+        )
+
+    def note_bug(self, scope: Scope, *, request_id: str) -> None:
+        """The error that is being handled, which no layer has turned into an answer."""
+        self._log.exception("request failed", request_id=request_id, path=scope["path"])
 
 
 class _Observation:
     """One request: its state lives here, not on the shared middleware."""
 
-    __slots__ = ("_metrics", "_request_id", "_scope", "_send", "_status")
+    __slots__ = ("_middleware", "_request_id", "_scope", "_send", "_status")
 
-    def __init__(self, metrics: Metrics, scope: Scope, send: Send) -> None:
-        self._metrics = metrics
+    def __init__(self, middleware: ObservingMiddleware, scope: Scope, send: Send) -> None:
+        self._middleware = middleware
         self._scope = scope
         self._send = send
         self._status: int | None = None
-        self._request_id = _request_id(scope)
+        self._request_id = middleware.request_id(scope)
 
     async def observe(self, app: ASGIApp, receive: Receive) -> None:
         started = time.perf_counter()
@@ -58,7 +88,7 @@ class _Observation:
         try:
             await app(self._scope, receive, self._send_with_id)
         except Exception:  # noqa: BLE001 - the last layer of ours: nothing may leave without a message
-            _log.exception("request failed", request_id=self._request_id, path=self._scope["path"])
+            self._middleware.note_bug(self._scope, request_id=self._request_id)
             facts.update({"outcome": "failed", "reason": InternalError.reason} if facts else {})
             await self._refuse(InternalError())
         except asyncio.CancelledError:
@@ -68,8 +98,7 @@ class _Observation:
             raise
         seconds = time.perf_counter() - started
         status = _CLIENT_CLOSED_REQUEST if self._status is None else self._status
-        self._metrics.observe_request(status=status, seconds=seconds, facts=facts)
-        self._log(status, seconds, facts)
+        self._middleware.note(self._scope, request_id=self._request_id, status=status, seconds=seconds, facts=facts)
 
     async def _refuse(self, error: PosSyncError) -> None:
         if self._status is None:
@@ -77,32 +106,9 @@ class _Observation:
             await self._send_with_id({"type": "http.response.start", "status": status, "headers": headers})
             await self._send_with_id({"type": "http.response.body", "body": body})
 
-    async def _send_with_id(self, message: Message) -> None:
+    def _send_with_id(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = [*message.get("headers", ()), (_REQUEST_ID, self._request_id.encode("ascii"))]
             message = {**message, "headers": headers}
-        await self._send(message)
-
-    def _log(self, status: int, seconds: float, facts: dict[str, object]) -> None:
-        path = self._scope["path"]
-        log = _log.debug if path in _PROBES else _log.warning if status >= _FIRST_FAILURE else _log.info
-        client = self._scope.get("client")
-        log(
-            "delivery" if facts else "request",
-            request_id=self._request_id,
-            method=self._scope["method"],
-            path=path,
-            status=status,
-            milliseconds=round(seconds * 1000, 1),
-            client=client[0] if client else None,
-            **facts,
-        )
-
-
-def _request_id(scope: Scope) -> str:
-    """The caller's X-Request-ID where it is harmless to print, else a new one."""
-    for name, value in scope["headers"]:
-        if name == _REQUEST_ID and _USABLE_REQUEST_ID.fullmatch(value):
-            return value.decode("ascii")
-    return uuid.uuid4().hex
+        return self._send(message)

@@ -19,22 +19,17 @@ from app.errors import (
     InternalError,
     OutcomeUnknown,
     Overloaded,
-    PosSyncError,
     Refusal,
     UnstorableValue,
 )
+from app.receiving.deadlines import Deadlines
 from app.receiving.delivery import Delivery
-from app.receiving.suspecting import keep_suspects
-from app.stock.applying import AlreadyApplied, Busy, Decision, Knowledge, LevelKey, NegativeStock, Outcome, Refused, decide
+from app.receiving.writing import GroupWriter
+from app.stock.applying import Busy, LevelKey, Outcome
 from app.stock.movement import Movement
-from app.stock.reading import ReportedStock
-from app.storage import movements, refusals
 from app.storage.faults import Fault, classify, sqlstate
-from app.storage.writer import Writer
 
 LARGEST_BATCH = 256
-CAUTIOUS_SECONDS = 2.0
-"""How long, after a lock was held for too long, locked levels are skipped instead of waited for."""
 ASIDE_SECONDS = 0.05
 """How long a delivery whose level is held by another session is set aside before it is tried again."""
 MOST_CONFLICTS = 3
@@ -59,23 +54,19 @@ class GroupCommit:
 
     def __init__(
         self,
-        writer: Writer,
+        writer: GroupWriter,
         *,
-        default_negative_stock: NegativeStock,
         waiting_line: int,
         observer: BatchObserver,
-        reported_stock: ReportedStock = ReportedStock.AFTER,
     ) -> None:
         self._writer = writer
-        self._default_negative_stock = default_negative_stock
         self._waiting_line = waiting_line
         self._observer = observer
-        self._reported_stock = reported_stock
         self._waiting: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._is_away = False
+        self._deadlines = Deadlines(self._expire)
         self._aside = 0
-        self._cautious_until = 0.0
 
     async def submit(
         self, raw_body: bytes, *, movement: Movement | None, refusal: Refusal | None = None, deadline: float
@@ -90,15 +81,20 @@ class GroupCommit:
         """
         if self.waiting >= self._waiting_line:
             raise Overloaded
-        delivery = Delivery(raw_body, movement, refusal, deadline, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Outcome] = loop.create_future()
+        delivery = Delivery(raw_body, movement, refusal, deadline, answer)
         self._waiting.append(delivery)
         self._arrived.set()
+        self._deadlines.add(delivery)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await delivery.answer
-        except TimeoutError:
-            error: PosSyncError = DatabaseAway() if self._is_away else OutcomeUnknown()
-            raise error from None
+            return await answer
+        finally:
+            self._deadlines.discard(delivery)
+
+    def _expire(self, delivery: Delivery) -> None:
+        if not delivery.answer.done():
+            delivery.answer.set_exception(DatabaseAway() if self._is_away else OutcomeUnknown())
 
     @property
     def waiting(self) -> int:
@@ -165,9 +161,10 @@ class GroupCommit:
             await attempts.pause()
             return [group]
         if fault is Fault.CONFLICT and attempts.may_conflict_again():
+            self._writer.lock_for_a_while()
             return [group]
-        if fault is Fault.BUSY and not self._is_cautious():
-            self._cautious_until = asyncio.get_running_loop().time() + CAUTIOUS_SECONDS
+        if fault is Fault.BUSY and not self._writer.is_cautious:
+            self._writer.be_cautious_for_a_while()
             return [group]
         parts = _by_key(group) if fault is Fault.BUSY else _halves(group)
         if len(parts) > 1:
@@ -227,67 +224,15 @@ class GroupCommit:
         self._aside += 1
         asyncio.get_running_loop().call_later(ASIDE_SECONDS, bring_back)
 
-    def _is_cautious(self) -> bool:
-        return asyncio.get_running_loop().time() < self._cautious_until
-
     async def _write(self, group: Sequence[Delivery]) -> list[Outcome]:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        try:
-            async with asyncio.timeout_at(max(delivery.deadline for delivery in group)):
-                outcomes = await self._transact(group)
-        except asyncpg.PostgresError:
-            await self._writer.roll_back()
-            raise
-        except BaseException:
-            self._writer.disconnect()
-            raise
+        outcomes = await self._writer.write(group)
         if self._is_away:
             self._is_away = False
             _log.info("database back")
         self._observer.on_batch(size=len(group), seconds=loop.time() - started)
         return outcomes
-
-    async def _transact(self, group: Sequence[Delivery]) -> list[Outcome]:
-        connection = await self._writer.begin()
-        asked = [delivery.movement for delivery in group if delivery.refusal is None and delivery.movement is not None]
-        decision = await self._decide(connection, asked)
-        remaining = iter(decision.outcomes)
-        outcomes = [Refused(delivery.refusal) if delivery.refusal else next(remaining) for delivery in group]
-        refused = [
-            delivery.as_refused(outcome.error)
-            for delivery, outcome in zip(group, outcomes, strict=True)
-            if isinstance(outcome, Refused)
-        ]
-        if refused:
-            await refusals.record(connection, refused)
-        if decision.entries:
-            await movements.write(connection, decision.entries, decision.levels)
-        repeated = [delivery for delivery, outcome in zip(group, outcomes, strict=True) if isinstance(outcome, AlreadyApplied)]
-        if repeated:
-            known = [it.movement.dedupe_key for it in repeated if it.movement is not None and it.movement.dedupe_key is not None]
-            await refusals.close(connection, known)
-            await keep_suspects(connection, repeated, self._reported_stock)
-        await self._writer.commit()
-        return outcomes
-
-    async def _decide(self, connection: asyncpg.Connection, asked: Sequence[Movement]) -> Decision:
-        if not asked:
-            return Decision([], [], {})
-        decision = decide(asked, await self._read(connection, asked))
-        if any(isinstance(outcome, Refused) for outcome in decision.outcomes):
-            # A copy that waited for its original's lock sees the level after it, and its identity only by looking again:
-            # without that, what was applied would be refused as going below zero.
-            decision = decide(asked, await self._read(connection, asked))
-        return decision
-
-    async def _read(self, connection: asyncpg.Connection, asked: Sequence[Movement]) -> Knowledge:
-        return await movements.read_knowledge(
-            connection,
-            asked,
-            default_negative_stock=self._default_negative_stock,
-            skips_locked=self._is_cautious(),
-        )
 
 
 class _Attempts:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BodyTooLarge, NotSigned, PosSyncError, ShuttingDown, SlowBody, WrongMediaType, render
 from app.receiving.signature import HEADER, Key, verify
-from app.scope import DEADLINE, FACTS, VERIFIED_BODY
+from app.scope import BODY_ARRIVED, DEADLINE, FACTS, VERIFIED_BODY
 
 WEBHOOK_PATH = "/webhooks/stock"
 
@@ -42,8 +42,8 @@ class Receipt:
             if not timeout.expired():
                 timeout.reschedule(min(last_moment, timeout.when() or last_moment))
 
-    async def read(self, receive: Receive, *, declared_length: bytes | None, deadline: float) -> bytes:
-        """The whole body.
+    async def read(self, receive: Receive, *, declared_length: bytes | None, deadline: float, has_arrived: bool = False) -> bytes:
+        """The whole body. With `has_arrived` it is known to be here, and needs no watching.
 
         Raises:
             BodyTooLarge: before reading where the length is declared, else as soon as the count is over the cap.
@@ -52,6 +52,8 @@ class Receipt:
         """
         if declared_length is not None and declared_length.isdigit() and int(declared_length[:20]) > self._max_body_bytes:
             raise BodyTooLarge(self._max_body_bytes)
+        if has_arrived:
+            return await self._collect(receive)
         if self._is_closing:
             deadline = min(deadline, asyncio.get_running_loop().time() + CLOSING_SECONDS)
         timeout = asyncio.timeout_at(deadline)
@@ -81,7 +83,7 @@ class Receipt:
 
 
 class SignedBodyMiddleware:
-    """Guards the webhook; every other path and method passes untouched, to be answered by the router."""
+    """Guards the webhook: `app` is called for a request that was signed, and for no other."""
 
     def __init__(self, app: ASGIApp, *, receipt: Receipt, secrets: Sequence[tuple[Key, bytes]], response_seconds: float) -> None:
         if not secrets or not all(secret for _, secret in secrets):
@@ -93,16 +95,13 @@ class SignedBodyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
-        if scope["type"] != "http" or scope["path"] != WEBHOOK_PATH or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
         deadline = asyncio.get_running_loop().time() + self._response_seconds
         facts = scope.setdefault(FACTS, {})
         try:
             scope[VERIFIED_BODY] = await self._verified_body(scope, receive, deadline=deadline, facts=facts)
         except PosSyncError as error:
             facts["outcome"], facts["reason"] = "not_received", error.reason
-            await _send(error, send)
+            await refuse(error, send)
             return
         except ClientGone:
             facts["outcome"], facts["reason"] = "not_received", "client_gone"
@@ -118,7 +117,12 @@ class SignedBodyMiddleware:
                 signatures.append(value)
             headers[name] = value
         _require_plain_json(headers)
-        body = await self._receipt.read(receive, declared_length=headers.get(b"content-length"), deadline=deadline)
+        body = await self._receipt.read(
+            receive,
+            declared_length=headers.get(b"content-length"),
+            deadline=deadline,
+            has_arrived=BODY_ARRIVED in scope,
+        )
         # Two headers are one too many: a proxy could have looked at the other one.
         key = verify(body, signatures[0], self._secrets) if len(signatures) == 1 else None
         if key is None:
@@ -140,7 +144,8 @@ def _require_plain_json(headers: dict[bytes, bytes]) -> None:
         raise WrongMediaType("The request body is not marked as JSON.")
 
 
-async def _send(error: PosSyncError, send: Send) -> None:
+async def refuse(error: PosSyncError, send: Send) -> None:
+    """Send the answer for `error`."""
     status, headers, body = render(error)
     start: Message = {"type": "http.response.start", "status": status, "headers": headers}
     await send(start)

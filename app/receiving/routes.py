@@ -5,9 +5,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
-from app.errors import NoSuchPage, Refusal
+from app.errors import NoSuchPage, PosSyncError, Refusal, TryAgain
 from app.receiving.batching import GroupCommit
-from app.receiving.middleware import WEBHOOK_PATH
+from app.receiving.middleware import WEBHOOK_PATH, refuse
 from app.receiving.payload import read_report, require_pos
 from app.receiving.sender import DOCUMENTED_MOVEMENT
 from app.receiving.signature import HEADER
@@ -48,10 +48,17 @@ class StockWebhook:
             require_pos(report, self._pos_id)
         except Refusal as error:
             refusal = error
-        outcome = await self._group_commit.submit(raw_body, movement=movement, refusal=refusal, deadline=scope[DEADLINE])
+        try:
+            outcome = await self._group_commit.submit(raw_body, movement=movement, refusal=refusal, deadline=scope[DEADLINE])
+        except PosSyncError as error:
+            facts["outcome"] = "unsettled" if isinstance(error, TryAgain) else "failed"
+            facts["reason"] = error.reason
+            await refuse(error, send)
+            return
         _note_outcome(facts, outcome)
         if isinstance(outcome, Refused):
-            raise outcome.error
+            await refuse(outcome.error, send)
+            return
         for message in _NO_CONTENT:
             await send(message)
 
@@ -77,6 +84,7 @@ def _note_outcome(facts: dict[str, object], outcome: Outcome) -> None:
         case Refused(error):
             facts["outcome"] = "refused"
             facts["message"] = error.message
+            facts["reason"] = error.reason
         case Busy():
             raise AssertionError("the group commit answers only what was decided")
 

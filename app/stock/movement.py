@@ -122,5 +122,9 @@ def _identity(*parts: str) -> bytes:
 
     Source of the choice of parts: docs/reference/mipos-api.md, "Exactly once, without an event id".
     """
+    text = "".join([f"{len(part)}:{part}" for part in (IDENTITY_VERSION, *parts)])
+    if text.isascii():
+        return hashlib.sha256(text.encode()).digest()
+    # Lengths are in bytes.
     encoded = [part.encode() for part in (IDENTITY_VERSION, *parts)]
-    return hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in encoded)).digest()
+    return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in encoded])).digest()

@@ -20,6 +20,8 @@ EXACT = decimal.Context(
 """Adds quantities within bounds without rounding; raises instead of rounding where a bound was missed."""
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?([0-9]+))?")
+_PLAIN_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,14})?")
+"""What nearly every sender sends, and within every bound."""
 _LONGEST_EXPONENT = 3
 
 
@@ -34,6 +36,8 @@ def parse_quantity(text: str) -> Decimal:
         NotAQuantity: for anything else: blank, commas, spaces, NaN, Infinity, other digits than 0 to 9,
             15 decimals or more (trailing zeros do not count), 10^15 or more.
     """
+    if _PLAIN_NUMBER.fullmatch(text):
+        return Decimal(text) or ZERO
     if len(text) > LONGEST_NUMBER:
         raise NotAQuantity(f"is longer than {LONGEST_NUMBER} characters")
     matched = _NUMBER.fullmatch(text)

@@ -10,6 +10,8 @@ def fault_in(text: str, *, longest: int) -> str | None:
     """What is wrong with `text`, to complete "The field name ..."; None where nothing is. `longest` is in characters."""
     if len(text) > longest:
         return f"is longer than {longest} characters"
+    if text.isprintable() and text and not text.isspace():
+        return None
     if not text.strip():
         return "must not be blank"
     if _UNSEEN.search(text):

@@ -4,17 +4,20 @@ import asyncpg
 
 from app.stock.applying import LedgerEntry
 
+# The level is written before the ledger, as storage.movements does it.
 _APPEND = """
 WITH level AS (
   INSERT INTO stock_level (store_id, item_id, quantity, version) VALUES ($1, $2, $8, $3)
   ON CONFLICT (store_id, item_id) DO UPDATE
   SET quantity = excluded.quantity, version = excluded.version, updated_at = now()
+  RETURNING version
 )
 INSERT INTO stock_movement (
   store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity, balance_after,
   reported_stock, date_text, sent_text, dedupe_key, occurrence, actor, note
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+SELECT $1, $2, $3, $4, $5, $6, $7::numeric, $8, $9::numeric, $10, $11, $12::bytea, $13::smallint, $14, $15
+WHERE (SELECT count(*) FROM level) > 0
 """
 
 

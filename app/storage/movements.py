@@ -5,6 +5,7 @@ for a whole batch.
 """
 
 from collections.abc import Mapping, Sequence
+from enum import Enum, auto
 
 import asyncpg
 
@@ -26,7 +27,7 @@ WITH asked AS (
   FROM stock_level AS level
   JOIN (SELECT DISTINCT store_id, item_id FROM asked) AS wanted USING (store_id, item_id)
   ORDER BY level.store_id, level.item_id
-  FOR NO KEY UPDATE OF level {or_skip}
+  {lock}
 )
 SELECT
   asked.position,
@@ -49,13 +50,31 @@ LEFT JOIN LATERAL (
   LIMIT 1
 ) AS known ON true
 """
-_READ_AND_WAIT = _READ_KNOWLEDGE.format(or_skip="", is_busy="false")
-_READ_AND_SKIP = _READ_KNOWLEDGE.format(
-    or_skip="SKIP LOCKED",
-    is_busy="locked.version IS NULL AND EXISTS (SELECT FROM stock_level AS level"
-    " WHERE level.store_id = asked.store_id AND level.item_id = asked.item_id)",
-)
 
+
+class Locking(Enum):
+    """What reading does to the levels that it reads."""
+
+    NONE = auto()
+    """Nothing: they may change at once. What is written then has to be refused by the ledger's keys."""
+    WAIT = auto()
+    """Lock them, and wait for those that others hold."""
+    SKIP = auto()
+    """Lock them, but for those that others hold."""
+
+
+_READ = {
+    Locking.NONE: _READ_KNOWLEDGE.format(lock="", is_busy="false"),
+    Locking.WAIT: _READ_KNOWLEDGE.format(lock="FOR NO KEY UPDATE OF level", is_busy="false"),
+    Locking.SKIP: _READ_KNOWLEDGE.format(
+        lock="FOR NO KEY UPDATE OF level SKIP LOCKED",
+        is_busy="locked.version IS NULL AND EXISTS (SELECT FROM stock_level AS level"
+        " WHERE level.store_id = asked.store_id AND level.item_id = asked.item_id)",
+    ),
+}
+
+# The levels are written before the ledger (the last line sees to it): whoever writes takes the locks of the levels first, so
+# that one who has read without locks waits there, and not in a circle with one who holds them.
 _WRITE = """
 WITH closed AS (
   UPDATE refused_delivery SET state = 'resolved', closed_at = now()
@@ -65,6 +84,7 @@ WITH closed AS (
   SELECT * FROM unnest($13::text[], $14::text[], $15::numeric[], $16::bigint[])
   ON CONFLICT (store_id, item_id) DO UPDATE
   SET quantity = excluded.quantity, version = excluded.version, updated_at = now()
+  RETURNING version
 )
 INSERT INTO stock_movement (
   store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity, balance_after,
@@ -80,6 +100,7 @@ FROM unnest(
   store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity, balance_after,
   reported_stock, date_text, sent_text, dedupe_key
 )
+WHERE (SELECT count(*) FROM level) > 0
 """
 
 
@@ -88,19 +109,19 @@ async def read_knowledge(
     movements: Sequence[Movement],
     *,
     default_negative_stock: NegativeStock,
-    skips_locked: bool = False,
+    locking: Locking = Locking.WAIT,
 ) -> Knowledge:
     """Lock the levels that `movements` touch and read all that deciding them needs.
 
     The locks last until the caller's transaction ends. A level that does not exist yet cannot be locked: two transactions
-    that start it at once collide on the ledger's keys, and one of them fails with a unique violation. With `skips_locked`
+    that start it at once collide on the ledger's keys, and one of them fails with a unique violation. With `Locking.SKIP`
     it does not wait for levels that others hold, and names them in `busy`.
 
     Raises:
         asyncpg.LockNotAvailableError: another session holds a level for longer than the lock timeout.
     """
     rows = await connection.fetch(
-        _READ_AND_SKIP if skips_locked else _READ_AND_WAIT,
+        _READ[locking],
         [movement.store_id for movement in movements],
         [movement.item_id for movement in movements],
         [movement.inventory_system_id for movement in movements],
@@ -136,6 +157,8 @@ async def write(connection: asyncpg.Connection, entries: Sequence[LedgerEntry], 
     Raises:
         asyncpg.UniqueViolationError: another transaction took a place or an identity first; decide the batch again.
     """
+    # Both in key order: two sessions that write the same keys without locks must not wait for each other in a circle.
+    entries = sorted(entries, key=_place)
     movements = [entry.movement for entry in entries]
     changed = sorted(levels.items())
     identities = [movement.dedupe_key for movement in movements]
@@ -159,3 +182,7 @@ async def write(connection: asyncpg.Connection, entries: Sequence[LedgerEntry], 
         [level.version for _, level in changed],
         [identity for identity in identities if identity is not None],
     )
+
+
+def _place(entry: LedgerEntry) -> tuple[str, str, int]:
+    return entry.movement.store_id, entry.movement.item_id, entry.level_version

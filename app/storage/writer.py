@@ -19,14 +19,24 @@ class Writer:
         self._begin = f"{begin}; {limits}" if database.is_pooled else begin
         self._on_connect = None if database.is_pooled else limits
 
-    async def begin(self) -> asyncpg.Connection:
-        """Begin a transaction, on a new connection if the last one was lost; raises as the driver does."""
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler hands the connection to others between two transactions."""
+        return self._database.is_pooled
+
+    async def connect(self) -> asyncpg.Connection:
+        """The connection, a new one if the last was lost; raises as the driver does."""
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._database.connect()
             if self._on_connect is not None:
                 await self._connection.execute(self._on_connect)
-        await self._connection.execute(self._begin)
         return self._connection
+
+    async def begin(self) -> asyncpg.Connection:
+        """Begin a transaction on the connection."""
+        connection = await self.connect()
+        await connection.execute(self._begin)
+        return connection
 
     async def commit(self) -> None:
         """Commit; returns only if Postgres said so.
@@ -41,7 +51,7 @@ class Writer:
 
     async def roll_back(self) -> None:
         """End a failed transaction; a connection that cannot even do that is dropped. Never raises."""
-        if self._connection is None:
+        if self._connection is None or not self._connection.is_in_transaction():
             return
         try:
             await self._connection.execute("ROLLBACK", timeout=1)
@@ -56,9 +66,14 @@ class Writer:
 
 
 def session_limits(statement_seconds: float, *, scope: str) -> str:
-    """Limits on the server's side: a worker that is frozen or cut off must not keep its locks. `scope`: SESSION or LOCAL."""
+    """Limits on the server's side: a worker that is frozen or cut off must not keep its locks. `scope`: SESSION or LOCAL.
+
+    Plans are made once, since for the arrays of a batch Postgres would plan each statement anew, which costs more than running
+    it; and never with a sequential scan, since a plan that was made while the ledger was empty would read all of it for ever.
+    """
     milliseconds = int(statement_seconds * 1000)
     return (
         f"SET {scope} lock_timeout = {int(LOCK_SECONDS * 1000)}; SET {scope} statement_timeout = {milliseconds}; "
-        f"SET {scope} idle_in_transaction_session_timeout = {milliseconds}"
+        f"SET {scope} idle_in_transaction_session_timeout = {milliseconds}; "
+        f"SET {scope} plan_cache_mode = force_generic_plan; SET {scope} enable_seqscan = off; SET {scope} jit = off"
     )

@@ -1,6 +1,7 @@
 """Group commit: each delivery its own answer, neighbours unharmed, and no answer before the commit."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -36,6 +37,12 @@ def batch_sizes(metrics: str) -> tuple[float, float]:
     """How many batches there were, and how many deliveries in them."""
     values = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if line.startswith("pos_sync_batch_size_"))
     return float(values["pos_sync_batch_size_count"]), float(values["pos_sync_batch_size_sum"])
+
+
+def conflicts(metrics: str) -> int:
+    """How many transactions found that another had come first."""
+    found = re.findall(r'pos_sync_failed_transactions_total\{fault="conflict"\} (\d+)', metrics)
+    return int(found[0]) if found else 0
 
 
 async def test_deliveries_that_come_together_share_transactions(world: World, client: httpx2.AsyncClient) -> None:
@@ -209,8 +216,9 @@ async def test_a_connection_that_the_server_cuts_is_replaced_within_the_delivery
     assert {} == await world.broken_invariants()
 
 
+@pytest.mark.parametrize("takes_locks", [False, True], ids=["at once", "under locks"])
 async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, *, takes_locks: bool
 ) -> None:
     """The server commits, and the connection dies before it says so."""
     lost = 0
@@ -225,7 +233,7 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
             async def lose_the_answer(query: str, *args: Any, **kwargs: Any) -> str:
                 nonlocal lost
                 status = await execute(query, *args, **kwargs)
-                if query == "COMMIT" and lost < 2:
+                if not connection.is_in_transaction() and lost < 2 and ("COMMIT" in query or "stock_movement" in query):
                     lost += 1
                     connection.terminate()
                     raise ConnectionResetError
@@ -235,6 +243,9 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
 
         connect = Database.connect
         monkeypatch.setattr(Database, "connect", connect_badly)
+        monkeypatch.setattr("app.receiving.writing.LOCKING_SECONDS", 60.0)
+        if takes_locks:
+            app._group_commit._writer.lock_for_a_while()  # noqa: SLF001 - what a conflict does
         statuses = await deliver_together(client, [{"date": str(number)} for number in range(10)])
 
     assert 2 == lost
@@ -262,6 +273,25 @@ async def test_two_services_on_one_database_apply_each_movement_once(world: Worl
     assert [204] * 400 == halves[0] + halves[1]
     assert 25 == len(await world.ledger())
     assert Decimal("0.017") == await world.level("saf001")
+    assert {} == await world.broken_invariants()
+
+
+async def test_services_that_contend_for_one_level_lock_it_and_refuse_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the locks most of their transactions would conflict, and some of them again and again."""
+    monkeypatch.setattr("app.receiving.writing.LOCKING_SECONDS", 60.0)
+    async with running(settings_for(world)) as (_, one), running(settings_for(world)) as (_, other):
+        answers = []
+        for round_ in range(15):
+            changes = [{"date": f"{round_} {number}", "quantity": "0.01"} for number in range(20)]
+            answers += await asyncio.gather(deliver_together(one, changes[::2]), deliver_together(other, changes[1::2]))
+        metrics = [(await client.get("/metrics")).text for client in (one, other)]
+
+    assert {204} == {status for statuses in answers for status in statuses}
+    assert 300 == len(await world.ledger())
+    # Each finds out once that it is not alone.
+    assert sum(map(conflicts, metrics)) <= 2
     assert {} == await world.broken_invariants()
 
 

@@ -30,6 +30,8 @@ def developing(data: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], P
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
+            # As the background job of a script starts, for which Ctrl-C's signal is switched off.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # noqa: PLW1509 - no threads here
         )
     deadline = time.monotonic() + START_SECONDS
     try:
@@ -41,7 +43,10 @@ def developing(data: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], P
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-        process.wait(30)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
 
 
 def left_behind(data: Path) -> list[str]:

@@ -1,0 +1,178 @@
+"""What a measurement stands on: a Postgres of its own with production's settings, services as processes, CPU seconds."""
+
+import asyncio
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import httpx2
+import psutil
+from sqlalchemy.engine import make_url
+
+from app.settings import Settings
+from app.storage.embedded import EmbeddedPostgres
+from app.storage.engine import Database
+from app.storage.migrating import migrate
+from bench.load import ITEMS, SECRET, STORES
+
+READY_SECONDS = 60
+_TEMPLATE = "bench_template"
+_CATALOG = """
+INSERT INTO unit (unit_id, name, short_name) VALUES ('kg', 'Kilogram', 'kg');
+INSERT INTO supplier (supplier_id, name) VALUES ('farm', 'Farm');
+INSERT INTO item (item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)
+  SELECT 'item' || i, 'Item ' || i, 'kg', 'kg', 'farm', 1 FROM generate_series(0, {items} - 1) AS i;
+INSERT INTO store (store_id, name, timezone) SELECT s::text, 'Store ' || s, 'UTC' FROM generate_series(0, {stores} - 1) AS s;
+INSERT INTO integration (store_id, inventory_system_id, user_id_tps, enabled)
+  SELECT store_id, '4344be8c-c6b9-4c51-88a6-d620144ab406', '30', true FROM store;
+INSERT INTO stock_level (store_id, item_id, quantity, version) SELECT store_id, item_id, 0, 0 FROM store, item;
+"""
+_FILL = """
+INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,
+  balance_after, reported_stock, date_text, sent_text, dedupe_key)
+SELECT store_id, item_id, version, 'inventory_system', '4344be8c-c6b9-4c51-88a6-d620144ab406', 1, 1.25, 1.25 * version,
+  12.44, '2020-05-30 12:45:03', '2020-06-01 02:55:18', sha256(convert_to(store_id || ' ' || item_id || ' ' || version, 'UTF8'))
+FROM stock_level, generate_series($1::bigint, $2::bigint) AS version
+"""
+
+
+class Server:
+    """One Postgres for all that is measured; fsync and all else as in production."""
+
+    def __init__(self, folder: Path) -> None:
+        self._postgres = EmbeddedPostgres(folder, {"max_connections": "200", "max_wal_size": "4GB"})
+
+    def start(self) -> None:
+        """Start it, with a template that has the schema and the catalogue."""
+        self._postgres.start()
+        asyncio.run(self._make_template())
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._postgres.stop()
+
+    def url(self, database: str) -> str:
+        """The address of `database`."""
+        return self._postgres.url(database)
+
+    def process(self) -> psutil.Process:
+        """The postmaster."""
+        pid = int((self._postgres.folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+        return psutil.Process(pid)
+
+    def version(self) -> str:
+        """Which Postgres it is."""
+        return "Postgres " + asyncio.run(self._version())
+
+    async def _version(self) -> str:
+        connection = await asyncpg.connect(self.url("postgres"))
+        version: str = await connection.fetchval("SHOW server_version")
+        await connection.close()
+        return version
+
+    def create(self, database: str, *, rows: int = 0) -> None:
+        """A database of its own, with about `rows` rows in the ledger, spread over all levels."""
+        asyncio.run(self._create(database, rows))
+
+    async def _make_template(self) -> None:
+        connection = await asyncpg.connect(self.url("postgres"))
+        await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+        await connection.close()
+        engine = Database(make_url(self.url(_TEMPLATE)).set(drivername="postgresql+asyncpg")).create_engine()
+        await migrate(engine)
+        await engine.dispose()
+        connection = await asyncpg.connect(self.url(_TEMPLATE))
+        await connection.execute(_CATALOG.format(items=ITEMS, stores=STORES))
+        await connection.close()
+
+    async def _create(self, database: str, rows: int) -> None:
+        connection = await asyncpg.connect(self.url("postgres"))
+        await connection.execute(f"CREATE DATABASE {database} TEMPLATE {_TEMPLATE}")
+        await connection.close()
+        connection = await asyncpg.connect(self.url(database))
+        versions = rows // (STORES * ITEMS)
+        for first in range(1, versions + 1, 250):
+            await connection.execute(_FILL, first, min(first + 249, versions))
+        await connection.execute("UPDATE stock_level SET quantity = 1.25 * $1::bigint, version = $1", versions)
+        await connection.execute("VACUUM ANALYZE")
+        await connection.execute("CHECKPOINT")
+        await connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A service that is measured."""
+
+    name: str
+    port: int
+    process: psutil.Process
+
+    def cpu_seconds(self) -> float:
+        """Its processes' CPU time so far."""
+        return cpu_seconds(self.process)
+
+    def resident_megabytes(self) -> float:
+        """Its processes' memory now."""
+        return sum(p.memory_info().rss for p in [self.process, *self.process.children(recursive=True)]) / 2**20
+
+
+@contextmanager
+def running(name: str, database_url: str, *, workers: int, log: Path) -> Iterator[Running]:
+    """The service, or the rival, of that name, until the block ends."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    ours = [sys.executable, "-m", "app", "serve", "--workers", str(workers)]
+    command = ours if name == "pos-sync" else [sys.executable, "-m", "bench.host", name, str(workers)]
+    names = {name.upper() for name in Settings.model_fields}
+    environment = {key: value for key, value in os.environ.items() if key.upper() not in names}
+    environment |= {
+        "POS_SYNC_ENV_FILE": os.devnull,
+        "DATABASE_URL": database_url,
+        "MIPOS_CLIENT_SECRET": SECRET,
+        "PORT": str(port),
+    }
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 - our own
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                if httpx2.get(f"http://127.0.0.1:{port}/livez", timeout=5, trust_env=False).is_success:
+                    break
+            except httpx2.TransportError:
+                pass
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{name} does not start; see {log}")
+            time.sleep(0.1)
+        yield Running(name, port, psutil.Process(process.pid))
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """The CPU time of a process and its children, ended ones included."""
+    own = process.cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for child in process.children(recursive=True):
+        try:
+            times = child.cpu_times()
+            total += times.user + times.system
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def describe() -> str:
+    """The machine's size, for a result."""
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, Python {platform.python_version()}"

@@ -1,0 +1,180 @@
+"""What a run comes to: bench/results/latest.md, a plot beside it, and the raw figures as JSON."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.machine import describe
+from bench.measuring import NOOP, OURS, TEXTBOOK, Latency, Memory, Sample, median_of
+
+RESULTS = Path(__file__).with_name("results")
+
+
+@dataclass
+class Results:
+    """All that was measured in one run; what was left out is empty."""
+
+    command: str
+    seconds: float = 0
+    rounds: int = 0
+    load: str = ""
+    postgres: str = ""
+    samples: list[Sample] = field(default_factory=list)
+    latencies: list[Latency] = field(default_factory=list)
+    empty_ledger: list[Sample] = field(default_factory=list)
+    large_ledger: list[Sample] = field(default_factory=list)
+    ledger_rows: int = 0
+    memory: list[Memory] = field(default_factory=list)
+
+    def medians(self) -> dict[tuple[int, int, str], Sample]:
+        """(workers, connections, name) -> the medians of its rounds."""
+        keys = sorted({(s.workers, s.connections, s.name) for s in self.samples})
+        return {key: median_of([s for s in self.samples if (s.workers, s.connections, s.name) == key]) for key in keys}
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One figure that has to be reached."""
+
+    text: str
+    found: float
+    limit: float
+    is_at_least: bool
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it was reached."""
+        return self.found >= self.limit if self.is_at_least else self.found <= self.limit
+
+
+def promises(results: Results) -> list[Promise]:
+    """The figures that were measured, beside what they have to be."""
+    found = []
+    medians = results.medians()
+    ours, noop, textbook = (medians.get((1, 64, name)) for name in (OURS, NOOP, TEXTBOOK))
+    if ours and noop:
+        found.append(Promise("rate, 64 connections, one worker: of the no-op endpoint's", ours.rate / noop.rate, 0.9, True))
+        found.append(Promise("99th percentile there: of the no-op endpoint's", ours.p99_ms / noop.p99_ms, 1.5, False))
+    if ours and textbook:
+        found.append(Promise("rate there: times the textbook handler's", ours.rate / textbook.rate, 8, True))
+    if results.latencies:
+        ratio = statistics.median(latency.ours / latency.direct for latency in results.latencies)
+        found.append(Promise("median at 1 connection: times that of one transaction made directly", ratio, 1.3, False))
+    if results.large_ledger:
+        ratio = median_of(results.large_ledger).rate / median_of(results.empty_ledger).rate
+        found.append(Promise(f"rate with {results.ledger_rows:,} rows in the ledger: of the empty ledger's", ratio, 0.9, True))
+    if len(results.memory) >= MEMORY_SAMPLES:
+        found.append(
+            Promise("memory at the end of a steady load: times that after its first fifth", growth(results.memory), 1.1, False)
+        )
+    return found
+
+
+MEMORY_SAMPLES = 10
+
+
+def growth(memory: Sequence[Memory]) -> float:
+    """The memory of the last fifth, against that of the second fifth: the first is start-up."""
+    fifth = len(memory) // 5
+    early, late = memory[fifth : 2 * fifth], memory[-fifth:]
+    return statistics.median(m.megabytes for m in late) / statistics.median(m.megabytes for m in early)
+
+
+def write(results: Results) -> Path:
+    """Write all of it to bench/results; the page's path."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "latest.json").write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
+    if results.samples:
+        _plot(results, RESULTS / "latest.svg")
+    page = RESULTS / "latest.md"
+    page.write_text("\n".join(_page(results)) + "\n", encoding="utf-8")
+    return page
+
+
+def _page(results: Results) -> list[str]:
+    lines = [
+        "# What `make bench` measured",
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {describe()}, {results.postgres}, load by {results.load}; all on this machine.",
+        f"Command: `{results.command}`. Medians of {results.rounds} rounds of {results.seconds:g} s, by turns. What the columns",
+        "mean, and why only ratios count: [bench/README.md](../README.md).",
+        "",
+        "| promise | found | limit | kept |",
+        "|---|--:|--:|---|",
+    ]
+    for promise in promises(results):
+        bound = "at least" if promise.is_at_least else "at most"
+        lines.append(
+            f"| {promise.text} | {promise.found:.2f} | {bound} {promise.limit:g} | {'yes' if promise.is_kept else '**no**'} |"
+        )
+    if results.samples:
+        lines += ["", "![rates by connections](latest.svg)", "", *_table(results)]
+    if results.latencies:
+        lines += [
+            "",
+            "One connection, medians in ms, round by round:",
+            "",
+            "| pos-sync, over HTTP | one transaction by asyncpg | ratio |",
+        ]
+        lines += ["|--:|--:|--:|"]
+        lines += [f"| {pair.ours:.2f} | {pair.direct:.2f} | {pair.ours / pair.direct:.2f} |" for pair in results.latencies]
+    if results.large_ledger:
+        empty, large = median_of(results.empty_ledger), median_of(results.large_ledger)
+        lines += ["", "| ledger | per s | service CPU s/1000 | Postgres CPU s/1000 |", "|---|--:|--:|--:|"]
+        for name, sample in (("empty", empty), (f"{results.ledger_rows:,} rows", large)):
+            lines.append(f"| {name} | {sample.rate:.0f} | {sample.service_cpu:.3f} | {sample.postgres_cpu:.3f} |")
+    if results.memory:
+        lines += ["", "| s under load | deliveries | memory, MB |", "|--:|--:|--:|"]
+        step = max(1, len(results.memory) // 10)
+        shown = (
+            results.memory[::step]
+            if results.memory[-1] in results.memory[::step]
+            else [*results.memory[::step], results.memory[-1]]
+        )
+        lines += [f"| {m.seconds:.0f} | {m.answers:,} | {m.megabytes:.1f} |" for m in shown]
+    return lines
+
+
+def _table(results: Results) -> list[str]:
+    medians = results.medians()
+    lines = [
+        "| workers | connections | | per s | of no-op | p50 ms | p99 ms | service CPU s/1000 | Postgres CPU s/1000 |",
+        "|--:|--:|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for (workers, connections, name), sample in medians.items():
+        noop = medians.get((workers, connections, NOOP))
+        ratio = f"{sample.rate / noop.rate:.2f}" if noop else ""
+        lines.append(
+            f"| {workers} | {connections} | {name} | {sample.rate:.0f} | {ratio} | {sample.p50_ms:.1f} | {sample.p99_ms:.1f}"
+            f" | {sample.service_cpu:.3f} | {sample.postgres_cpu:.3f} |"
+        )
+    return lines
+
+
+def _plot(results: Results, file: Path) -> None:
+    import matplotlib as mpl  # noqa: PLC0415 - only where something is drawn
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "pos-sync"
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    medians = results.medians()
+    workers = sorted({key[0] for key in medians})
+    figure, axes = plt.subplots(1, len(workers), figsize=(5 * len(workers), 3.6), sharey=True, squeeze=False)
+    for axis, count in zip(axes[0], workers, strict=True):
+        connections = sorted({key[1] for key in medians if key[0] == count})
+        for name, colour in ((NOOP, "#888888"), (OURS, "#0a7d4f"), (TEXTBOOK, "#b5482a")):
+            rates = [medians[count, number, name].rate for number in connections if (count, number, name) in medians]
+            if rates:
+                axis.plot([str(number) for number in connections], rates, marker="o", label=name, color=colour)
+        axis.set_title(f"{count} worker" + ("s" if count > 1 else ""))
+        axis.set_xlabel("connections")
+        axis.set_ylim(bottom=0)
+        axis.grid(visible=True, alpha=0.3)
+    axes[0][0].set_ylabel("deliveries per second")
+    axes[0][0].legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
