@@ -47,6 +47,7 @@ class PosSync(FastAPI):
             GroupWriter(
                 Writer(self._database, statement_seconds=settings.response_deadline),
                 default_negative_stock=settings.negative_stock,
+                reported_stock=settings.reported_stock,
             ),
             waiting_line=settings.waiting_line,
             observer=self._metrics,

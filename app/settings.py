@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.stock.applying import NegativeStock
+from app.stock.reading import ReportedStock
 
 SECRETS_DIRECTORY = Path("/run/secrets")
 SHORTEST_SECRET = 16
@@ -105,7 +106,7 @@ Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(
 
 
 class DatabaseSettings(BaseSettings):
-    """What every command needs: where the database is, and how dates are shown."""
+    """What every command needs: where the database is, how dates are shown, and by which rules movements are decided."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_ignore_empty=True, str_strip_whitespace=True, hide_input_in_errors=True
@@ -119,6 +120,18 @@ class DatabaseSettings(BaseSettings):
     )
     timezone: Timezone = Field(
         default="UTC", description="The timezone of dates without one, for stores that have no own. Only for showing."
+    )
+
+    pos_id: str | None = Field(
+        default=None, description="Your pos_id at mipOS. If set, a movement for another POS is refused with 409."
+    )
+    negative_stock: NegativeStock = Field(
+        default=NegativeStock.ALLOW,
+        description="What a movement below zero does: 'allow' applies and flags it, 'refuse' answers 409. Per store: store set.",
+    )
+    reported_stock: ReportedStock = Field(
+        default=ReportedStock.AFTER,
+        description="Whether current_stock is the inventory system's stock 'after' or 'before' its movement. Only for comparing.",
     )
 
     @property
@@ -156,13 +169,6 @@ class Settings(DatabaseSettings):
     mipos_password: SecretStr | None = Field(default=None, description="The password of your mipOS account, for the token call.")
     mipos_access_token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
         default=None, description="A token that you were given, instead of client id, e-mail and password."
-    )
-    pos_id: str | None = Field(
-        default=None, description="Your pos_id at mipOS. If set, a movement for another POS is refused with 409."
-    )
-    negative_stock: NegativeStock = Field(
-        default=NegativeStock.ALLOW,
-        description="What a movement below zero does: 'allow' applies and flags it, 'refuse' answers 409. Per store: store set.",
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on; 0.0.0.0 in a container.")
     port: int = Field(default=8080, ge=0, le=65535, description="The port to listen on.")

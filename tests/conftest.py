@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,6 +13,7 @@ from app.main import PosSync, create_app
 from app.settings import Settings
 from app.storage.embedded import EmbeddedPostgres
 from tests.support import postgres
+from tests.support.commands import Run, runner_for
 from tests.support.sender import SECRET
 from tests.support.world import World
 
@@ -78,3 +80,9 @@ async def running(settings: Settings) -> AsyncIterator[tuple[PosSync, httpx2.Asy
 async def client(world: World) -> AsyncIterator[httpx2.AsyncClient]:
     async with running(settings_for(world)) as (_, it):
         yield it
+
+
+@pytest.fixture
+def run(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Commands in `world`, with the service's own rights."""
+    return runner_for(world.service_url, monkeypatch, tmp_path)

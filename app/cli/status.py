@@ -61,6 +61,7 @@ async def _gather(connection: AsyncConnection, settings: Settings) -> dict[str, 
         "last_movement": _time(summary.last_movement_at),
         "open_refusals": summary.open_refusals,
         "last_refusal": _time(summary.last_refusal_at),
+        "suspected_duplicates": summary.suspected_duplicates,
     }
 
 

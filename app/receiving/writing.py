@@ -6,8 +6,10 @@ from collections.abc import Sequence
 import asyncpg
 
 from app.receiving.delivery import Delivery
+from app.receiving.suspecting import keep_suspects
 from app.stock.applying import AlreadyApplied, Applied, Decision, Knowledge, NegativeStock, Outcome, Refused, decide
 from app.stock.movement import Movement
+from app.stock.reading import ReportedStock
 from app.storage import movements, refusals
 from app.storage.movements import Locking
 from app.storage.writer import Writer
@@ -26,9 +28,10 @@ class GroupWriter:
     decides only what is plainly new: whatever looks refused, or known, is decided again **under locks**, in one transaction.
     """
 
-    def __init__(self, writer: Writer, *, default_negative_stock: NegativeStock) -> None:
+    def __init__(self, writer: Writer, *, default_negative_stock: NegativeStock, reported_stock: ReportedStock) -> None:
         self._writer = writer
         self._default_negative_stock = default_negative_stock
+        self._reported_stock = reported_stock
         self._locking_until = 0.0
         self._cautious_until = 0.0
 
@@ -91,13 +94,11 @@ class GroupWriter:
             await refusals.record(connection, refused)
         if decision.entries:
             await movements.write(connection, decision.entries, decision.levels)
-        known = [
-            movement.dedupe_key
-            for movement, outcome in zip(asked, decision.outcomes, strict=True)
-            if isinstance(outcome, AlreadyApplied) and movement.dedupe_key is not None
-        ]
-        if known:
+        repeated = [delivery for delivery, outcome in zip(group, outcomes, strict=True) if isinstance(outcome, AlreadyApplied)]
+        if repeated:
+            known = [it.movement.dedupe_key for it in repeated if it.movement is not None and it.movement.dedupe_key is not None]
             await refusals.close(connection, known)
+            await keep_suspects(connection, repeated, self._reported_stock)
         await self._writer.commit()
         return outcomes
 

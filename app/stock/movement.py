@@ -22,6 +22,12 @@ class Source(StrEnum):
 
     INVENTORY_SYSTEM = "inventory_system"
     OPENING = "opening"
+    RECONCILE = "reconcile"
+    """An operator adopted a number."""
+    REVERSAL = "reversal"
+    POS_SALE = "pos_sale"
+    POS_COUNT = "pos_count"
+    POS_RECEIPT = "pos_receipt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,17 @@ def opening_movement(*, store_id: str, item_id: str, stock: Decimal) -> Movement
         movement_type=MovementType.REMOVE if stock < ZERO else MovementType.ADD,
         quantity=stock.copy_abs(),
         source=Source.OPENING,
+    )
+
+
+def reconciling_movement(*, store_id: str, item_id: str, change: Decimal) -> Movement:
+    """What an operator adopts, as the change to get there."""
+    return Movement(
+        store_id=store_id,
+        item_id=item_id,
+        movement_type=MovementType.REMOVE if change < ZERO else MovementType.ADD,
+        quantity=change.copy_abs(),
+        source=Source.RECONCILE,
     )
 
 

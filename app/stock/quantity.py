@@ -79,3 +79,9 @@ def to_canonical(value: Decimal) -> str:
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def to_signed(value: Decimal) -> str:
+    """A change as people write it: its canonical text with a sign, "+" too; 0 has none."""
+    text = to_canonical(value)
+    return text if text.startswith("-") or text == "0" else f"+{text}"

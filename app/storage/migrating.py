@@ -24,6 +24,7 @@ from app.storage.tables import (
     stock_movement,
     store,
     supplier,
+    suspected_duplicate,
     unit,
     webhook_registration,
 )
@@ -40,6 +41,7 @@ SERVICE_RIGHTS = {
     stock_level.name: "SELECT, INSERT, UPDATE",
     stock_movement.name: "SELECT, INSERT",
     refused_delivery.name: "SELECT, INSERT, UPDATE",
+    suspected_duplicate.name: "SELECT, INSERT, UPDATE",
     webhook_registration.name: "SELECT, INSERT, UPDATE",
     access_token.name: "SELECT, INSERT, UPDATE",
     lease.name: "SELECT, INSERT, UPDATE, DELETE",
@@ -98,6 +100,9 @@ async def migrate(
 ) -> str | None:
     """Bring the schema to `revision` in one transaction, and return where it stands; safe when several start at once.
 
+    Checks that a revision added as NOT VALID are validated afterwards, each in a transaction of its own: that reads the whole
+    table, and must not happen under the lock that adding a check takes.
+
     One holds the lock, the others poll for it and then find nothing to do: waiting inside Postgres for a lock would
     deadlock with a later CREATE INDEX CONCURRENTLY. `on_wait` is called once if the lock is taken.
     `grant_to` names an existing role that gets `SERVICE_RIGHTS`.
@@ -115,20 +120,46 @@ async def migrate(
                 await connection.run_sync(_run, revision)
                 if grant_to is not None:
                     await _grant(connection, grant_to)
-                return await current_revision(connection)
+                reached = await current_revision(connection)
+                break
         if not has_waited:
             on_wait()
             has_waited = True
         await asyncio.sleep(_POLL_SECONDS)
+    if reached == head():
+        await _validate_checks(engine)
+    return reached
 
 
 def _run(connection: Connection, revision: str) -> None:
     config = configuration()
     config.attributes["connection"] = connection
-    if revision == "base" or revision.startswith("-"):
+    if revision.startswith("-") or revision in _older_revisions(connection, config):
         command.downgrade(config, revision)
     else:
         command.upgrade(config, revision)
+
+
+def _older_revisions(connection: Connection, config: Config) -> set[str]:
+    """Those behind the one that the database is at, and "base"; to upgrade to one of them would do nothing."""
+    current = MigrationContext.configure(connection).get_current_revision()
+    order = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    return {"base", *(order[order.index(current) + 1 :] if current in order else ())}
+
+
+async def _validate_checks(engine: AsyncEngine) -> None:
+    """Also those that an earlier run left, because it was ended in between. Only at head: going back, rows may not pass."""
+    waiting = text(
+        "SELECT conrelid::regclass::text, quote_ident(conname) FROM pg_constraint"
+        " WHERE NOT convalidated AND contype = 'c' AND connamespace = current_schema()::regnamespace"
+        " AND conrelid::regclass::text = ANY (:tables)"
+    )
+    async with engine.connect() as connection:
+        found = (await connection.execute(waiting, {"tables": table_names()})).all()
+    for table, check in found:
+        async with engine.begin() as connection:
+            # Lets readers and writers pass, and waits for none of them.
+            await connection.execute(text(f"ALTER TABLE {table} VALIDATE CONSTRAINT {check}"))
 
 
 async def _require_unicode(connection: AsyncConnection) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.tables import refused_delivery, stock_level, stock_movement, store
+from app.storage.tables import refused_delivery, stock_level, stock_movement, store, suspected_duplicate
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class Summary:
     last_movement_at: datetime | None
     open_refusals: int
     last_refusal_at: datetime | None
+    suspected_duplicates: int
+    """Open ones"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ async def summarise(connection: AsyncConnection) -> Summary:
         last_movement_at=await connection.scalar(select(func.max(stock_level.c.updated_at))),
         open_refusals=await connection.scalar(select(func.count()).where(refused_delivery.c.state == "open")) or 0,
         last_refusal_at=await connection.scalar(select(func.max(refused_delivery.c.last_seen_at))),
+        suspected_duplicates=await connection.scalar(select(func.count()).where(suspected_duplicate.c.state == "open")) or 0,
     )
 
 

@@ -1,44 +1,21 @@
 """The commands that work on the database, as an operator would type them."""
 
 import json
-from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 import pytest
-from click.testing import CliRunner, Result
 
-from app.cli import _COMMANDS, commands
-from app.settings import Settings
+from app.cli import _COMMANDS
 from app.storage.migrating import head
 from tests.conftest import new_world, running, settings_for
+from tests.support.commands import Run, runner_for
 from tests.support.postgres import SAMPLES
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
-Run = Callable[..., Awaitable[Result]]
 DOCUMENTED = json.loads((SAMPLES / "store-2.json").read_text())
-
-
-def runner_for(url: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Run:
-    """Runs a command with nothing but DATABASE_URL set."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("DATABASE_URL", url)
-    monkeypatch.chdir(folder)
-
-    async def run(*arguments: str) -> Result:
-        # In a thread, since a command runs an event loop of its own.
-        return await anyio.to_thread.run_sync(lambda: CliRunner().invoke(commands, arguments, prog_name="pos-sync"))
-
-    return run
-
-
-@pytest.fixture
-def run(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    return runner_for(world.service_url, monkeypatch, tmp_path)
 
 
 def write(folder: Path, document: Any) -> str:
@@ -57,6 +34,13 @@ def write(folder: Path, document: Any) -> str:
         ("store", "list"),
         ("store", "set"),
         ("sandbox", "move"),
+        ("duplicates", "list"),
+        ("duplicates", "apply"),
+        ("duplicates", "dismiss"),
+        ("refused", "list"),
+        ("refused", "show"),
+        ("refused", "replay"),
+        ("refused", "dismiss"),
     ],
     ids=" ".join,
 )
@@ -65,7 +49,7 @@ async def test_every_command_has_help_with_an_example(run: Run, arguments: tuple
 
     assert 0 == result.exit_code
     assert "\\b" not in result.output
-    is_leaf = arguments not in {(), ("catalog",), ("store",)}
+    is_leaf = arguments not in {(), ("catalog",), ("store",), ("refused",), ("duplicates",)}
     assert not is_leaf or "Example:" in result.output
 
 

@@ -67,6 +67,21 @@ async def test_the_checks_of_the_models_are_those_of_the_migrations(empty_world:
     assert 30 < len(of_models)
 
 
+async def test_going_back_keeps_what_an_operator_adopted_and_going_forth_again_validates(world: World) -> None:
+    await world.execute(
+        "INSERT INTO stock_movement (store_id, item_id, level_version, source, movement_type, quantity, balance_after,"
+        " actor, note) VALUES ('1', 'avcc123', 2, 'reconcile', 1, 1, 14.69, 'ana', 'counted')"
+    )
+    unvalidated = text("SELECT count(*) FROM pg_constraint WHERE NOT convalidated")
+
+    assert "0002" == await migrate(world.engine, revision="0002")
+    assert head() == await migrate(world.engine)
+
+    async with world.engine.connect() as connection:
+        assert 0 == await connection.scalar(unvalidated)
+        assert 2 == await connection.scalar(text("SELECT count(*) FROM stock_movement WHERE item_id = 'avcc123'"))
+
+
 async def test_several_migrations_at_once_all_end_at_head(empty_world: World) -> None:
     engines = [database_of(empty_world.owner_url).create_engine() for _ in range(4)]
 

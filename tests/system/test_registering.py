@@ -2,15 +2,23 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from app.cataloguing import import_catalog
+from app.stock.catalog import read_catalog
+from app.storage.embedded import EmbeddedPostgres
+from app.storage.migrating import migrate
 from tests.support.mipos import SYSTEM, Remote, mipos
+from tests.support.postgres import SAMPLES, database_of
 from tests.support.sender import SECRET
 from tests.support.service import environment, free_port, run_command, serving
 from tests.support.world import World
@@ -141,6 +149,31 @@ async def test_doctor_names_what_is_wrong_and_what_to_do(world: World) -> None:
     assert "warning" == found["registration"]["verdict"]
     assert "answers 404" in found["public URL"]["reason"]
     assert all(check["remedy"] for check in found.values() if check["verdict"] in {"failed", "warning"})
+
+
+async def test_doctor_ends_with_0_where_all_is_well_and_with_1_on_nothing_but_a_broken_invariant() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="pos-sync-doctor-"))
+    # A server of its own, with what makes a commit durable switched on: the tests' own has it off, and doctor fails for that.
+    server = EmbeddedPostgres(folder)
+    await asyncio.to_thread(server.start)
+    try:
+        world = World("postgres", database_of(server.url("postgres")).create_engine())
+        await migrate(world.engine)
+        await import_catalog(world.engine, "1", read_catalog((SAMPLES / "store-1.json").read_text()), timezone="UTC")
+        async with mipos() as remote:
+            values = {**variables(world, remote), "DATABASE_URL": server.url("postgres")}
+            del values["PUBLIC_URL"]
+            well = await run("doctor", "--json", **values)
+            await world.execute("UPDATE stock_level SET quantity = quantity + 1 WHERE item_id = 'avcc123'")
+            broken = await run("doctor", "--json", **values)
+        await world.engine.dispose()
+    finally:
+        await asyncio.to_thread(server.stop)
+        shutil.rmtree(folder)
+
+    failed = [[check["name"] for check in json.loads(ended.stdout) if check["verdict"] == "failed"] for ended in (well, broken)]
+    assert [[], ["invariants"]] == failed
+    assert (0, 1) == (well.returncode, broken.returncode)
 
 
 async def test_doctor_looks_further_where_one_thing_cannot_be_looked_at(world: World, empty_world: World) -> None:

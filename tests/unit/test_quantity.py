@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.stock.quantity import EXACT, NotAQuantity, is_within_range, parse_quantity, to_canonical, to_plain
+from app.stock.quantity import EXACT, NotAQuantity, is_within_range, parse_quantity, to_canonical, to_plain, to_signed
 
 BOUND = Decimal(10) ** 15
 
@@ -80,3 +80,8 @@ def test_sums_of_saffron_are_exact() -> None:
         level = EXACT.add(level, Decimal("0.001"))
 
     assert Decimal(0) == EXACT.subtract(level, Decimal(1))
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1.250", "+1.25"), ("-4", "-4"), ("0", "0"), ("-0.0", "0"), ("1E+2", "+100")])
+def test_a_change_is_written_with_its_sign(value: str, expected: str) -> None:
+    assert expected == to_signed(Decimal(value))

@@ -1,0 +1,136 @@
+"""`pos-sync duplicates list`, `apply` and `dismiss`."""
+
+import json
+from typing import Any
+
+import click
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.cli.database import with_database
+from app.cli.mended import show_mended
+from app.cli.operator import actor_option, note_option
+from app.cli.tables import show_table
+from app.cli.text import body_fields, body_text, to_utc
+from app.mending.duplicates import apply_suspected
+from app.mending.verdict import Mended
+from app.settings import load_database_settings
+from app.storage import suspicions
+from app.storage.suspicions import State, SuspectedDuplicate
+
+
+@click.group()
+def command() -> None:
+    """Look at suspected duplicates, and apply or dismiss them.
+
+    A delivery that equals an applied movement in everything but `now` is taken for a retry: answered 204, not applied. Where
+    the stock that it reports follows from what the same system reported in between, it may be a movement of its own, such as
+    the last of +5, -5, +5 within one second. It is then kept here.
+    """
+
+
+@command.command("list")
+@click.option(
+    "--state",
+    type=click.Choice([*(state.value for state in State), "all"]),
+    default="open",
+    show_default=True,
+    help="What became of them; or 'all'.",
+)
+@click.option("--store", "store_id", help="Only of this store.")
+@click.option("--item", "item_id", help="Only of this item.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list, with the bodies.")
+def list_command(*, state: str, store_id: str | None, item_id: str | None, as_json: bool) -> None:
+    """List suspected duplicates, the oldest first, which is the order in which to apply them.
+
+    \b
+    Example:  pos-sync duplicates list --store 1
+    """
+
+    async def work(engine: AsyncEngine) -> list[SuspectedDuplicate]:
+        async with engine.connect() as connection:
+            chosen = None if state == "all" else State(state)
+            return await suspicions.list_suspected(connection, state=chosen, store_id=store_id, item_id=item_id)
+
+    suspected = with_database(load_database_settings(), work)
+    documents = [_to_document(one) for one in suspected]
+    if as_json:
+        click.echo(json.dumps(documents, ensure_ascii=False, indent=2))
+        return
+    if not documents:
+        click.echo("No such suspected duplicates." if state != "open" else "No suspected duplicates are open.")
+        return
+    names = ["number", "last_seen_at", "attempts", "state", "store_id", "item_id", "inventory_system_id"]
+    fields = ["movement_type", "quantity", "current_stock", "date"]
+    show_table(
+        ["number", "last seen", "times", "state", "store", "item", "system", "type", "quantity", "reported", "date"],
+        [[*(str(one[name]) for name in names), *(str(one["fields"].get(name, "-")) for name in fields)] for one in documents],
+        right=(0, 2, 8, 9),
+    )
+
+
+@command.command("apply")
+@click.argument("numbers", type=int, nargs=-1, required=True)
+@actor_option
+def apply_command(numbers: tuple[int, ...], actor: str) -> None:
+    """Apply suspected duplicates as movements of their own, exactly once however often this is run.
+
+    Ends with status 1 if something could not be applied.
+
+    \b
+    Example:  pos-sync duplicates apply 3
+    """
+    settings = load_database_settings()
+
+    async def work(engine: AsyncEngine) -> list[Mended]:
+        return [
+            await apply_suspected(engine, number, negative_stock=settings.negative_stock, actor=actor)
+            for number in dict.fromkeys(numbers)
+        ]
+
+    show_mended(with_database(settings, work))
+
+
+@command.command("dismiss")
+@click.argument("numbers", type=int, nargs=-1, required=True)
+@note_option
+@actor_option
+def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
+    """Say that these are retries: they stay not applied.
+
+    \b
+    Example:  pos-sync duplicates dismiss 3 --note "one delivery note only"
+    """
+    # In order, so that two people never wait for each other in a circle.
+    chosen = sorted(set(numbers))
+
+    async def work(engine: AsyncEngine) -> list[int]:
+        async with engine.begin() as connection:
+            return [
+                number
+                for number in chosen
+                if not await suspicions.close(connection, number, state=State.DISMISSED, actor=actor, note=note)
+            ]
+
+    not_open = with_database(load_database_settings(), work)
+    click.echo(f"Dismissed: {len(chosen) - len(not_open)}")
+    if not_open:
+        raise click.ClickException(f"Not open, so left as they are: {', '.join(map(str, not_open))}")
+
+
+def _to_document(one: SuspectedDuplicate) -> dict[str, Any]:
+    return {
+        "number": one.suspected_duplicate_id,
+        "state": one.state.value,
+        "attempts": one.attempts,
+        "store_id": one.store_id,
+        "item_id": one.item_id,
+        "inventory_system_id": one.inventory_system_id,
+        "occurrence": one.occurrence,
+        "first_seen_at": to_utc(one.first_seen_at),
+        "last_seen_at": to_utc(one.last_seen_at),
+        "closed_at": to_utc(one.closed_at),
+        "actor": one.actor,
+        "note": one.note,
+        "fields": body_fields(one.raw_body),
+        "body": body_text(one.raw_body),
+    }

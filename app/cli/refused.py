@@ -1,0 +1,217 @@
+"""`pos-sync refused list`, `show`, `replay` and `dismiss`."""
+
+import json
+import sys
+from typing import Any
+
+import click
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.cli.database import with_database
+from app.cli.mended import show_mended
+from app.cli.operator import actor_option, note_option
+from app.cli.tables import show_table
+from app.cli.text import body_fields, body_text, to_utc
+from app.mending.replaying import Rules, preview, replay
+from app.mending.verdict import Mended
+from app.settings import load_database_settings
+from app.storage import refused_deliveries
+from app.storage.refused_deliveries import KeptDelivery, Selection, State
+
+LONGEST_CELL = 90
+MANY = 50
+
+
+@click.group()
+def command() -> None:
+    """Look at refused deliveries, apply them after all, or put them aside."""
+
+
+@command.command("list")
+@click.option(
+    "--state",
+    type=click.Choice([*(state.value for state in State), "all"]),
+    default="open",
+    show_default=True,
+    help="What became of them; or 'all'.",
+)
+@click.option("--reason", help="Only with this reason, such as unknown_item.")
+@click.option("--store", "store_id", help="Only of this store.")
+@click.option("--item", "item_id", help="Only of this item.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+def list_command(  # noqa: PLR0913 - one parameter per option
+    *, state: str, reason: str | None, store_id: str | None, item_id: str | None, limit: int, as_json: bool
+) -> None:
+    """List refused deliveries, the last seen first.
+
+    \b
+    Example:  pos-sync refused list --reason unknown_item
+    """
+    selection = Selection(state=None if state == "all" else State(state), reason=reason, store_id=store_id, item_id=item_id)
+
+    async def work(engine: AsyncEngine) -> tuple[list[KeptDelivery], int]:
+        async with engine.connect() as connection:
+            found = await refused_deliveries.list_newest(connection, selection, limit=limit)
+            return found, await refused_deliveries.count(connection, selection)
+
+    kept, total = with_database(load_database_settings(), work)
+    if as_json:
+        click.echo(json.dumps([_to_document(delivery) for delivery in kept], ensure_ascii=False, indent=2))
+        return
+    if not kept:
+        click.echo("No such refused deliveries." if selection != Selection() else "No refused deliveries are open.")
+        return
+    show_table(
+        ["number", "last seen", "times", "state", "reason", "store", "item", "message"],
+        [
+            [
+                str(delivery.refused_delivery_id),
+                to_utc(delivery.last_seen_at) or "",
+                str(delivery.attempts),
+                delivery.state,
+                delivery.reason,
+                delivery.store_id or "-",
+                delivery.item_id or "-",
+                _short(delivery.replay_message or delivery.message),
+            ]
+            for delivery in kept
+        ],
+        right=(0, 2),
+    )
+    if total > len(kept):
+        click.echo(f"... and {total - len(kept)} older ones: --limit {total}")
+
+
+@command.command("show")
+@click.argument("number", type=int)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def show_command(number: int, *, as_json: bool) -> None:
+    """Show one refused delivery whole: message, fields, times, body.
+
+    \b
+    Example:  pos-sync refused show 17
+    """
+
+    async def work(engine: AsyncEngine) -> KeptDelivery | None:
+        async with engine.connect() as connection:
+            return (await refused_deliveries.read(connection, [number])).get(number)
+
+    delivery = with_database(load_database_settings(), work)
+    if delivery is None:
+        raise click.ClickException(f"There is no refused delivery {number}. `pos-sync refused list --state all` shows all.")
+    document = _to_document(delivery)
+    if as_json:
+        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        return
+    fields = document.pop("fields")
+    body = document.pop("body")
+    width = max(map(len, document))
+    for name, value in document.items():
+        click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else value}")
+    for name, value in fields.items():
+        click.echo(f"  {name:<{width - 2}}  {value}")
+    click.echo(f"body:\n{body}")
+
+
+@command.command("replay")
+@click.argument("numbers", type=int, nargs=-1)
+@click.option("--all", "is_all", is_flag=True, help="Every open one, oldest first; with --reason, --store, --item only those.")
+@click.option("--reason", help="Only with this reason.")
+@click.option("--store", "store_id", help="Only of this store.")
+@click.option("--item", "item_id", help="Only of this item.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Only count what would be applied; change nothing.")
+@actor_option
+def replay_command(  # noqa: PLR0913 - one parameter per option
+    *,
+    numbers: tuple[int, ...],
+    is_all: bool,
+    reason: str | None,
+    store_id: str | None,
+    item_id: str | None,
+    is_dry: bool,
+    actor: str,
+) -> None:
+    """Apply refused deliveries after all, exactly once however often this is run.
+
+    Each is read and decided as if it had just arrived; what is refused again stays open and says why. Ends with status 1 if
+    something could not be applied.
+
+    \b
+    Example:  pos-sync refused replay --all --reason unknown_item --dry-run
+    """
+    if bool(numbers) == is_all or (numbers and (reason or store_id or item_id)):
+        raise click.UsageError("Name the numbers of deliveries, or --all with or without --reason, --store and --item.")
+    settings = load_database_settings()
+    rules = Rules(settings.pos_id, settings.negative_stock)
+
+    async def work(engine: AsyncEngine) -> list[Mended]:
+        ids = list(dict.fromkeys(numbers))
+        if is_all:
+            async with engine.connect() as connection:
+                selection = Selection(reason=reason, store_id=store_id, item_id=item_id)
+                ids = await refused_deliveries.list_ids(connection, selection)
+        if is_dry:
+            return await preview(engine, ids, rules)
+        with click.progressbar(length=len(ids), label="Replaying", file=sys.stderr, hidden=len(ids) < MANY) as bar:
+            return await replay(engine, ids, rules, actor=actor, on_each=lambda: bar.update(1))
+
+    replays = with_database(settings, work)
+    if not replays:
+        click.echo("Nothing to replay.")
+        return
+    show_mended(replays, lead="Nothing was changed. It would be: " if is_dry else "")
+
+
+@command.command("dismiss")
+@click.argument("numbers", type=int, nargs=-1, required=True)
+@note_option
+@actor_option
+def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
+    """Put refused deliveries aside for good: they are not replayed, and stay listed as dismissed.
+
+    \b
+    Example:  pos-sync refused dismiss 17 18 --note "typed by hand on Monday"
+    """
+    # In order, so that two people never wait for each other in a circle.
+    chosen = sorted(set(numbers))
+
+    async def work(engine: AsyncEngine) -> list[int]:
+        async with engine.begin() as connection:
+            return [
+                number
+                for number in chosen
+                if not await refused_deliveries.close(connection, number, state=State.DISMISSED, actor=actor, note=note)
+            ]
+
+    not_open = with_database(load_database_settings(), work)
+    click.echo(f"Dismissed: {len(chosen) - len(not_open)}")
+    if not_open:
+        raise click.ClickException(f"Not open, so left as they are: {', '.join(map(str, not_open))}")
+
+
+def _to_document(delivery: KeptDelivery) -> dict[str, Any]:
+    return {
+        "number": delivery.refused_delivery_id,
+        "state": delivery.state.value,
+        "reason": delivery.reason,
+        "http_status": delivery.http_status,
+        "message": delivery.message,
+        "attempts": delivery.attempts,
+        "store_id": delivery.store_id,
+        "item_id": delivery.item_id,
+        "inventory_system_id": delivery.inventory_system_id,
+        "first_seen_at": to_utc(delivery.first_seen_at),
+        "last_seen_at": to_utc(delivery.last_seen_at),
+        "replayed_at": to_utc(delivery.replayed_at),
+        "replay_message": delivery.replay_message,
+        "closed_at": to_utc(delivery.closed_at),
+        "actor": delivery.actor,
+        "note": delivery.note,
+        "fields": body_fields(delivery.raw_body),
+        "body": body_text(delivery.raw_body),
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"

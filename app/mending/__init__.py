@@ -1,0 +1,1 @@
+"""What people mend: refused deliveries, suspected duplicates, drift. Use cases; each owns its transactions."""

@@ -1,0 +1,42 @@
+"""Telling a copy that may be a movement of its own from a plain retry.
+
+Two real movements share an identity only where their stock came back to the same value within one date text: +5 to 15, -5 to
+10, +5 to 15. A retry carries a new `now` too, so what tells them apart is continuity: the third follows from what the system
+reported last, a retry of the first does not. Source: docs/reference/mipos-api.md, "Exactly once, without an event id".
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from decimal import Decimal
+
+from app.stock.movement import Movement
+from app.stock.quantity import EXACT
+from app.stock.reading import ReportedStock, stock_after
+
+
+@dataclass(frozen=True, slots=True)
+class LaterReport:
+    """The last report of the same system about the same item and store, applied after the original."""
+
+    level_version: int
+    reported_stock: Decimal
+    delta: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the ledger holds of an identity."""
+
+    occurrences: int
+    sent_texts: Collection[str | None]
+    """`now` of each of them"""
+    later: LaterReport | None
+
+
+def is_maybe_distinct(copy: Movement, trace: Trace, reading: ReportedStock) -> bool:
+    """Whether `copy`, whose identity the ledger holds, may be another movement; never sure, so a person decides."""
+    later = trace.later
+    if later is None or copy.reported_stock is None or copy.sent_text in trace.sent_texts:
+        return False
+    before = stock_after(later.reported_stock, later.delta, reading)
+    return EXACT.add(before, copy.delta) == stock_after(copy.reported_stock, copy.delta, reading)

@@ -1,0 +1,27 @@
+"""Commands as an operator would type them, in this process."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+from click.testing import CliRunner, Result
+
+from app.cli import commands
+from app.settings import Settings
+
+Run = Callable[..., Awaitable[Result]]
+
+
+def runner_for(url: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Run:
+    """Runs a command with nothing but DATABASE_URL set."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.chdir(folder)
+
+    async def run(*arguments: str) -> Result:
+        # In a thread, since a command runs an event loop of its own.
+        return await anyio.to_thread.run_sync(lambda: CliRunner().invoke(commands, arguments, prog_name="pos-sync"))
+
+    return run
