@@ -30,8 +30,7 @@ def developing(data: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], P
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
-            # As the background job of a script starts, for which Ctrl-C's signal is switched off.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # noqa: PLW1509 - no threads here
+            preexec_fn=_start_as_a_background_job,  # noqa: PLW1509 - no threads here
         )
     deadline = time.monotonic() + START_SECONDS
     try:
@@ -47,6 +46,12 @@ def developing(data: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], P
             process.wait(30)
         finally:
             process.kill()
+
+
+def _start_as_a_background_job() -> None:
+    """As a script starts one, with Ctrl-C's signal switched off; that of a closed terminal is on, also under nohup."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def left_behind(data: Path) -> list[str]:
