@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
+from app.mipos.answers import Answer, Done, NeedsHuman, Transient
 from app.mipos.client import CALL_SECONDS, MiposClient
 from app.mipos.token import AccessTokens
 from app.storage import leases, registrations
@@ -201,7 +202,7 @@ class Registrar:
     async def _attempt(self, known: Registration | None) -> Registration:
         """Call mipOS as the holder of the lease, write what came of it, and give the lease back."""
         try:
-            answer = await self._call()
+            answer = await self._tokens.call(self._manage)
         except asyncio.CancelledError:
             # The call may have reached mipOS; calling again does no harm, and the next start need not wait for our lease.
             with suppress(Exception):
@@ -215,19 +216,8 @@ class Registrar:
             await leases.release(connection, LEASE_NAME)
         return registration
 
-    async def _call(self) -> Answer:
-        """One call; with one new token, should the first one not be accepted."""
-        rejected = None
-        answer: Answer = Unauthorized("")
-        for _ in range(2):
-            token = await self._tokens.get(rejected=rejected)
-            if isinstance(token, (Transient, NeedsHuman)):
-                return token
-            answer = await self._client.manage_webhook(self._target.url, token=token)
-            if not isinstance(answer, Unauthorized):
-                return answer
-            rejected = token
-        return NeedsHuman(answer.words, 401)
+    async def _manage(self, token: SecretStr) -> Answer:
+        return await self._client.manage_webhook(self._target.url, token=token)
 
     def _say(self, registration: Registration) -> None:
         self._on_state(registration.state, 1)

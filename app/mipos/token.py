@@ -1,7 +1,7 @@
 """The access token: one for all workers and replicas, kept in the database, fetched by one of them at a time."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -111,6 +111,20 @@ class AccessTokens:
             if is_ours:
                 return await self._renew(self._credentials, rejected)
             await asyncio.sleep(POLL_SECONDS)
+
+    async def call(self, send: Callable[[SecretStr], Awaitable[Answer]]) -> Done | Transient | NeedsHuman:
+        """What `send` answers with a token; with one new token, once more, should mipOS not accept the first one."""
+        rejected = None
+        words = ""
+        for _ in range(2):
+            token = await self.get(rejected=rejected)
+            if isinstance(token, (Transient, NeedsHuman)):
+                return token
+            answer = await send(token)
+            if not isinstance(answer, Unauthorized):
+                return answer
+            rejected, words = token, answer.words
+        return NeedsHuman(words, 401)
 
     async def _stored(self, connection: AsyncConnection, rejected: SecretStr | None) -> SecretStr | None:
         """The shared token, where it is worth trying."""

@@ -16,6 +16,7 @@ Body = Mapping[str, Any]
 UNAUTHORIZED = "Unauthorized."
 POS_WEBHOOK_TYPE = "3"
 INVENTORY_WEBHOOK_TYPES = {"1", "2"}
+REMOVAL = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class InventorySystem:
     knows_store: bool = True
     """Whether the store has an id of its own in there; without it a sync is refused."""
     stock: dict[str, str] = field(default_factory=dict)
-    """external_id -> the POS's current stock, as last synchronised or updated"""
+    """external_id -> its own stock: set by a sync, changed by each movement, whoever reports it"""
 
 
 class Platform:
@@ -158,7 +159,10 @@ class Platform:
         return Reply(200, {"message": "Synchronization data was sent to the inventory system.", "data": None})
 
     def update_stock(self, store_id: str, body: Body) -> Reply:
-        """`POST .../store/{store_id}/system/stock/update`: one movement of the POS."""
+        """`POST .../store/{store_id}/system/stock/update`: one movement of the POS.
+
+        The system applies the quantity to its own stock, as we do with its movements: one that comes twice, or never, shows.
+        """
         fields = ("user_id_tps", "inventory_system_id", "current_stock", "quantity", "date", "movement_type")
         problems = _required(body, fields)
         if "movement_type" not in problems and str(body.get("movement_type")) not in {"1", "2"}:
@@ -180,7 +184,8 @@ class Platform:
             messages.append("This inventory system does not have this type of webhook available.")
         if messages or system is None:
             return _conflict(messages)
-        system.stock[external_id] = str(body["current_stock"])
+        is_removal = str(body["movement_type"]) == REMOVAL
+        system.stock[external_id] = after_movement(system.stock[external_id], str(body["quantity"]), is_removal=is_removal)
         return Reply(204)
 
     def _renew(self) -> None:

@@ -69,7 +69,7 @@ async def test_the_four_calls_and_their_successes(remote: Remote, client: MiposC
         "1", {**UPDATE, "external_id": "item_abc123"}, token=token
     )
     assert {"3": "https://pos.example.com/webhooks/stock"} == remote.platform.webhooks
-    assert {"item_abc123": "12.44", "item_abc456": "5.50"} == remote.platform.systems[SYSTEM].stock
+    assert {"item_abc123": "9.97", "item_abc456": "5.50"} == remote.platform.systems[SYSTEM].stock
 
 
 async def test_the_token_call_is_a_read_and_a_refresh_kills_the_old_token(client: MiposClient) -> None:
