@@ -26,6 +26,7 @@ _COMMANDS = {
     "status": ("app.cli.status", "Show how things stand."),
     "stock": ("app.cli.stock", "Show stock levels."),
     "store": ("app.cli.store", "Show and set stores and their integrations."),
+    "sync": ("app.cli.sync", "Send a store's whole inventory to its inventory system."),
 }
 
 

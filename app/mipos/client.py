@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,11 @@ from app.storage.registrations import STOCK_WEBHOOK
 
 CALL_SECONDS = 10.0
 """For a whole call, from connecting to the last byte read."""
+SYNC_SECONDS = 120.0
+"""For a whole synchronisation: its body can be tens of megabytes, and mipOS hands it on before it answers."""
 CONNECT_SECONDS = 5.0
+CHUNK = 65536
+"""Bytes between two reports of how much was sent."""
 MOST_CONNECTIONS = 20
 LARGEST_ANSWER = 65536
 """Bytes that we read of an answer; the rest is left unread."""
@@ -35,12 +39,12 @@ class Credentials:
 class MiposClient:
     """One connection pool to one mipOS."""
 
-    def __init__(self, base_url: str, *, call_seconds: float | None = None) -> None:
+    def __init__(self, base_url: str, *, call_seconds: float | None = None, sync_seconds: float | None = None) -> None:
         self._call_seconds = call_seconds or CALL_SECONDS
+        self._sync_seconds = sync_seconds or SYNC_SECONDS
         self._http = httpx2.AsyncClient(
             base_url=base_url,
             headers={"Accept": "application/json", "User-Agent": "mipos-pos-sync"},
-            timeout=httpx2.Timeout(self._call_seconds, connect=CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=MOST_CONNECTIONS),
             follow_redirects=False,
             trust_env=True,
@@ -88,26 +92,60 @@ class MiposClient:
         """Create or change the webhook of type 3."""
         return await self._call("/api/v1/inventory/pos/webhook/manage", {"type": STOCK_WEBHOOK, "url": url}, token=token)
 
-    async def sync(self, mipos_store_id: str, body: Mapping[str, Any], *, token: SecretStr) -> Answer:
-        """Send a store's whole inventory; `mipos_store_id` is mipOS's id of the store, not ours."""
-        return await self._call(f"{_store(mipos_store_id)}/system/sync", body, token=token)
+    async def sync(
+        self,
+        mipos_store_id: str,
+        body: Mapping[str, Any],
+        *,
+        token: SecretStr,
+        on_sent: Callable[[int, int], None] = lambda _sent, _total: None,
+    ) -> Answer:
+        """Send a store's whole inventory; `mipos_store_id` is mipOS's id of the store, not ours.
+
+        `on_sent` is told how many bytes of how many have gone.
+        """
+        # Beside the event loop: a large catalogue takes seconds to write, and deliveries are received meanwhile.
+        content = (await asyncio.to_thread(json.dumps, body)).encode("ascii")
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for start in range(0, len(content), CHUNK):
+                yield content[start : start + CHUNK]
+                on_sent(min(start + CHUNK, len(content)), len(content))
+
+        path = f"{_store(mipos_store_id)}/system/sync"
+        headers = {"Content-Length": str(len(content))}
+        return await self._send(path, chunks(), headers=headers, seconds=self._sync_seconds, secrets=[], token=token)
 
     async def update_stock(self, mipos_store_id: str, body: Mapping[str, Any], *, token: SecretStr) -> Answer:
         """Send one movement; `mipos_store_id` is mipOS's id of the store, not ours."""
         return await self._call(f"{_store(mipos_store_id)}/system/stock/update", body, token=token)
 
     async def _call(self, path: str, body: Mapping[str, Any], *, token: SecretStr | None = None) -> Answer:
-        headers = {"Content-Type": "application/json"}
+        content = json.dumps(body).encode("ascii")
+        return await self._send(path, content, headers={}, seconds=self._call_seconds, secrets=_secrets(body), token=token)
+
+    async def _send(  # noqa: PLR0913 - one call's parts, each by name
+        self,
+        path: str,
+        content: bytes | AsyncIterator[bytes],
+        *,
+        headers: Mapping[str, str],
+        seconds: float,
+        secrets: list[str],
+        token: SecretStr | None,
+    ) -> Answer:
+        headers = {"Content-Type": "application/json", **headers}
         if token is not None:
             headers["Authorization"] = f"Bearer {token.get_secret_value()}"
+            secrets = [*secrets, token.get_secret_value()]
+        timeout = httpx2.Timeout(seconds, connect=CONNECT_SECONDS)
         try:
             # The client's own timeouts are per read: an answer that drips a byte at a time would never end.
             async with (
-                asyncio.timeout(self._call_seconds),
-                self._http.stream("POST", path, content=json.dumps(body), headers=headers) as response,
+                asyncio.timeout(seconds),
+                self._http.stream("POST", path, content=content, headers=headers, timeout=timeout) as response,
             ):
                 received = await beginning_of(response)
-                secrets = _secrets(body, token)
                 retry_after = response.headers.get("retry-after")
                 return read_answer(response.status_code, received, retry_after=retry_after, secrets=secrets)
         except (TimeoutError, httpx2.TimeoutException):
@@ -117,10 +155,9 @@ class MiposClient:
             return Transient(f"mipOS could not be reached ({type(error).__name__})")
 
 
-def _secrets(body: Mapping[str, Any], token: SecretStr | None) -> list[str]:
-    """What a call carries and no answer may bring into a log: error pages quote requests."""
+def _secrets(body: Mapping[str, Any]) -> list[str]:
+    """What a body carries and no answer may bring into a log: error pages quote requests."""
     carried = [body.get(name) for name in ("client_secret", "password", "refresh_token")]
-    carried.append(None if token is None else token.get_secret_value())
     return [secret for secret in carried if isinstance(secret, str) and secret]
 
 

@@ -20,9 +20,7 @@ def why_not_registering(settings: Settings) -> str | None:
         return "MIPOS_REGISTER_ON_STARTUP is off"
     if settings.public_url is None:
         return "PUBLIC_URL is not set"
-    if not settings.has_mipos_account:
-        return "no mipOS account is set (MIPOS_CLIENT_ID, MIPOS_EMAIL, MIPOS_PASSWORD, or MIPOS_ACCESS_TOKEN)"
-    return None
+    return why_not_calling(settings)
 
 
 def credentials_of(settings: Settings) -> Credentials | None:
@@ -53,6 +51,20 @@ def account_of(settings: Settings) -> bytes:
     return hmac.digest(key, json.dumps(parts).encode("ascii"), "sha256")
 
 
+def why_not_calling(settings: Settings) -> str | None:
+    """Why nothing can be sent to mipOS, for a person; None where it can."""
+    if settings.has_mipos_account:
+        return None
+    return "no mipOS account is set (MIPOS_CLIENT_ID, MIPOS_EMAIL, MIPOS_PASSWORD, or MIPOS_ACCESS_TOKEN)"
+
+
+@asynccontextmanager
+async def mipos_of(settings: Settings, engine: AsyncEngine) -> AsyncIterator[tuple[MiposClient, AccessTokens]]:
+    """What every call to mipOS needs."""
+    async with MiposClient(settings.mipos_base_url) as client:
+        yield client, tokens_of(settings, engine, client)
+
+
 @asynccontextmanager
 async def registrar(
     settings: Settings,
@@ -62,7 +74,6 @@ async def registrar(
     on_state: Callable[[State, int], None] = lambda _state, _attempts: None,
 ) -> AsyncIterator[Registrar]:
     """A registrar of these settings' webhook; `settings.public_url` has to be set."""
-    async with MiposClient(settings.mipos_base_url) as client:
-        tokens = tokens_of(settings, engine, client)
+    async with mipos_of(settings, engine) as (client, tokens):
         url = f"{settings.public_url}{webhook_path}"
         yield Registrar(engine, client, tokens, url=url, account=account_of(settings), on_state=on_state)

@@ -33,6 +33,10 @@ EXAMPLES = [
     errors.OutcomeUnknown(),
     errors.Overloaded(),
     errors.ShuttingDown(),
+    errors.CannotSync("Store 1 has no integration. Connect it first."),
+    errors.NoStoreToSync("7"),
+    errors.SyncUnderWay(store_id="1", inventory_system_id="x"),
+    errors.UnsendableCatalog("1", ["The catalogue has no items."] * 2),
 ]
 
 

@@ -1,0 +1,110 @@
+"""`pos-sync sync`."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import click
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.cli.database import with_database
+from app.cli.operator import actor_option
+from app.errors import CannotSync, UnsendableCatalog
+from app.mipos.sync import OnProgress, Order, Phase, Synchronised, check, synchronise
+from app.mipos.wiring import mipos_of, why_not_calling
+from app.settings import Settings, load_database_settings, load_settings
+from app.storage.syncs import State
+
+STATUS = {State.DONE: 0, State.REFUSED: 1, State.UNKNOWN: 3}
+
+
+@click.command()
+@click.option("--store", "store_id", required=True, help="The store, by the id that the POS gives it.")
+@click.option("--system", "inventory_system_id", help="The inventory system, where the store has several.")
+@click.option("--dry-run", is_flag=True, help="Only check it, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; of a dry run, the body that would be sent.")
+@actor_option
+def command(store_id: str, inventory_system_id: str | None, actor: str, *, dry_run: bool, as_json: bool) -> None:
+    """Send a store's items, units, suppliers and stock, as they are now, to its inventory system.
+
+    It sets the stock over there. Movements may go on meanwhile: none is lost, and none is counted twice. Everything is first
+    checked against mipOS's rules, and each bad entry is named before anything is sent.
+
+    Ends with status 0 if mipOS took it, 1 if it was refused by us or by mipOS (a person has to act), 3 if it is not known
+    whether mipOS took it (synchronise again).
+
+    \b
+    Example:  pos-sync sync --store 1 --dry-run
+    """
+    order = Order(store_id, actor=actor, inventory_system_id=inventory_system_id)
+    is_shown = not as_json and sys.stderr.isatty()
+    try:
+        if dry_run:
+            _show_body(_check(order, is_shown=is_shown), store_id, as_json=as_json)
+            return
+        settings = load_settings()
+        if (why_not := why_not_calling(settings)) is not None:
+            raise click.UsageError(f"Cannot synchronise: {why_not}.")
+        result = _synchronise(settings, order, is_shown=is_shown)
+    except UnsendableCatalog as error:
+        lines = "\n".join(f"  {problem}" for problem in error.problems)
+        raise click.ClickException(f"The catalogue breaks mipOS's rules, and nothing was sent:\n{lines}") from error
+    except CannotSync as error:
+        raise click.ClickException(error.message) from error
+    if as_json:
+        click.echo(json.dumps(asdict(result), ensure_ascii=False, indent=2))
+    else:
+        click.echo(
+            f"Store {store_id} with {result.inventory_system_id}: {result.state.value}. items: {result.items}, "
+            f"units: {result.units}, suppliers: {result.suppliers}; messages that it made superfluous: {result.covered}.\n"
+            f"mipOS says: {result.words}"
+        )
+    sys.exit(STATUS[result.state])
+
+
+def _check(order: Order, *, is_shown: bool) -> dict[str, Any]:
+    async def work(engine: AsyncEngine) -> dict[str, Any]:
+        with _progress(is_shown=is_shown) as on_progress:
+            return await check(engine, order, on_progress=on_progress)
+
+    return with_database(load_database_settings(), work)
+
+
+def _synchronise(settings: Settings, order: Order, *, is_shown: bool) -> Synchronised:
+    async def work(engine: AsyncEngine) -> Synchronised:
+        with _progress(is_shown=is_shown) as on_progress:
+            async with mipos_of(settings, engine) as (client, tokens):
+                return await synchronise(engine, client, tokens, order, on_progress=on_progress)
+
+    return with_database(settings, work)
+
+
+def _show_body(body: dict[str, Any], store_id: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(body, ensure_ascii=False, indent=2))
+        return
+    click.echo(
+        f"Store {store_id} can be sent to {body['inventory_system_id']}: items: {len(body['items'])}, "
+        f"units: {len(body['units'])}, suppliers: {len(body['suppliers'])}. Nothing was sent."
+    )
+
+
+@contextmanager
+def _progress(*, is_shown: bool) -> Iterator[OnProgress]:
+    """One bar for each phase, on the terminal; a second try shows them anew."""
+    with ExitStack() as bars:
+        bar: Any = None
+        current: Phase | None = None
+
+        def show(phase: Phase, done: int, total: int) -> None:
+            nonlocal bar, current
+            if phase is not current or bar is None:
+                bars.close()
+                current = phase
+                bar = bars.enter_context(click.progressbar(length=total, label=f"{phase.value.capitalize():<9}", file=sys.stderr))
+            bar.update(done - bar.pos)
+
+        yield show if is_shown else lambda _phase, _done, _total: None

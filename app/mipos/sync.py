@@ -1,0 +1,377 @@
+"""The full synchronisation: a store's whole inventory as it is at one moment, sent to one inventory system.
+
+It sets the stock over there. So no movement may be on its way meanwhile, and those that it holds must not be sent afterwards:
+the lease keeps the relay of messages away, and the messages that the snapshot covers are closed together with the run.
+Sending it twice does no harm, so an unknown outcome is tried again, from a new snapshot.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+import structlog
+from pydantic import SecretStr
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.errors import CannotSync, NoStoreToSync, SyncUnderWay, UnsendableCatalog
+from app.mipos.answers import Answer, Done, NeedsHuman, Transient
+from app.mipos.client import MiposClient
+from app.mipos.token import AccessTokens
+from app.stock.catalog import CatalogRefused, check_for_sync
+from app.storage import leases, syncs
+from app.storage.catalog import Integration, Store
+from app.storage.leases import Lease
+from app.storage.syncs import Ending, Pair, Snapshot, State
+
+MOST_TRIES = 3
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+LEASE = timedelta(seconds=60)
+"""How long messages wait after a process that synchronised has died."""
+EXTENSIONS = 4
+"""How often a lease is extended within the time that it lasts."""
+QUIET_SECONDS = 120.0
+"""How long to wait for the messages that are on their way; each has a deadline of its own."""
+POLL_SECONDS = 0.05
+RELEASE_SECONDS = 2.0
+_STOPPED = "It was stopped before it ended. Whether mipOS took it is not known."
+
+_log = structlog.get_logger("pos_sync.sync")
+
+
+class Phase(StrEnum):
+    """What a synchronisation is doing; its progress is counted in items, and when sending in bytes."""
+
+    READING = "reading"
+    CHECKING = "checking"
+    SENDING = "sending"
+
+
+OnProgress = Callable[[Phase, int, int], None]
+"""Told the phase, and how much of how much is done. May be called in another thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to synchronise."""
+
+    store_id: str
+    actor: str
+    """Who wants it; kept with the run."""
+    inventory_system_id: str | None = None
+    """Not needed where the store has one enabled integration."""
+    not_within: timedelta | None = None
+    """Not if a run began less than so long ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synchronised:
+    """What came of it: `state` is done, refused by mipOS, or unknown."""
+
+    store_id: str
+    inventory_system_id: str
+    state: State
+    items: int
+    units: int
+    suppliers: int
+    covered: int
+    """Messages that need not be sent any more, since the snapshot held their movements."""
+    words: str
+    """mipOS's own, and what a person should know besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    pair: Pair
+    mipos_store_id: str | None
+    connected: Integration
+
+
+async def check(
+    engine: AsyncEngine, order: Order, *, on_progress: OnProgress = lambda _phase, _done, _total: None
+) -> dict[str, Any]:
+    """The body that would be sent now, held against every documented rule; sends nothing and keeps nothing.
+
+    Raises:
+        CannotSync: as `synchronise` does.
+    """
+    target = await _find(engine, order)
+    _, body = await _prepare(engine, target, on_progress)
+    return body
+
+
+async def synchronise(
+    engine: AsyncEngine,
+    client: MiposClient,
+    tokens: AccessTokens,
+    order: Order,
+    *,
+    on_progress: OnProgress = lambda _phase, _done, _total: None,
+) -> Synchronised:
+    """Send the whole inventory, and keep what came of it in `sync_run`. Can take minutes.
+
+    Movements go on meanwhile: what the snapshot holds is not sent again, and what it does not hold is sent afterwards. What
+    the system itself reports while it is being synchronised may be overwritten over there, so then it is done once more.
+
+    Raises:
+        CannotSync: something has to be set up first: the store (`NoStoreToSync`), its mipOS id, an enabled integration; the
+            catalogue breaks a rule (`UnsendableCatalog`); or another one is at it (`SyncUnderWay`). Nothing was sent.
+        OSError, TimeoutError, SQLAlchemyError: the database went away; the outcome is unknown, and the next run says so.
+    """
+    target = await _find(engine, order)
+    async with engine.begin() as connection:
+        held = await leases.acquire(connection, _lease_name(target.pair), lasts=LEASE)
+        if held is None:
+            raise _under_way(target.pair)
+        if order.not_within is not None and await syncs.has_run_within(connection, target.pair, order.not_within):
+            await leases.give_back(connection, held)
+            number = None
+        else:
+            number = await syncs.start(connection, target.pair, actor=order.actor)
+    if number is None:
+        raise _under_way(target.pair)
+    async with _holding(engine, held) as hold:
+        run = _Run(engine, client, tokens, target, number, hold, on_progress)
+        try:
+            ending = await run.carry_out()
+        except CannotSync as error:
+            await run.close(Ending(State.REFUSED, error.message))
+            raise
+        except BaseException:
+            # Whatever it was, the run must not look as if it were going on.
+            with suppress(Exception):
+                async with asyncio.timeout(RELEASE_SECONDS):
+                    await run.close(Ending(State.UNKNOWN, _STOPPED))
+            raise
+    say = _log.info if ending.state is State.DONE else _log.warning
+    facts = {"items": ending.items, "covered": ending.covered, "mipos_says": ending.words}
+    pair = target.pair
+    say("synchronised", store_id=pair.store_id, inventory_system_id=pair.inventory_system_id, outcome=ending.state.value, **facts)
+    return Synchronised(
+        pair.store_id,
+        pair.inventory_system_id,
+        ending.state,
+        ending.items,
+        ending.units,
+        ending.suppliers,
+        ending.covered,
+        ending.words,
+    )
+
+
+class _Hold:
+    """A lease that is kept alive in the background."""
+
+    def __init__(self, engine: AsyncEngine, held: Lease) -> None:
+        self._engine = engine
+        self.held: Lease | None = held
+        self.lock = asyncio.Lock()
+
+    async def keep(self) -> None:
+        """Extend it for ever, or until another has it."""
+        while self.held is not None:
+            await asyncio.sleep(LEASE.total_seconds() / EXTENSIONS)
+            with suppress(OSError, TimeoutError, SQLAlchemyError):
+                async with self.lock:
+                    if self.held is None:
+                        return
+                    async with self._engine.begin() as connection:
+                        extended = await leases.extend(connection, self.held, lasts=LEASE)
+                    self.held = extended
+
+
+@asynccontextmanager
+async def _holding(engine: AsyncEngine, held: Lease) -> AsyncIterator[_Hold]:
+    hold = _Hold(engine, held)
+    keeper = asyncio.create_task(hold.keep(), name="sync lease")
+    try:
+        yield hold
+    finally:
+        keeper.cancel()
+        # A database that is away gives it back by its end.
+        with suppress(Exception):
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await asyncio.wait([keeper])
+                if hold.held is not None:
+                    async with engine.begin() as connection:
+                        await leases.give_back(connection, hold.held)
+
+
+class _Run:
+    """One run, with its lease held."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what `synchronise` puts together
+        self,
+        engine: AsyncEngine,
+        client: MiposClient,
+        tokens: AccessTokens,
+        target: _Target,
+        number: int,
+        hold: _Hold,
+        on_progress: OnProgress,
+    ) -> None:
+        self._engine = engine
+        self._client = client
+        self._tokens = tokens
+        self._target = target
+        self._number = number
+        self._hold = hold
+        self._on_progress = on_progress
+        self._covered = 0
+
+    async def carry_out(self) -> Ending:
+        """Try until mipOS has said yes or no, `MOST_TRIES` times at most, and close the run."""
+        ending = Ending(State.UNKNOWN, "")
+        for tries in range(1, MOST_TRIES + 1):
+            await self._wait_until_quiet()
+            snapshot, body = await _prepare(self._engine, self._target, self._on_progress)
+            answer = await self._send(body)
+            is_last = tries == MOST_TRIES
+            match answer:
+                case Done(words):
+                    settled = await self._settle(snapshot, words, is_last=is_last)
+                    if settled is not None:
+                        return settled
+                    ending = _ending(State.UNKNOWN, body, "Another took the place of this synchronisation while it ran.")
+                    if self._hold.held is None:
+                        break
+                case NeedsHuman(words):
+                    ending = _ending(State.REFUSED, body, words)
+                    break
+                case Transient(words, retry_after):
+                    ending = _ending(State.UNKNOWN, body, f"{words}. {_UNKNOWN_MEANS}")
+                    if not is_last:
+                        pause = retry_after or FIRST_PAUSE_SECONDS * 2 ** (tries - 1)
+                        await asyncio.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+        await self.close(ending)
+        return ending
+
+    async def close(self, ending: Ending) -> None:
+        """Record what came of it."""
+        async with self._engine.begin() as connection:
+            await syncs.end(connection, self._number, ending)
+
+    async def _wait_until_quiet(self) -> None:
+        deadline = asyncio.get_running_loop().time() + QUIET_SECONDS
+        while True:
+            if await syncs.is_quiet(self._engine, self._target.pair):
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise CannotSync("Messages to this system are still on their way. Try again in a few minutes.")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _send(self, body: dict[str, Any]) -> Done | Transient | NeedsHuman:
+        mipos_store_id = self._target.mipos_store_id
+        assert mipos_store_id is not None
+
+        async def send(token: SecretStr) -> Answer:
+            return await self._client.sync(
+                mipos_store_id,
+                body,
+                token=token,
+                on_sent=lambda sent, total: self._on_progress(Phase.SENDING, sent, total),
+            )
+
+        return await self._tokens.call(send)
+
+    async def _settle(self, snapshot: Snapshot, words: str, *, is_last: bool) -> Ending | None:
+        """After mipOS took it: close what it covers, and with it the run; None: do it again, or the lease is lost."""
+        pair = self._target.pair
+        async with self._hold.lock:
+            async with self._engine.begin() as connection:
+                # Locks the lease's row, so that nobody takes it before this is committed.
+                held = None if self._hold.held is None else await leases.extend(connection, self._hold.held, lasts=LEASE)
+                ending = None
+                if held is not None:
+                    self._covered += await syncs.cover(connection, pair, snapshot.versions)
+                    overtaken = await syncs.count_overtaken(connection, pair, snapshot.versions)
+                    if is_last or not overtaken:
+                        ending = _ending_of(snapshot, self._covered, words, overtaken)
+                        await syncs.end(connection, self._number, ending)
+            self._hold.held = held
+        return ending
+
+
+_UNKNOWN_MEANS = (
+    "Whether mipOS took the inventory is not known: what is sent after it may be counted twice over there. Synchronise again"
+)
+
+
+def _ending(state: State, body: dict[str, Any], words: str) -> Ending:
+    return Ending(state, words, len(body["items"]), len(body["units"]), len(body["suppliers"]))
+
+
+def _ending_of(snapshot: Snapshot, covered: int, words: str, overtaken: int) -> Ending:
+    catalog = snapshot.catalog
+    if overtaken:
+        words = (
+            f"{words} But the system itself kept moving while it was synchronised (items: {overtaken}), which it may have lost: "
+            "look at pos-sync drift, and synchronise again at a quiet time."
+        )
+    return Ending(State.DONE, words, len(catalog.items), len(catalog.units), len(catalog.suppliers), covered)
+
+
+async def _find(engine: AsyncEngine, order: Order) -> _Target:
+    """Which integration is meant, with all that a call needs."""
+    async with engine.connect() as connection:
+        store = await syncs.find_store(connection, order.store_id)
+    if store is None:
+        raise NoStoreToSync(order.store_id)
+    connected = _choose(store, order.inventory_system_id)
+    if store.mipos_store_id is None:
+        raise CannotSync(
+            f"mipOS's id of store {store.store_id} is not set, and calls to mipOS name it. Set it with: "
+            f"pos-sync store set {store.store_id} --mipos-id ID"
+        )
+    return _Target(Pair(store.store_id, connected.inventory_system_id), store.mipos_store_id, connected)
+
+
+def _choose(store: Store, inventory_system_id: str | None) -> Integration:
+    known = {connected.inventory_system_id: connected for connected in store.integrations}
+    if inventory_system_id is not None:
+        if inventory_system_id not in known:
+            raise CannotSync(
+                f"Store {store.store_id} is not connected to that inventory system. It has: {', '.join(known) or 'none'}. "
+                f"Connect it with: pos-sync store set {store.store_id} --connect SYSTEM"
+            )
+        if not known[inventory_system_id].enabled:
+            raise CannotSync(
+                f"The connection of store {store.store_id} to {inventory_system_id} is switched off. Switch it on with: "
+                f"pos-sync store set {store.store_id} --enable {inventory_system_id}"
+            )
+        return known[inventory_system_id]
+    enabled = [connected for connected in store.integrations if connected.enabled]
+    if len(enabled) != 1:
+        listed = ", ".join(connected.inventory_system_id for connected in enabled) or "none"
+        raise CannotSync(f"Name one inventory system with --system. Enabled for store {store.store_id}: {listed}")
+    return enabled[0]
+
+
+async def _prepare(engine: AsyncEngine, target: _Target, on_progress: OnProgress) -> tuple[Snapshot, dict[str, Any]]:
+    """A snapshot and its body, checked."""
+    on_progress(Phase.READING, 0, 1)
+    snapshot = await syncs.read_snapshot(engine, target.pair.store_id, target.connected)
+    on_progress(Phase.READING, 1, 1)
+    total = len(snapshot.catalog.items)
+
+    def checked() -> dict[str, Any]:
+        return check_for_sync(snapshot.catalog, on_item=lambda number: on_progress(Phase.CHECKING, number, total))
+
+    try:
+        # Beside the event loop, which receives deliveries meanwhile.
+        return snapshot, await asyncio.to_thread(checked)
+    except CatalogRefused as refused:
+        raise UnsendableCatalog(target.pair.store_id, refused.problems) from None
+
+
+def _lease_name(pair: Pair) -> str:
+    return leases.sync_lease(pair.store_id, pair.inventory_system_id)
+
+
+def _under_way(pair: Pair) -> SyncUnderWay:
+    return SyncUnderWay(store_id=pair.store_id, inventory_system_id=pair.inventory_system_id)

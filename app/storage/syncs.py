@@ -1,0 +1,257 @@
+"""Full synchronisations: their runs, the snapshot that one sends, and the messages that it makes superfluous."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlalchemy import exists, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.stock.catalog import Catalog
+from app.storage import leases
+from app.storage.catalog import Integration, Store, get_catalog, list_stores
+from app.storage.tables import integration, outbox_message, stock_level, store, sync_run
+
+CLAIMING = 0x636C61696D696E67
+"""The advisory lock that every claim of messages holds shared for its transaction: "claiming" in ASCII."""
+_GATE_PATIENCE = "2s"
+_LOCK_NOT_AVAILABLE = "55P03"
+_DIED = "It ended without a word: its process died, or lost the database. Whether mipOS took it is not known."
+
+
+class State(StrEnum):
+    """How a run stands."""
+
+    RUNNING = "running"
+    DONE = "done"
+    REFUSED = "refused"
+    """By mipOS, in its words; or by us, before anything was sent."""
+    UNKNOWN = "unknown"
+    """mipOS may have taken it or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A store, and the inventory system that it is synchronised with."""
+
+    store_id: str
+    inventory_system_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A store's catalogue and stock at one moment, and of each item the version of its level then."""
+
+    catalog: Catalog
+    versions: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What came of a run."""
+
+    state: State
+    words: str
+    items: int = 0
+    units: int = 0
+    suppliers: int = 0
+    covered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as it is kept."""
+
+    store_id: str
+    inventory_system_id: str
+    state: State
+    items: int
+    covered: int
+    words: str
+    actor: str
+    started_at: datetime
+    ended_at: datetime | None
+    is_held: bool
+    """Whether somebody works on the pair now; a run that is `running` without it was cut off."""
+
+
+async def find_store(connection: AsyncConnection, store_id: str) -> Store | None:
+    """The store with its integrations."""
+    return next((found for found in await list_stores(connection) if found.store_id == store_id), None)
+
+
+async def join_claiming(connection: AsyncConnection) -> None:
+    """Whoever claims messages calls this first, in the claim's transaction and in a statement of its own.
+
+    It never waits for longer than another's commit. Without it a claim that began before a lease was taken, and is not yet
+    committed, would be seen neither by its lease nor in its rows.
+    """
+    await connection.execute(select(func.pg_advisory_xact_lock_shared(CLAIMING)))
+
+
+async def is_quiet(engine: AsyncEngine, pair: Pair) -> bool:
+    """Whether no message of `pair` is on its way. Asked by the holder of its lease, yes stays yes until the lease ends."""
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(select(func.set_config("lock_timeout", _GATE_PATIENCE, True)))
+            # Every claim that may not have seen our lease holds this until it is committed, and its rows say so then.
+            await connection.execute(select(func.pg_advisory_xact_lock(CLAIMING)))
+            on_its_way = exists().where(
+                outbox_message.c.store_id == pair.store_id,
+                outbox_message.c.inventory_system_id == pair.inventory_system_id,
+                outbox_message.c.state == "pending",
+                outbox_message.c.claimed_until > func.clock_timestamp(),
+            )
+            return not await connection.scalar(select(on_its_way))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        return False
+
+
+async def read_snapshot(engine: AsyncEngine, store_id: str, connected: Integration) -> Snapshot:
+    """Catalogue, levels and their versions, all of one moment; without locks."""
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        catalog = await get_catalog(connection, store_id, connected)
+        query = select(stock_level.c.item_id, stock_level.c.version).where(stock_level.c.store_id == store_id)
+        return Snapshot(catalog, {row.item_id: row.version for row in await connection.execute(query)})
+
+
+async def cover(connection: AsyncConnection, pair: Pair, versions: Mapping[str, int]) -> int:
+    """Close the messages whose movements are in a snapshot with these versions that was taken over there; how many there were."""
+    statement = text(
+        "UPDATE outbox_message AS message SET state = 'covered', closed_at = now(), claimed_until = NULL"
+        " FROM unnest(CAST(:items AS text[]), CAST(:versions AS bigint[])) AS sent (item_id, version)"
+        " WHERE message.store_id = :store AND message.inventory_system_id = :system"
+        " AND message.state IN ('pending', 'dead')"
+        " AND message.item_id = sent.item_id AND message.level_version <= sent.version"
+    )
+    return (await connection.execute(statement, _parameters(pair, versions))).rowcount
+
+
+async def count_overtaken(connection: AsyncConnection, pair: Pair, versions: Mapping[str, int]) -> int:
+    """Of how many items we learnt of a movement by the system itself after the snapshot with these versions."""
+    statement = text(
+        "SELECT count(*) FROM unnest(CAST(:items AS text[]), CAST(:versions AS bigint[])) AS sent (item_id, version)"
+        " JOIN stock_level AS level ON level.store_id = :store AND level.item_id = sent.item_id"
+        " AND level.version > sent.version"
+        " WHERE EXISTS (SELECT FROM stock_movement AS moved WHERE moved.store_id = :store AND moved.item_id = sent.item_id"
+        " AND moved.level_version > sent.version AND moved.inventory_system_id = :system)"
+    )
+    return (await connection.scalar(statement, _parameters(pair, versions))) or 0
+
+
+async def start(connection: AsyncConnection, pair: Pair, *, actor: str) -> int:
+    """Record that a run begins; its number. The caller holds the lease, so a run that is still `running` was cut off."""
+    await connection.execute(
+        update(sync_run)
+        .where(
+            sync_run.c.store_id == pair.store_id,
+            sync_run.c.inventory_system_id == pair.inventory_system_id,
+            sync_run.c.state == State.RUNNING.value,
+        )
+        .values(state=State.UNKNOWN.value, words=_DIED, ended_at=func.now())
+    )
+    statement = insert(sync_run).values(
+        store_id=pair.store_id,
+        inventory_system_id=pair.inventory_system_id,
+        state=State.RUNNING.value,
+        items=0,
+        units=0,
+        suppliers=0,
+        words="",
+        actor=actor,
+    )
+    number = await connection.scalar(statement.returning(sync_run.c.sync_run_id))
+    assert number is not None
+    return number
+
+
+async def end(connection: AsyncConnection, number: int, ending: Ending) -> None:
+    """Record what came of a run; without effect where another has closed it as cut off."""
+    await connection.execute(
+        update(sync_run)
+        .where(sync_run.c.sync_run_id == number, sync_run.c.state == State.RUNNING.value)
+        .values(
+            state=ending.state.value,
+            words=ending.words,
+            items=ending.items,
+            units=ending.units,
+            suppliers=ending.suppliers,
+            covered=ending.covered,
+            ended_at=func.now(),
+        )
+    )
+
+
+async def has_run_within(connection: AsyncConnection, pair: Pair, past: timedelta) -> bool:
+    """Whether a run of the pair began less than `past` ago, whatever came of it."""
+    began = exists().where(
+        sync_run.c.store_id == pair.store_id,
+        sync_run.c.inventory_system_id == pair.inventory_system_id,
+        sync_run.c.started_at > func.now() - past,
+    )
+    return bool(await connection.scalar(select(began)))
+
+
+async def list_due(connection: AsyncConnection, every: timedelta) -> list[Pair]:
+    """The enabled integrations of stores with a mipOS id for which no run began within `every`."""
+    began = exists().where(
+        sync_run.c.store_id == integration.c.store_id,
+        sync_run.c.inventory_system_id == integration.c.inventory_system_id,
+        sync_run.c.started_at > func.now() - every,
+    )
+    query = (
+        select(integration.c.store_id, integration.c.inventory_system_id)
+        .join(store, store.c.store_id == integration.c.store_id)
+        .where(integration.c.enabled, store.c.mipos_store_id.is_not(None), ~began)
+        .order_by(integration.c.store_id, integration.c.inventory_system_id)
+    )
+    return [Pair(*row) for row in await connection.execute(query)]
+
+
+async def list_last_runs(connection: AsyncConnection) -> list[Run]:
+    """The newest run of each store and system, in their order."""
+    query = (
+        select(
+            sync_run.c.store_id,
+            sync_run.c.inventory_system_id,
+            sync_run.c.state,
+            sync_run.c.items,
+            sync_run.c.covered,
+            sync_run.c.words,
+            sync_run.c.actor,
+            sync_run.c.started_at,
+            sync_run.c.ended_at,
+        )
+        .distinct(sync_run.c.store_id, sync_run.c.inventory_system_id)
+        .order_by(sync_run.c.store_id, sync_run.c.inventory_system_id, sync_run.c.sync_run_id.desc())
+    )
+    return [
+        Run(
+            store_id=row.store_id,
+            inventory_system_id=row.inventory_system_id,
+            state=State(row.state),
+            items=row.items,
+            covered=row.covered,
+            words=row.words,
+            actor=row.actor,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            is_held=await leases.is_held(connection, leases.sync_lease(row.store_id, row.inventory_system_id)),
+        )
+        for row in (await connection.execute(query)).all()
+    ]
+
+
+def _parameters(pair: Pair, versions: Mapping[str, int]) -> dict[str, object]:
+    return {
+        "store": pair.store_id,
+        "system": pair.inventory_system_id,
+        "items": list(versions),
+        "versions": list(versions.values()),
+    }
