@@ -1,9 +1,10 @@
 """Full synchronisation against the sandbox over real HTTP: set once, nothing lost, nothing counted twice."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -48,7 +49,7 @@ class Outbound:
     tokens: AccessTokens
 
     async def synchronise(self, **changes: Any) -> Synchronised:
-        order = Order(**{"store_id": "1", "actor": "Ana", **changes})
+        order = replace(Order("1", actor="Ana"), **changes)
         return await synchronise(self.world.engine, self.client, self.tokens, order)
 
     async def moves(self, kind: str, quantity: str, key: str, *, item: str = "avcc123") -> None:
@@ -207,17 +208,20 @@ async def test_no_message_is_sent_while_it_is_synchronised(outbound: Outbound) -
 
 async def test_under_load_nothing_is_lost_or_counted_twice(outbound: Outbound) -> None:
     await outbound.synchronise()
+    outbound.remote.fail("sync", delay=0.1, times=100)
     items = ["avcc123", "tom001", "saf001"]
-    states = []
+    is_over = asyncio.Event()
 
     async def sell(item: str) -> None:
-        for number in range(60):
+        for number in itertools.count():
             await outbound.moves("sale" if number % 3 else "receipt", f"0.{number % 9 + 1}", f"{item} {number}", item=item)
+            if is_over.is_set() and number % 9 == 8:
+                return
 
     async with relaying(outbound.world, outbound.client, outbound.tokens):
         selling = asyncio.gather(*(sell(item) for item in items))
-        while not selling.done():
-            states.append((await outbound.synchronise()).state)
+        states = [(await outbound.synchronise()).state for _ in range(5)]
+        is_over.set()
         await selling
         while "pending" in {state for _, state in await outbound.messages()}:  # noqa: ASYNC110 - the table tells
             await asyncio.sleep(0.01)
