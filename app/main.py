@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -13,7 +14,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.errors import InternalError, NoSuchPage, PosSyncError, WrongMethod, render
-from app.mipos.wiring import registrar, why_not_registering
+from app.mipos.schedule import Schedule
+from app.mipos.wiring import mipos_of, registrar, why_not_calling, why_not_registering
 from app.operations.health import Readiness
 from app.operations.metrics import Metrics
 from app.operations.observing import ObservingMiddleware
@@ -104,6 +106,7 @@ class PosSync(FastAPI):
         tasks = [
             asyncio.create_task(self._group_commit.run(), name="group commit"),
             asyncio.create_task(self._register(), name="registration"),
+            asyncio.create_task(self._synchronise(), name="synchronisation"),
         ]
         self._on_start(self)
         _log.info("service started", version=version())
@@ -135,6 +138,23 @@ class PosSync(FastAPI):
                 await it.run()
         except Exception:  # noqa: BLE001 - such as a proxy in the environment that cannot be used: receiving goes on
             _log.exception("webhook not registered by this service")
+
+    async def _synchronise(self) -> None:
+        """In the background, every `SYNC_EVERY` hours, with connections of its own: it takes none from readiness."""
+        if self._settings.sync_every is None:
+            return
+        why_not = why_not_calling(self._settings)
+        if why_not is not None:
+            _log.warning("SYNC_EVERY has no effect", reason=why_not)
+            return
+        engine = self._database.create_engine()
+        try:
+            async with mipos_of(self._settings, engine) as (client, tokens):
+                await Schedule(engine, client, tokens, every=timedelta(hours=self._settings.sync_every)).run()
+        except Exception:  # noqa: BLE001 - such as a proxy in the environment that cannot be used: receiving goes on
+            _log.exception("SYNC_EVERY has no effect")
+        finally:
+            await engine.dispose()
 
     async def _livez(self) -> dict[str, str]:
         return {"message": "Alive."}

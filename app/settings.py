@@ -170,6 +170,12 @@ class Settings(DatabaseSettings):
     mipos_access_token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
         default=None, description="A token that you were given, instead of client id, e-mail and password."
     )
+    sync_every: float | None = Field(
+        default=None,
+        gt=0,
+        le=8760,
+        description="Hours between full synchronisations of each store with mipOS id and enabled system; unset: only by command.",
+    )
     host: str = Field(default="127.0.0.1", description="The address to listen on; 0.0.0.0 in a container.")
     port: int = Field(default=8080, ge=0, le=65535, description="The port to listen on.")
     forwarded_allow_ips: Annotated[str, AfterValidator(_addresses)] = Field(

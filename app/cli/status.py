@@ -11,7 +11,7 @@ from app.cli.database import with_database
 from app.mipos.wiring import token_account, why_not_registering
 from app.operations.health import describe_registration
 from app.settings import Settings, load_settings
-from app.storage import registrations, tokens
+from app.storage import registrations, syncs, tokens
 from app.storage.migrating import current_revision, fault_in_revision
 from app.storage.summaries import summarise
 
@@ -19,7 +19,7 @@ from app.storage.summaries import summarise
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(*, as_json: bool) -> None:
-    """Show how things stand: schema, registration at mipOS, token, stock, refused deliveries.
+    """Show how things stand: schema, registration at mipOS, token, stock, refused deliveries, synchronisations.
 
     \b
     Example:  pos-sync status
@@ -36,8 +36,15 @@ def command(*, as_json: bool) -> None:
         return
     width = max(len(name) for name in status)
     for name, value in status.items():
+        if isinstance(value, list):
+            continue
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if text is None else text}")
+    for run in status.get("last_syncs", []):
+        click.echo(
+            f"sync of store {run['store']} with {run['system']}: {run['state']}, {run['started_at']}, items {run['items']}, "
+            f"by {run['actor']}: {run['mipos_says'] or '-'}"
+        )
 
 
 async def _gather(connection: AsyncConnection, settings: Settings) -> dict[str, Any]:
@@ -62,6 +69,23 @@ async def _gather(connection: AsyncConnection, settings: Settings) -> dict[str, 
         "open_refusals": summary.open_refusals,
         "last_refusal": _time(summary.last_refusal_at),
         "suspected_duplicates": summary.suspected_duplicates,
+        "last_syncs": [_sync(run) for run in await syncs.list_last_runs(connection)],
+    }
+
+
+def _sync(run: syncs.Run) -> dict[str, Any]:
+    """The newest synchronisation of a store and a system; one that nobody works on any more was cut off."""
+    is_cut_off = run.state is syncs.State.RUNNING and not run.is_held
+    return {
+        "store": run.store_id,
+        "system": run.inventory_system_id,
+        "state": "cut off" if is_cut_off else run.state.value,
+        "started_at": _time(run.started_at),
+        "ended_at": _time(run.ended_at),
+        "items": run.items,
+        "covered": run.covered,
+        "actor": run.actor,
+        "mipos_says": run.words,
     }
 
 

@@ -13,7 +13,6 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-import structlog
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -40,8 +39,6 @@ QUIET_SECONDS = 120.0
 POLL_SECONDS = 0.05
 RELEASE_SECONDS = 2.0
 _STOPPED = "It was stopped before it ended. Whether mipOS took it is not known."
-
-_log = structlog.get_logger("pos_sync.sync")
 
 
 class Phase(StrEnum):
@@ -148,10 +145,7 @@ async def synchronise(
                 async with asyncio.timeout(RELEASE_SECONDS):
                     await run.close(Ending(State.UNKNOWN, _STOPPED))
             raise
-    say = _log.info if ending.state is State.DONE else _log.warning
-    facts = {"items": ending.items, "covered": ending.covered, "mipos_says": ending.words}
     pair = target.pair
-    say("synchronised", store_id=pair.store_id, inventory_system_id=pair.inventory_system_id, outcome=ending.state.value, **facts)
     return Synchronised(
         pair.store_id,
         pair.inventory_system_id,

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import exists, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -228,7 +228,7 @@ async def list_last_runs(connection: AsyncConnection) -> list[Run]:
             sync_run.c.started_at,
             sync_run.c.ended_at,
         )
-        .distinct(sync_run.c.store_id, sync_run.c.inventory_system_id)
+        .ext(distinct_on(sync_run.c.store_id, sync_run.c.inventory_system_id))
         .order_by(sync_run.c.store_id, sync_run.c.inventory_system_id, sync_run.c.sync_run_id.desc())
     )
     return [
