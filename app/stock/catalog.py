@@ -161,7 +161,6 @@ class _Reader:
         self._document = document
         self._origin = origin
         self._on_item = on_item
-        self._column = "" if origin.places is None else "column "
         self._problems = [problem for problems in origin.problems.values() for problem in problems]
 
     def read(self) -> Catalog:
@@ -217,12 +216,16 @@ class _Reader:
             external_id = entry.get("external_id")
             yield f"{where} ({shown(external_id)})" if isinstance(external_id, str) and external_id else where, entry
 
+    def _at(self, where: str, name: str) -> str:
+        is_column = self._origin.places is not None and where != self._origin.subject
+        return f"{where}: {'column ' if is_column else ''}{name}"
+
     def _text(self, entry: Mapping[str, Any], name: str, where: str) -> str:
         value = entry.get(name)
         if not isinstance(value, str) or isinstance(value, _Number):
-            self._problems.append(f"{where}: {self._column}{name} must be a string{', and is missing' if value is None else ''}.")
+            self._problems.append(f"{self._at(where, name)} must be a string{', and is missing' if value is None else ''}.")
         elif fault := fault_in(value, longest=LONGEST_TEXT):
-            self._problems.append(f"{where}: {self._column}{name} {fault}.")
+            self._problems.append(f"{self._at(where, name)} {fault}.")
         else:
             return value
         return ""
@@ -230,23 +233,23 @@ class _Reader:
     def _listed(self, entry: Mapping[str, Any], name: str, where: str, *, known: set[str], among: str) -> str:
         value = self._text(entry, name, where)
         if value and value not in known and not self._origin.problems.get(among):
-            self._problems.append(f"{where}: {self._column}{name} {shown(value)} is not in the list {among}.")
+            self._problems.append(f"{self._at(where, name)} {shown(value)} is not in the list {among}.")
         return value
 
     def _number(self, entry: Mapping[str, Any], name: str, where: str, *, is_signed: bool) -> Decimal:
         value = entry.get(name)
         if not isinstance(value, str) or isinstance(value, _Number):
             self._problems.append(
-                f'{where}: {self._column}{name} must be a string such as "12.50"{", and is missing" if value is None else ""}.'
+                f'{self._at(where, name)} must be a string such as "12.50"{", and is missing" if value is None else ""}.'
             )
             return ZERO
         try:
             number = parse_quantity(value)
         except NotAQuantity as problem:
-            self._problems.append(f"{where}: {self._column}{name} {problem}.")
+            self._problems.append(f"{self._at(where, name)} {problem}.")
             return ZERO
         if number < ZERO and not is_signed:
-            self._problems.append(f"{where}: {self._column}{name} must not be negative.")
+            self._problems.append(f"{self._at(where, name)} must not be negative.")
         return number
 
     def _refuse_repeated(self, name: str, noun: str, external_ids: list[str]) -> None:
@@ -256,6 +259,6 @@ class _Reader:
                 places = self._origin.places
                 what = f"{noun} {shown(external_id)}"
                 if places is not None:
-                    what = f"{places[name][number]}: {self._column}external_id {shown(external_id)}"
+                    what = f"{self._at(places[name][number], 'external_id')} {shown(external_id)}"
                 self._problems.append(f"{what} occurs more than once.")
             seen.add(external_id)

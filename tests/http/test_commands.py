@@ -65,6 +65,66 @@ async def test_an_import_makes_store_integration_items_and_opening_stock(world: 
     ]
 
 
+async def test_csv_goes_out_and_comes_back(world: World, run: Run, tmp_path: Path) -> None:
+    await world.execute("UPDATE item SET name = '=cmd|''calc''!A1' WHERE item_id = 'tom001'")
+    folder = str(tmp_path / "exported")
+
+    exported = await run("catalog", "export", "--store", "1", "--format", "csv", "--output", folder)
+    (_, _, command) = exported.output.partition("pos-sync ")
+    imported = await run(*command.replace("ID", "88", 1).split())
+
+    assert "Made store 88; items: 3, units: 2, suppliers: 2. Stock opened: 3, kept as it is: 0.\n" == imported.output
+    assert "'=cmd" in (tmp_path / "exported" / "items.csv").read_text(encoding="utf-8")
+    documents = [json.loads((await run("catalog", "export", "--store", store)).output) for store in ("1", "88")]
+    assert documents[0] == documents[1]
+
+
+async def test_csv_that_is_bad_is_named_and_imports_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("name\nx\n")
+    (tmp_path / "units.csv").write_text("external_id;name;short_name;colour\nu1;;kg;red\n")
+    arguments = ("catalog", "import", "--store", "88", str(tmp_path))
+    lacking = await run(*arguments, "--system", "s", "--user", "30")
+    (tmp_path / "suppliers.csv").write_text("external_id,name\n")
+
+    result = await run(*arguments, "--system", "s", "--user", "30")
+
+    assert 2 == lacking.exit_code
+    assert "has no suppliers.csv" in lacking.output
+    assert 1 == result.exit_code
+    assert "and nothing was imported:\n  items.csv, line 1: the column external_id is missing.\n" in result.output
+    assert 'units.csv, line 2 ("u1"): column name must not be blank.' in result.output
+    assert 2 == (await run(*arguments)).exit_code
+    assert "There is no store 88." in (await run("catalog", "export", "--store", "88")).output
+
+
+async def test_columns_that_are_not_ours_are_said(run: Run, tmp_path: Path) -> None:
+    await run("catalog", "export", "--store", "1", "--format", "csv", "--output", str(tmp_path))
+    (tmp_path / "units.csv").write_text(
+        "colour;external_id;name;short_name\nred;pos_kg;Kilogram;kg\nred;pos_box;Box;box\n", encoding="utf-8-sig"
+    )
+
+    result = await run("catalog", "import", "--store", "1", str(tmp_path), "--system", "s", "--user", "30")
+
+    assert 0 == result.exit_code, result.output
+    assert result.output.endswith("kept as it is: 3.\nIgnored columns: units.csv: colour.\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "--store", "1", "--format", "csv"),
+        ("export", "--store", "1", "--output", "."),
+        ("import", "--store", "1", "file.json", "--system", "s"),
+        ("import", "--store", "1", "."),
+    ],
+    ids=" ".join,
+)
+async def test_options_that_do_not_go_together_are_refused(run: Run, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "file.json").write_text("{}")
+
+    assert 2 == (await run("catalog", *arguments)).exit_code
+
+
 async def test_a_second_import_changes_names_and_no_stock_that_has_moved(world: World, run: Run, tmp_path: Path) -> None:
     sample = json.loads((SAMPLES / "store-1.json").read_text())
     async with running(settings_for(world)) as (_, client):

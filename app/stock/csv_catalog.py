@@ -1,0 +1,153 @@
+"""The catalogue as three CSV tables, for a POS that exports spreadsheets: the same fields and rules as the JSON (`catalog`).
+
+Text that a spreadsheet would run as a formula is written with an apostrophe before it, and read without: an export may come
+back through a spreadsheet, and names in it were chosen by others.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.stock.catalog import LISTS, Catalog, Origin, read_document, to_document
+
+COLUMNS: Mapping[str, Sequence[str]] = {
+    "items": (
+        "external_id",
+        "name",
+        "purchase_unit_external_id",
+        "consumption_unit_external_id",
+        "supplier_external_id",
+        "cost",
+        "stock",
+    ),
+    "units": ("external_id", "name", "short_name"),
+    "suppliers": ("external_id", "name"),
+}
+"""The columns of each table, by the names of the JSON's fields; all are needed, in any order."""
+FILES: Mapping[str, str] = {name: f"{name}.csv" for name in LISTS}
+NUMBERS = {"cost", "stock"}
+DELIMITERS = (",", ";")
+"""A comma, or what spreadsheets write where the comma stands in numbers."""
+BYTE_ORDER_MARK = "\ufeff"
+# Also their full-width forms, which spreadsheets of some languages take for the same.
+_FORMULA = re.compile("'*[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-]")
+
+
+@dataclass(frozen=True, slots=True)
+class CsvCatalog:
+    """What was read, and what was left unread."""
+
+    catalog: Catalog
+    ignored: Sequence[str]
+    """Columns that are none of ours, each as "items.csv: price"."""
+
+
+def read_tables(files: Mapping[str, bytes], *, inventory_system_id: str, user_id_tps: str) -> CsvCatalog:
+    """The catalogue in `files`, by the names of `FILES`'s keys: UTF-8 with or without a byte order mark, comma or semicolon.
+
+    Numbers have a point, never a comma: "1.250" means different things to different people, and this one reading is exact.
+
+    Raises:
+        CatalogRefused: with every problem of all three, each by file, line and column.
+    """
+    tables = {name: _Table(FILES[name], COLUMNS[name], files[name]) for name in LISTS}
+    document: dict[str, Any] = {name: [entry for _, entry in table.rows] for name, table in tables.items()}
+    origin = Origin(
+        subject="The options --system and --user",
+        places={name: [place for place, _ in table.rows] for name, table in tables.items()},
+        problems={name: table.problems for name, table in tables.items()},
+    )
+    catalog = read_document({**document, "inventory_system_id": inventory_system_id, "user_id_tps": user_id_tps}, origin)
+    return CsvCatalog(catalog, [column for table in tables.values() for column in table.ignored])
+
+
+def to_tables(catalog: Catalog) -> dict[str, str]:
+    """The three tables of `catalog`, as `read_tables` takes them: commas, CRLF at line ends (RFC 4180), every digit kept.
+
+    Each begins with a byte order mark, without which spreadsheets do not take it for UTF-8.
+    """
+    document = to_document(catalog)
+    return {name: _write(COLUMNS[name], document[name]) for name in LISTS}
+
+
+def _write(columns: Sequence[str], entries: Sequence[Mapping[str, str]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows([entry[c] if c in NUMBERS else _to_cell(entry[c]) for c in columns] for entry in entries)
+    return BYTE_ORDER_MARK + text.getvalue()
+
+
+def _to_cell(value: str) -> str:
+    return f"'{value}" if _FORMULA.match(value) else value
+
+
+def _from_cell(cell: str) -> str:
+    """What `_to_cell` was given: an apostrophe goes only where it stands before what would be a formula."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+class _Table:
+    """One file: its rows with their places, and what is wrong with it as a table."""
+
+    def __init__(self, file: str, columns: Sequence[str], content: bytes) -> None:
+        self._file = file
+        self._columns = columns
+        self.problems: list[str] = []
+        self.ignored: list[str] = []
+        self.rows: list[tuple[str, dict[str, str]]] = []
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            self.problems.append(f'{file}, line {line}: is not UTF-8. Save it as "CSV UTF-8".')
+            return
+        self._read(text)
+
+    def _read(self, text: str) -> None:
+        rows = self._split(text)
+        first = next(rows, None)
+        if first is None:
+            if not self.problems:
+                self.problems.append(f"{self._file}: is empty. Its first line must name the columns: {','.join(self._columns)}.")
+            return
+        line, header = first[0], [name.strip() for name in first[1]]
+        missing = [name for name in self._columns if name not in header]
+        repeated = [name for name in self._columns if header.count(name) > 1]
+        if missing or repeated:
+            self.problems += [f"{self._file}, line {line}: the column {name} is missing." for name in missing]
+            self.problems += [f"{self._file}, line {line}: the column {name} is there more than once." for name in repeated]
+            return
+        self.ignored = [f"{self._file}: {name or '(without a name)'}" for name in header if name not in self._columns]
+        for line, row in rows:
+            if len(row) != len(header):
+                self.problems.append(
+                    f"{self._file}, line {line}: has {len(row)} cells, and the header has {len(header)}. "
+                    "A text that holds the separator must be in quotes."
+                )
+                continue
+            cells = dict(zip(header, row, strict=True))
+            entry = {name: cells[name].strip() if name in NUMBERS else _from_cell(cells[name]) for name in self._columns}
+            self.rows.append((f"{self._file}, line {line}", entry))
+
+    def _split(self, text: str) -> Iterator[tuple[int, list[str]]]:
+        """Each row with the number of its first line; rows that hold nothing are left out."""
+        # A quoted field may hold line breaks, so that a row can be longer than a line.
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+        line = 1
+        try:
+            for row in reader:
+                if any(cell.strip() for cell in row):
+                    yield line, row
+                line = reader.line_num + 1
+        except csv.Error as error:
+            self.problems.append(f"{self._file}, line {line}: cannot be read as CSV ({error}). Nothing after it was looked at.")
+
+
+def _delimiter(text: str) -> str:
+    """The one that the header has more of: no name of ours holds either."""
+    header = text.lstrip("\r\n").partition("\n")[0]
+    return max(DELIMITERS, key=header.count)

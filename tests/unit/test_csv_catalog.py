@@ -1,0 +1,193 @@
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.stock.catalog import Catalog, CatalogRefused, Item, Supplier, Unit, check_for_sync, read_catalog, to_document
+from app.stock.csv_catalog import CsvCatalog, read_tables, to_tables
+from app.stock.text import fault_in
+from tests.support.postgres import SAMPLES
+
+ITEMS = "external_id,name,purchase_unit_external_id,consumption_unit_external_id,supplier_external_id,cost,stock"
+UNITS = "external_id,name,short_name\nu1,Kilogram,kg\n"
+SUPPLIERS = "external_id,name\ns1,Farm\n"
+GOOD = f"{ITEMS}\ni1,Tomato,u1,u1,s1,1.15,22.5\n"
+
+
+def read(items: str | bytes = GOOD, units: str | bytes = UNITS, suppliers: str | bytes = SUPPLIERS) -> CsvCatalog:
+    texts = {"items": items, "units": units, "suppliers": suppliers}
+    files = {name: text.encode() if isinstance(text, str) else text for name, text in texts.items()}
+    return read_tables(files, inventory_system_id="system", user_id_tps="30")
+
+
+def problems_of(**files: Any) -> list[str]:
+    with pytest.raises(CatalogRefused) as refused:
+        read(**files)
+    return list(refused.value.problems)
+
+
+def test_three_tables_are_one_catalogue() -> None:
+    expected = Catalog(
+        "system",
+        "30",
+        (Item("i1", "Tomato", "u1", "u1", "s1", Decimal("1.15"), Decimal("22.5")),),
+        (Unit("u1", "Kilogram", "kg"),),
+        (Supplier("s1", "Farm"),),
+    )
+
+    assert CsvCatalog(expected, []) == read()
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        "\ufeff" + GOOD,
+        GOOD.replace(",", ";"),
+        GOOD.replace("\n", "\r\n"),
+        GOOD.replace("\n", "\r"),
+        GOOD.rstrip("\n"),
+        GOOD + "\n\n,,,,,,\n",
+        GOOD.replace("Tomato", '"Tomato"').replace("1.15", " 1.15 "),
+        GOOD.replace(",", '","').replace("\n", '"\n"').rstrip('"').join(['"', ""]),
+    ],
+    ids=["mark", "semicolon", "CRLF", "CR", "no last line end", "blank rows", "quotes and spaces", "all quoted"],
+)
+def test_what_spreadsheets_make_of_it_is_read_alike(items: str) -> None:
+    assert read() == read(items=items)
+
+
+def test_the_order_of_columns_is_free_and_others_are_ignored() -> None:
+    suppliers = "phone, name ,external_id,\n555,Farm,s1,\n"
+
+    found = read(suppliers=suppliers)
+
+    assert (Supplier("s1", "Farm"),) == found.catalog.suppliers
+    assert ["suppliers.csv: phone", "suppliers.csv: (without a name)"] == found.ignored
+
+
+def test_a_quoted_text_may_hold_the_separator_and_quotes() -> None:
+    assert 'Farm, "old"; Sons' == read(suppliers='external_id,name\ns1,"Farm, ""old""; Sons"\n').catalog.suppliers[0].name
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({"items": b"external_id\n\xff"}, 'items.csv, line 2: is not UTF-8. Save it as "CSV UTF-8".'),
+        ({"units": ""}, "units.csv: is empty. Its first line must name the columns: external_id,name,short_name."),
+        ({"units": "external_id,name\nu1,Kilogram\n"}, "units.csv, line 1: the column short_name is missing."),
+        ({"suppliers": "external_id,name,name\n"}, "suppliers.csv, line 1: the column name is there more than once."),
+        (
+            {"items": GOOD.replace("Tomato", "Tomato, red")},
+            "items.csv, line 2: has 8 cells, and the header has 7. A text that holds the separator must be in quotes.",
+        ),
+        (
+            {"items": GOOD.replace("Tomato", '"Tomato')},
+            "items.csv, line 2: cannot be read as CSV (unexpected end of data). Nothing after it was looked at.",
+        ),
+        ({"items": GOOD.replace("Tomato", "")}, 'items.csv, line 2 ("i1"): column name must not be blank.'),
+        ({"items": GOOD.replace("i1", "")}, "items.csv, line 2: column external_id must not be blank."),
+        ({"items": GOOD.replace("1.15", "-1")}, 'items.csv, line 2 ("i1"): column cost must not be negative.'),
+        ({"items": GOOD.replace("22.5", '"22,5"')}, 'items.csv, line 2 ("i1"): column stock must be a number such as "1.25".'),
+        ({"items": GOOD.replace("s1", "s9")}, 'column supplier_external_id "s9" is not in the list suppliers.'),
+        ({"items": GOOD + GOOD.splitlines()[1]}, 'items.csv, line 3: column external_id "i1" occurs more than once.'),
+        ({"units": UNITS.replace("kg", "k\x00g")}, 'units.csv, line 2 ("u1"): column short_name holds control characters'),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_wrong_is_named_by_file_line_and_column(files: dict[str, Any], problem: str) -> None:
+    (found,) = problems_of(**files)
+
+    assert problem in found
+
+
+def test_every_fault_of_all_files_is_named_at_once() -> None:
+    items = f"{ITEMS}\ni1,Tomato,u1,u1,s1,x,y\ni2,,u9,u1,s1,1,1\nshort\n"
+
+    found = problems_of(items=items, units="name\n", suppliers="external_id,name\ns1,\n")
+
+    assert [
+        "items.csv, line 4: has 1 cells, and the header has 7. A text that holds the separator must be in quotes.",
+        "units.csv, line 1: the column external_id is missing.",
+        "units.csv, line 1: the column short_name is missing.",
+        'suppliers.csv, line 2 ("s1"): column name must not be blank.',
+        'items.csv, line 2 ("i1"): column cost must be a number such as "1.25".',
+        'items.csv, line 2 ("i1"): column stock must be a number such as "1.25".',
+        'items.csv, line 3 ("i2"): column name must not be blank.',
+    ] == found  # and not that u9 is no unit: of the units nothing could be read
+
+
+def test_a_row_of_several_lines_is_named_by_its_first() -> None:
+    (found,) = problems_of(suppliers='external_id,name\ns1,"Farm"\n\n"s2","a\nb"\ns3,Market\n')
+
+    assert found.startswith('suppliers.csv, line 4 ("s2"): column name holds control characters')
+
+
+def test_the_options_are_held_against_the_rules_too() -> None:
+    with pytest.raises(CatalogRefused, match=r"The options --system and --user: user_id_tps must not be blank\."):
+        read_tables(
+            {"items": GOOD.encode(), "units": UNITS.encode(), "suppliers": SUPPLIERS.encode()},
+            inventory_system_id="system",
+            user_id_tps=" ",
+        )
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "'=x", "\uff1d1"])
+def test_no_text_is_written_so_that_a_spreadsheet_runs_it(name: str) -> None:
+    catalog = Catalog("s", "30", (), (), (Supplier("-id", name),))
+
+    written = to_tables(catalog)["suppliers"]
+
+    assert f"\r\n'-id,'{name}\r\n" in written
+
+
+texts = st.text(min_size=1, max_size=12).filter(lambda text: fault_in(text, longest=255) is None)
+formulas = st.builds("{}{}".format, st.sampled_from(["'", "''", "", "=", "-", "'=", "''+", '",;']), texts)
+words = st.one_of(texts, formulas)
+numbers = st.decimals(min_value=0, max_value=10**14, places=5, allow_nan=False)
+
+
+@st.composite
+def catalogs(draw: st.DrawFn) -> Catalog:
+    unit_ids = draw(st.lists(words, min_size=1, max_size=3, unique=True))
+    supplier_ids = draw(st.lists(words, min_size=1, max_size=3, unique=True))
+    items = tuple(
+        Item(
+            item_id,
+            draw(words),
+            draw(st.sampled_from(unit_ids)),
+            draw(st.sampled_from(unit_ids)),
+            draw(st.sampled_from(supplier_ids)),
+            draw(numbers),
+            draw(st.sampled_from([1, -1])) * draw(numbers),
+        )
+        for item_id in draw(st.lists(words, max_size=3, unique=True))
+    )
+    units = tuple(Unit(unit_id, draw(words), draw(words)) for unit_id in unit_ids)
+    return Catalog("system", "30", items, units, tuple(Supplier(it, draw(words)) for it in supplier_ids))
+
+
+@given(catalogs())
+def test_what_is_exported_comes_back_exactly(catalog: Catalog) -> None:
+    files = {name: table.encode() for name, table in to_tables(catalog).items()}
+    back = read_tables(files, inventory_system_id="system", user_id_tps="30")
+
+    assert ([], to_document(read_catalog_again(catalog))) == (back.ignored, to_document(back.catalog))
+
+
+def read_catalog_again(catalog: Catalog) -> Catalog:
+    """With numbers as any import reads them: -0 is 0."""
+    return read_catalog(json.dumps(to_document(catalog)))
+
+
+@pytest.mark.parametrize("sample", ["store-1.json", "store-2.json"])
+def test_the_samples_come_back_and_can_be_sent(sample: str) -> None:
+    catalog = read_catalog((SAMPLES / sample).read_text())
+    files = {name: table.encode() for name, table in to_tables(catalog).items()}
+
+    back = read_tables(files, inventory_system_id=catalog.inventory_system_id, user_id_tps=catalog.user_id_tps).catalog
+
+    assert catalog == back
+    assert to_document(catalog) == check_for_sync(back)
