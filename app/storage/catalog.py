@@ -125,13 +125,13 @@ async def _upsert(connection: AsyncConnection, table: Table, key: str, rows: Seq
 
 async def get_catalog(connection: AsyncConnection, store_id: str, connected: Integration) -> Catalog:
     """What `store_id` stocks, with its levels, and the units and suppliers that those items name."""
-    rows = await connection.execute(
+    query = (
         select(item, stock_level.c.quantity)
         .join(stock_level, stock_level.c.item_id == item.c.item_id)
         .where(stock_level.c.store_id == store_id)
         .order_by(item.c.item_id)
     )
-    items = tuple(
+    items = [
         Item(
             item_id=row.item_id,
             name=row.name,
@@ -141,8 +141,9 @@ async def get_catalog(connection: AsyncConnection, store_id: str, connected: Int
             cost=row.cost,
             stock=row.quantity,
         )
-        for row in rows
-    )
+        # In parts, between which deliveries are received: a large catalogue is a second's work.
+        async for row in await connection.stream(query)
+    ]
     unit_ids = {i.purchase_unit_id for i in items} | {i.consumption_unit_id for i in items}
     supplier_ids = {i.supplier_id for i in items}
     units = [
@@ -155,4 +156,4 @@ async def get_catalog(connection: AsyncConnection, store_id: str, connected: Int
         for row in await connection.execute(select(supplier).order_by(supplier.c.supplier_id))
         if row.supplier_id in supplier_ids
     ]
-    return Catalog(connected.inventory_system_id, connected.user_id_tps, items, tuple(units), tuple(suppliers))
+    return Catalog(connected.inventory_system_id, connected.user_id_tps, tuple(items), tuple(units), tuple(suppliers))
