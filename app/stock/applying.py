@@ -54,6 +54,8 @@ class Knowledge:
     levels: Mapping[LevelKey, Level]
     identities: Collection[tuple[str, bytes]]
     """(store_id, dedupe_key) of movements that are in the ledger"""
+    refused: Collection[bytes] = ()
+    """dedupe_keys of movements that were refused before, with a record that is still open"""
     busy: Collection[LevelKey] = ()
     """Levels that another session holds, where storage was asked not to wait for them; nothing about them can be decided."""
 
