@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.errors import InternalError, NoSuchPage, PosSyncError, WrongMethod, render
-from app.mipos.wiring import registrar, why_not_registering
+from app.mipos.wiring import registrar, relay, why_not_registering, why_not_sending
 from app.operations.health import Readiness
 from app.operations.metrics import Metrics
 from app.operations.observing import ObservingMiddleware
@@ -104,6 +104,7 @@ class PosSync(FastAPI):
         tasks = [
             asyncio.create_task(self._group_commit.run(), name="group commit"),
             asyncio.create_task(self._register(), name="registration"),
+            asyncio.create_task(self._send(), name="outbox"),
         ]
         self._on_start(self)
         _log.info("service started", version=version())
@@ -135,6 +136,18 @@ class PosSync(FastAPI):
                 await it.run()
         except Exception:  # noqa: BLE001 - such as a proxy in the environment that cannot be used: receiving goes on
             _log.exception("webhook not registered by this service")
+
+    async def _send(self) -> None:
+        """In the background: send what the outbox holds."""
+        why_not = why_not_sending(self._settings)
+        if why_not is not None:
+            _log.warning("stock updates not sent by this service", reason=why_not)
+            return
+        try:
+            async with relay(self._settings, self._database, self._engine, observer=self._metrics) as it:
+                await it.run()
+        except Exception:  # noqa: BLE001 - a bug in sending must not touch receiving
+            _log.exception("stock updates not sent by this service")
 
     async def _livez(self) -> dict[str, str]:
         return {"message": "Alive."}

@@ -180,6 +180,9 @@ class Settings(DatabaseSettings):
     response_deadline: float = Field(
         default=4.0, ge=0.5, le=60, description="Seconds within which every delivery is answered, with 503 if need be."
     )
+    outbox_parallel: int = Field(
+        default=8, ge=1, le=64, description="Calls to mipOS at a time, per worker, by which stock updates are sent."
+    )
     waiting_line: int = Field(
         default=2000, ge=1, le=100000, description="Deliveries that may wait for the database, per worker; past it: 503."
     )

@@ -8,10 +8,14 @@ from contextlib import asynccontextmanager
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.mipos.client import Credentials, MiposClient
+from app.mipos.outbox import Relay, RelayObserver
 from app.mipos.registration import Registrar
 from app.mipos.token import AccessTokens
 from app.settings import Settings
+from app.storage.engine import Database
 from app.storage.registrations import State
+
+_NO_ACCOUNT = "no mipOS account is set (MIPOS_CLIENT_ID, MIPOS_EMAIL, MIPOS_PASSWORD, or MIPOS_ACCESS_TOKEN)"
 
 
 def why_not_registering(settings: Settings) -> str | None:
@@ -21,8 +25,13 @@ def why_not_registering(settings: Settings) -> str | None:
     if settings.public_url is None:
         return "PUBLIC_URL is not set"
     if not settings.has_mipos_account:
-        return "no mipOS account is set (MIPOS_CLIENT_ID, MIPOS_EMAIL, MIPOS_PASSWORD, or MIPOS_ACCESS_TOKEN)"
+        return _NO_ACCOUNT
     return None
+
+
+def why_not_sending(settings: Settings) -> str | None:
+    """Why the service does not send what its outbox holds, for a person; None where it does."""
+    return None if settings.has_mipos_account else _NO_ACCOUNT
 
 
 def credentials_of(settings: Settings) -> Credentials | None:
@@ -66,3 +75,11 @@ async def registrar(
         tokens = tokens_of(settings, engine, client)
         url = f"{settings.public_url}{webhook_path}"
         yield Registrar(engine, client, tokens, url=url, account=account_of(settings), on_state=on_state)
+
+
+@asynccontextmanager
+async def relay(settings: Settings, database: Database, engine: AsyncEngine, *, observer: RelayObserver) -> AsyncIterator[Relay]:
+    """A relay of the outbox to these settings' mipOS."""
+    async with MiposClient(settings.mipos_base_url) as client:
+        tokens = tokens_of(settings, engine, client)
+        yield Relay(database, engine, client, tokens, parallel=settings.outbox_parallel, observer=observer)
