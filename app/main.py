@@ -7,16 +7,20 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.errors import InternalError, NoSuchPage, PosSyncError, WrongMethod, render
+from app.errors import InternalError, InvalidField, NoSuchPage, PosSyncError, WrongMethod, render
 from app.mipos.wiring import registrar, relay, why_not_registering, why_not_sending
 from app.operations.health import Readiness
 from app.operations.metrics import Metrics
 from app.operations.observing import ObservingMiddleware
+from app.pos.bearer import ApiKey
+from app.pos.movements import PosMovements, is_recording
+from app.pos.reading import reading_router
 from app.receiving.batching import GroupCommit
 from app.receiving.middleware import WEBHOOK_PATH, Receipt, SignedBodyMiddleware
 from app.receiving.routes import StockWebhook, describe_webhook
@@ -69,7 +73,20 @@ class PosSync(FastAPI):
         self.add_middleware(ObservingMiddleware, metrics=self._metrics)
         self.add_exception_handler(PosSyncError, _answer)
         self.add_exception_handler(HTTPException, _answer_framework_error)
+        self.add_exception_handler(RequestValidationError, _answer_bad_query)
         self.add_exception_handler(Exception, _answer_bug)
+        self._recording: ObservingMiddleware | None = None
+        if settings.pos_api_key is not None:
+            api_key = ApiKey(settings.pos_api_key.get_secret_value())
+            recording = PosMovements(
+                self._group_commit,
+                self._engine,
+                api_key=api_key,
+                receipt=self._receipt,
+                response_seconds=settings.response_deadline,
+            )
+            self._recording = ObservingMiddleware(recording, metrics=self._metrics)
+            self.include_router(reading_router(self._engine, api_key))
         # Here for what the router has to say of the path (405), and fails closed: nothing that comes this way was verified.
         self.router.routes.append(Route(WEBHOOK_PATH, endpoint=webhook, methods=["POST"], include_in_schema=False))
         self.add_api_route("/livez", self._livez, summary="Is the process alive? Depends on nothing.")
@@ -80,6 +97,8 @@ class PosSync(FastAPI):
         """Answer one request (ASGI). A delivery passes our own layers only: the framework's cost more than all of its work."""
         if scope["type"] == "http" and scope["path"] == WEBHOOK_PATH and scope["method"] == "POST":
             await self._deliveries(scope, receive, send)
+        elif self._recording is not None and is_recording(scope):
+            await self._recording(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -194,6 +213,13 @@ async def _answer_framework_error(_request: Request, error: Exception) -> Respon
     if error.status_code == WrongMethod.status:
         return _response(WrongMethod(), error.headers)
     return JSONResponse({"message": str(error.detail)}, status_code=error.status_code, headers=error.headers)
+
+
+async def _answer_bad_query(_request: Request, error: Exception) -> Response:
+    """FastAPI's own refusal of a parameter."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return _response(InvalidField(".".join(str(part) for part in first["loc"][1:]), f"is not usable: {first['msg']}"))
 
 
 async def _answer_bug(_request: Request, _error: Exception) -> Response:

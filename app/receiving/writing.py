@@ -89,7 +89,7 @@ class GroupWriter:
         refused = [
             delivery.as_refused(outcome.error)
             for delivery, outcome in zip(group, outcomes, strict=True)
-            if isinstance(outcome, Refused)
+            if isinstance(outcome, Refused) and delivery.raw_body is not None
         ]
         if refused:
             await refusals.record(connection, refused)
