@@ -19,6 +19,7 @@ from app.operations.health import Readiness
 from app.operations.metrics import Metrics
 from app.operations.observing import ObservingMiddleware
 from app.pos.bearer import ApiKey
+from app.pos.describing import describe_recording
 from app.pos.movements import PosMovements, is_recording
 from app.pos.reading import reading_router
 from app.receiving.batching import GroupCommit
@@ -115,6 +116,8 @@ class PosSync(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             describe_webhook(document)
+            if self._recording is not None:
+                describe_recording(document)
             self.openapi_schema = document
         return self.openapi_schema
 

@@ -21,7 +21,11 @@ _STATES = [state.value for state in OutboxState]
 
 @click.group()
 def command() -> None:
-    """Stock updates for the inventory systems: what waits, what was refused, and what to do about it."""
+    """Stock updates for the inventory systems: what waits, what was refused, and what to do about it.
+
+    \b
+    Example:  pos-sync outbox list
+    """
 
 
 @command.command("list")

@@ -1,6 +1,7 @@
 """The outbox: what the store's other systems are told, in order, at least once, and never the one that it came from."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy import text
 
 from app.sandbox.platform import InventorySystem
 from tests.conftest import running, settings_for
+from tests.support.commands import Run
 from tests.support.mipos import SYSTEM, Remote, mipos
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
@@ -266,3 +268,50 @@ async def test_without_an_account_it_receives_and_keeps_what_it_would_send(world
 
     assert 204 == (await client.post(PATH, content=body, headers=signed(body))).status_code
     assert ["pending"] == [message.state for message in await messages(world)]
+
+
+async def test_a_movement_on_the_command_line_is_recorded_once_and_its_message_queued(world: World, run: Run) -> None:
+    sale = ("movement", "--store", "1", "--item", "avcc123", "--sale", "1.25", "--key", "7")
+    first, again = await run(*sale), await run(*sale)
+    other = await run("movement", "--store", "1", "--item", "avcc123", "--receipt", "1.25", "--key", "7")
+    unknown = await run("movement", "--store", "1", "--item", "nope", "--count", "1")
+
+    assert "Recorded, with the key 7. The stock of avcc123 in store 1 after it: 12.44.\n" == first.output
+    assert again.output.startswith("Recorded before")
+    assert (1, 1) == (other.exit_code, unknown.exit_code)
+    assert "used for another movement" in other.output
+    assert "no item" in unknown.output
+    assert ["pending"] == [message.state for message in await messages(world)]
+
+
+async def test_operators_list_show_retry_and_dismiss_messages(world: World, run: Run) -> None:
+    for number in range(3):
+        await sell(world, "1", f"ticket {number}")
+    await world.execute(
+        "UPDATE outbox_message SET state = 'dead', words = 'Not available.', closed_at = now() WHERE level_version = 2",
+        "UPDATE outbox_message SET state = 'sent', closed_at = now() WHERE level_version = 3",
+    )
+    dead, sent, waiting = (message.outbox_message_id for message in await messages(world))
+
+    listed = await run("outbox", "list")
+    shown = await run("outbox", "show", str(dead))
+    retried = await run("outbox", "retry", str(dead), str(sent))
+    dismissed = await run("outbox", "dismiss", str(waiting), "--note", "by hand", "--actor", "Ana")
+    everything = json.loads((await run("outbox", "list", "--all", "--json")).output)
+
+    assert 3 == len(listed.output.splitlines())
+    assert "Not available." in listed.output
+    assert "Not available." in shown.output
+    assert (1, f"to be sent again: 1, sent already, or not found: {sent}\n") == (retried.exit_code, retried.output)
+    assert 0 == dismissed.exit_code
+    assert ["pending", "sent", "dismissed"] == [one["state"] for one in everything]
+    assert ("Ana", "by hand") == (everything[2]["actor"], everything[2]["note"])
+    assert 1 == (await run("outbox", "show", "999999")).exit_code
+
+
+async def test_all_that_is_dead_is_retried_at_once(world: World, run: Run) -> None:
+    await sell(world, "1", "one")
+    await world.execute("UPDATE outbox_message SET state = 'dead', closed_at = now()")
+
+    assert "to be sent again: 1\n" == (await run("outbox", "retry", "--dead")).output
+    assert "Nothing: every stock update has been sent." not in (await run("outbox", "list")).output
