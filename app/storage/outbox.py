@@ -197,6 +197,7 @@ async def find(  # noqa: PLR0913 - one filter each
     *,
     states: Sequence[OutboxState] = (),
     store_id: str | None = None,
+    item_id: str | None = None,
     system_id: str | None = None,
     ids: Sequence[int] = (),
     limit: int,
@@ -233,6 +234,8 @@ async def find(  # noqa: PLR0913 - one filter each
         query = query.where(kept.state.in_([state.value for state in states]))
     if store_id is not None:
         query = query.where(kept.store_id == store_id)
+    if item_id is not None:
+        query = query.where(kept.item_id == item_id)
     if system_id is not None:
         query = query.where(kept.inventory_system_id == system_id)
     if ids:
