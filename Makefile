@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run test check format lock clean
+.PHONY: help setup run test check proof format lock clean
 
 help:
 	@echo "make run     run everything here and send a first movement (Ctrl-C stops it)"
 	@echo "make test    run the tests"
 	@echo "make check   lint, types, imports, migrations, deployment files"
+	@echo "make proof   kill, cut, stop, overload; nothing may be lost or doubled (15 minutes)"
 	@echo "make setup   build .venv (the others do it by themselves)"
 	@echo "make format  format the code"
 	@echo "make lock    pin the requirements anew (needs uv)"
@@ -41,9 +42,12 @@ test: setup
 check: .venv/check-installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/check
 
+proof: setup
+	@$(BIN)/python -m proof $(ARGS)
+
 format: .venv/check-installed
-	@$(BIN)/ruff format app migrations tests
-	@$(BIN)/ruff check --fix app migrations tests
+	@$(BIN)/ruff format app migrations proof tests
+	@$(BIN)/ruff check --fix app migrations proof tests
 
 lock:
 	@requirements/lock
