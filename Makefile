@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run test check bench format lock clean
+.PHONY: help setup run test check bench proof format lock clean
 
 help:
 	@echo "make run     run everything here and send a first movement (Ctrl-C stops it)"
 	@echo "make test    run the tests"
 	@echo "make check   lint, types, imports, migrations, deployment files"
 	@echo "make bench   measure (half an hour; bench/README.md)"
+	@echo "make proof   kill, cut, stop, overload; nothing may be lost or doubled (15 minutes)"
 	@echo "make setup   build .venv (the others do it by themselves)"
 	@echo "make format  format the code"
 	@echo "make lock    pin the requirements anew (needs uv)"
@@ -50,9 +51,12 @@ check: .venv/check-installed
 bench: .venv/bench-installed
 	@$(BIN)/python -m bench $(ARGS)
 
+proof: setup
+	@$(BIN)/python -m proof $(ARGS)
+
 format: .venv/check-installed
-	@$(BIN)/ruff format app bench migrations tests
-	@$(BIN)/ruff check --fix app bench migrations tests
+	@$(BIN)/ruff format app bench migrations proof tests
+	@$(BIN)/ruff check --fix app bench migrations proof tests
 
 lock:
 	@requirements/lock

@@ -78,6 +78,40 @@ class WrongMediaType(PosSyncError):
         super().__init__(f"{problem} Send uncompressed JSON with Content-Type: application/json.")
 
 
+class NotAuthorized(PosSyncError):
+    """No, or a wrong, key of the POS: one fixed text for all."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    reason = "not_authorized"
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+    def __init__(self) -> None:
+        super().__init__("The key is missing or wrong. Send POS_API_KEY as Authorization: Bearer KEY.")
+
+
+class NoIdempotencyKey(PosSyncError):
+    """A movement of the POS without a key by which it could be known again."""
+
+    status = HTTPStatus.BAD_REQUEST
+    reason = "no_idempotency_key"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The header Idempotency-Key is missing, or not 1 to 255 visible ASCII characters. Send one that is this movement's "
+            "own, such as the ticket's number, and the same one when you send it again."
+        )
+
+
+class IdempotencyKeyReused(PosSyncError):
+    """The same key for another movement."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    reason = "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"The Idempotency-Key {shown(key)} was used for another movement. Nothing was recorded for it anew.")
+
+
 class NoSuchPage(PosSyncError):
     """No route has this path."""
 
@@ -121,6 +155,11 @@ class InvalidField(Refusal):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"The field {field} {problem}.")
         self.field = field
+        self._problem = problem
+
+    def within(self, path: str) -> "InvalidField":
+        """The same, of a field that lies deeper: `path` is such as "movements[2]."."""
+        return InvalidField(path + self.field, self._problem)
 
 
 class UnstorableValue(Refusal):

@@ -8,17 +8,22 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.errors import InternalError, NoSuchPage, PosSyncError, WrongMethod, render
+from app.errors import InternalError, InvalidField, NoSuchPage, PosSyncError, WrongMethod, render
 from app.mipos.schedule import Schedule
-from app.mipos.wiring import mipos_of, registrar, why_not_calling, why_not_registering
+from app.mipos.wiring import mipos_of, registrar, relay, why_not_registering, why_not_sending
 from app.operations.health import Readiness
 from app.operations.metrics import Metrics
 from app.operations.observing import ObservingMiddleware
+from app.pos.bearer import ApiKey
+from app.pos.describing import describe_recording
+from app.pos.movements import PosMovements, is_recording
+from app.pos.reading import reading_router
 from app.receiving.batching import GroupCommit
 from app.receiving.middleware import WEBHOOK_PATH, Receipt, SignedBodyMiddleware
 from app.receiving.routes import StockWebhook, describe_webhook
@@ -71,7 +76,20 @@ class PosSync(FastAPI):
         self.add_middleware(ObservingMiddleware, metrics=self._metrics)
         self.add_exception_handler(PosSyncError, _answer)
         self.add_exception_handler(HTTPException, _answer_framework_error)
+        self.add_exception_handler(RequestValidationError, _answer_bad_query)
         self.add_exception_handler(Exception, _answer_bug)
+        self._recording: ObservingMiddleware | None = None
+        if settings.pos_api_key is not None:
+            api_key = ApiKey(settings.pos_api_key.get_secret_value())
+            recording = PosMovements(
+                self._group_commit,
+                self._engine,
+                api_key=api_key,
+                receipt=self._receipt,
+                response_seconds=settings.response_deadline,
+            )
+            self._recording = ObservingMiddleware(recording, metrics=self._metrics)
+            self.include_router(reading_router(self._engine, api_key))
         # Here for what the router has to say of the path (405), and fails closed: nothing that comes this way was verified.
         self.router.routes.append(Route(WEBHOOK_PATH, endpoint=webhook, methods=["POST"], include_in_schema=False))
         self.add_api_route("/livez", self._livez, summary="Is the process alive? Depends on nothing.")
@@ -82,6 +100,8 @@ class PosSync(FastAPI):
         """Answer one request (ASGI). A delivery passes our own layers only: the framework's cost more than all of its work."""
         if scope["type"] == "http" and scope["path"] == WEBHOOK_PATH and scope["method"] == "POST":
             await self._deliveries(scope, receive, send)
+        elif self._recording is not None and is_recording(scope):
+            await self._recording(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -98,6 +118,8 @@ class PosSync(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             describe_webhook(document)
+            if self._recording is not None:
+                describe_recording(document)
             self.openapi_schema = document
         return self.openapi_schema
 
@@ -106,6 +128,7 @@ class PosSync(FastAPI):
         tasks = [
             asyncio.create_task(self._group_commit.run(), name="group commit"),
             asyncio.create_task(self._register(), name="registration"),
+            asyncio.create_task(self._send(), name="outbox"),
             asyncio.create_task(self._synchronise(), name="synchronisation"),
         ]
         self._on_start(self)
@@ -139,11 +162,23 @@ class PosSync(FastAPI):
         except Exception:  # noqa: BLE001 - such as a proxy in the environment that cannot be used: receiving goes on
             _log.exception("webhook not registered by this service")
 
+    async def _send(self) -> None:
+        """In the background: send what the outbox holds."""
+        why_not = why_not_sending(self._settings)
+        if why_not is not None:
+            _log.warning("stock updates not sent by this service", reason=why_not)
+            return
+        try:
+            async with relay(self._settings, self._database, self._engine, observer=self._metrics) as it:
+                await it.run()
+        except Exception:  # noqa: BLE001 - a bug in sending must not touch receiving
+            _log.exception("stock updates not sent by this service")
+
     async def _synchronise(self) -> None:
         """In the background, every `SYNC_EVERY` hours, with connections of its own: it takes none from readiness."""
         if self._settings.sync_every is None:
             return
-        why_not = why_not_calling(self._settings)
+        why_not = why_not_sending(self._settings)
         if why_not is not None:
             _log.warning("SYNC_EVERY has no effect", reason=why_not)
             return
@@ -201,6 +236,13 @@ async def _answer_framework_error(_request: Request, error: Exception) -> Respon
     if error.status_code == WrongMethod.status:
         return _response(WrongMethod(), error.headers)
     return JSONResponse({"message": str(error.detail)}, status_code=error.status_code, headers=error.headers)
+
+
+async def _answer_bad_query(_request: Request, error: Exception) -> Response:
+    """FastAPI's own refusal of a parameter."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return _response(InvalidField(".".join(str(part) for part in first["loc"][1:]), f"is not usable: {first['msg']}"))
 
 
 async def _answer_bug(_request: Request, _error: Exception) -> Response:

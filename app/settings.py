@@ -29,6 +29,9 @@ _IGNORED_URL_OPTIONS = {"application_name", "connect_timeout", "channel_binding"
 """What addresses of other programs may carry, and what this one decides by itself."""
 
 
+SHORTEST_API_KEY = 16
+
+
 class SettingsRefused(Exception):
     """The settings cannot be used; the message names every fault, and no value of a secret."""
 
@@ -100,8 +103,16 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def _api_key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value()
+    if len(key) < SHORTEST_API_KEY or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(f"must be {SHORTEST_API_KEY} or more visible ASCII characters, without spaces")
+    return value
+
+
 Timezone = Annotated[str, AfterValidator(_timezone)]
 ClientSecret = Annotated[SecretStr, AfterValidator(_client_secret)]
+ApiKeyText = Annotated[SecretStr, AfterValidator(_api_key)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 
 
@@ -185,6 +196,13 @@ class Settings(DatabaseSettings):
     max_body_bytes: int = Field(default=65536, ge=1024, le=1048576, description="The largest request body, in bytes.")
     response_deadline: float = Field(
         default=4.0, ge=0.5, le=60, description="Seconds within which every delivery is answered, with 503 if need be."
+    )
+    pos_api_key: ApiKeyText | None = Field(
+        default=None,
+        description="The key with which the POS records and reads over HTTP (/pos/...). Unset, these routes do not exist.",
+    )
+    outbox_parallel: int = Field(
+        default=8, ge=1, le=64, description="Calls to mipOS at a time, per worker, by which stock updates are sent."
     )
     waiting_line: int = Field(
         default=2000, ge=1, le=100000, description="Deliveries that may wait for the database, per worker; past it: 503."

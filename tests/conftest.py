@@ -42,9 +42,11 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 async def new_world(*, template: str = postgres.TEMPLATE) -> AsyncIterator[World]:
     name = await postgres.create_database(template=template)
     engine = postgres.database_of(postgres.url(name)).create_engine()
-    yield World(name, engine)
-    await engine.dispose()
-    await postgres.drop_database(name)
+    try:
+        yield World(name, engine)
+    finally:
+        await engine.dispose()
+        await postgres.drop_database(name)
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ _COMMANDS = {
     "drift": ("app.cli.drift", "Compare our stock with what the inventory systems reported, and say why they differ."),
     "duplicates": ("app.cli.duplicates", "Look at suspected duplicates, and apply or dismiss them."),
     "migrate": ("app.cli.migrate", "Bring the database schema to the newest revision."),
+    "movement": ("app.cli.movement", "Record a sale, a count or a receipt of the POS."),
+    "outbox": ("app.cli.outbox", "List stock updates for the inventory systems; send them again, dismiss them."),
     "reconcile": ("app.cli.reconcile", "Adopt a number as our stock, with who and why."),
     "refused": ("app.cli.refused", "Look at refused deliveries, apply them after all, or put them aside."),
     "register": ("app.cli.register", "Register the webhook at mipOS now."),

@@ -18,18 +18,15 @@ from typing import Any
 import click
 import httpx2
 from sqlalchemy import make_url, text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 import app
 from app.cataloguing import import_catalog
-from app.cli.tables import show_table
-from app.receiving.sender import DOCUMENTED_MOVEMENT
+from app.cli.demonstrating import demonstrate
 from app.settings import ENV_FILE_VARIABLE, Settings
 from app.stock.catalog import read_catalog
-from app.stock.quantity import to_plain
+from app.storage.catalog import change_store
 from app.storage.embedded import SERVICE_ROLE, EmbeddedPostgres, EmbeddedPostgresError
 from app.storage.engine import Database
-from app.storage.levels import StockedItem, list_levels
 from app.storage.migrating import migrate
 
 SAMPLES = {"1": "store-1.json", "2": "store-2.json"}
@@ -110,7 +107,7 @@ def _run(postgres: EmbeddedPostgres, data: Path, *, port: int, sandbox_port: int
         processes.append(_start(["serve"], {ENV_FILE_VARIABLE: str(env_file.resolve())}))
         ready = _wait_for(f"{settings.public_url}/readyz", processes[-1], until=_is_registered)
         _step("Service", f"registered at the sandbox: {ready['registration']['url']}")
-        asyncio.run(_demonstrate(owner, settings))
+        asyncio.run(demonstrate(owner, settings))
         _show_next(env_file, settings)
         processes[-1].wait()
         raise click.ClickException(f"The service ended by itself, with status {processes[-1].returncode}.")
@@ -133,15 +130,12 @@ def _step(what: str, text: str) -> None:
 
 
 def _settings(postgres: EmbeddedPostgres, data: Path, *, port: int, sandbox_port: int) -> Settings:
-    """The development settings, with a secret of this folder's own, made once."""
-    secret_file = data / "client-secret"
-    if not secret_file.exists():
-        secret_file.touch(mode=0o600)
-        secret_file.write_text(secrets.token_hex(20))
+    """The development settings, with secrets of this folder's own."""
     return Settings.model_validate(
         {
             "database_url": postgres.url(DATABASE, user=SERVICE_ROLE),
-            "mipos_client_secret": secret_file.read_text(),
+            "mipos_client_secret": _secret(data / "client-secret"),
+            "pos_api_key": _secret(data / "pos-api-key"),
             "mipos_base_url": f"http://127.0.0.1:{sandbox_port}",
             "mipos_client_id": "sandbox-client",
             "mipos_email": "pos@example.com",
@@ -151,6 +145,14 @@ def _settings(postgres: EmbeddedPostgres, data: Path, *, port: int, sandbox_port
             "log_format": "console",
         }
     )
+
+
+def _secret(file: Path) -> str:
+    """The secret in `file`, made once."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(20))
+    return file.read_text()
 
 
 def _secretly(settings: Settings) -> dict[str, Any]:
@@ -195,6 +197,8 @@ async def _prepare(owner: Database) -> None:
     for store_id, sample in SAMPLES.items():
         catalog = read_catalog((SAMPLE_FOLDER / sample).read_text(encoding="utf-8"))
         await import_catalog(engine, store_id, catalog, timezone="UTC")
+        async with engine.begin() as connection:
+            await change_store(connection, store_id, {"mipos_store_id": store_id})
     await engine.dispose()
 
 
@@ -245,36 +249,6 @@ def _is_registered(ready: dict[str, Any]) -> bool:
     return bool(ready["registration"]["state"] == "registered")
 
 
-async def _demonstrate(owner: Database, settings: Settings) -> None:
-    """Let the sandbox report the documented movement, and show the stock before and after."""
-    engine = owner.create_engine()
-    document = DOCUMENTED_MOVEMENT
-    store_id, item_id = str(document["store_id"]), str(document["external_id"])
-    before = await _levels(engine, store_id)
-    movement = {name: document[name] for name in ("external_id", "quantity", "movement_type", "current_stock", "date")}
-    async with httpx2.AsyncClient(trust_env=False) as client:
-        answer = await client.post(f"{settings.mipos_base_url}/sandbox/movements", json=movement, timeout=30)
-    after = await _levels(engine, store_id)
-    await engine.dispose()
-    click.echo()
-    click.echo(f"An inventory system reported the movement of the mipOS document: remove {document['quantity']} of {item_id}.")
-    click.echo("The sandbox signed it and called the webhook; the service verified it, applied it, and answered")
-    click.echo(f"{answer.status_code} {answer.reason_phrase}. The stock of store {store_id}:")
-    click.echo()
-    show_table(
-        ["item", "name", "before", "after"],
-        [[level.item_id, level.name, to_plain(before[key].quantity), to_plain(level.quantity)] for key, level in after.items()],
-        right=(2, 3),
-    )
-    if before[item_id].quantity == after[item_id].quantity:
-        click.echo("\nNothing moved: this movement was applied in an earlier run, and each is applied exactly once.")
-
-
-async def _levels(engine: AsyncEngine, store_id: str) -> dict[str, StockedItem]:
-    async with engine.connect() as connection:
-        return {level.item_id: level for level in await list_levels(connection, store_id=store_id)}
-
-
 def _show_next(env_file: Path, settings: Settings) -> None:
     program = _shown_path(Path(sys.executable).parent / "pos-sync")
     pos_sync = f"{program} --env-file {_shown_path(env_file)}"
@@ -282,7 +256,8 @@ def _show_next(env_file: Path, settings: Settings) -> None:
     click.echo("Let the inventory system report another, from a second terminal:")
     click.echo(f"  {program} sandbox move --url {settings.mipos_base_url} --item avcc123 --remove 0.5")
     click.echo(f"Sign and send one yourself:  {pos_sync} send --item avcc123 --remove 0.5 --current-stock 11.94")
-    click.echo(f"See the stock, the state:    {pos_sync} stock | status | doctor")
+    click.echo(f"Record a sale of the POS:    {pos_sync} movement --store 1 --item avcc123 --sale 0.25")
+    click.echo(f"See the stock, the state:    {pos_sync} stock | status | outbox list --all | drift --all | doctor")
     click.echo(f"See the service:             {settings.public_url}/readyz  {settings.public_url}/metrics")
     click.echo("Ctrl-C stops everything. Each delivery is a line below.")
     click.echo()

@@ -7,27 +7,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
 from app.cli.operator import actor_option, note_option
+from app.cli.quantity import QuantityType
 from app.mending.drifting import DEFAULT_WINDOW
 from app.mending.reconciling import Adoption, CannotReconcile, Reconciled, reconcile
 from app.settings import load_database_settings
-from app.stock.quantity import EXACT, NotAQuantity, parse_quantity, to_plain, to_signed
-
-
-class _Quantity(click.ParamType):
-    name = "quantity"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        try:
-            return parse_quantity(value)
-        except NotAQuantity as problem:
-            self.fail(f"{problem}.", param, ctx)
+from app.stock.quantity import EXACT, to_plain, to_signed
 
 
 @click.command()
 @click.option("--store", "store_id", required=True, help="The store.")
 @click.option("--item", "item_id", required=True, help="The item.")
 @click.option("--adopt", "system_id", metavar="SYSTEM", help="Adopt this inventory system's stock.")
-@click.option("--to", type=_Quantity(), help="Adopt this number, such as one that was counted.")
+@click.option("--to", type=QuantityType(), help="Adopt this number, such as one that was counted.")
 @note_option
 @actor_option
 @click.option("--dry-run", "is_dry", is_flag=True, help="Only show before and after; change nothing.")

@@ -14,7 +14,7 @@ from app.cli.database import with_database
 from app.cli.operator import actor_option
 from app.errors import CannotSync, UnsendableCatalog
 from app.mipos.sync import OnProgress, Order, Phase, Synchronised, check, synchronise
-from app.mipos.wiring import mipos_of, why_not_calling
+from app.mipos.wiring import mipos_of, why_not_sending
 from app.settings import Settings, load_database_settings, load_settings
 from app.storage.syncs import State
 
@@ -46,7 +46,7 @@ def command(store_id: str, inventory_system_id: str | None, actor: str, *, dry_r
             _show_body(_check(order, is_shown=is_shown), store_id, as_json=as_json)
             return
         settings = load_settings()
-        if (why_not := why_not_calling(settings)) is not None:
+        if (why_not := why_not_sending(settings)) is not None:
             raise click.UsageError(f"Cannot synchronise: {why_not}.")
         result = _synchronise(settings, order, is_shown=is_shown)
     except UnsendableCatalog as error:

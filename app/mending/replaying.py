@@ -131,7 +131,6 @@ async def _write(connection: AsyncConnection, delivery: KeptDelivery, decision: 
     number, (outcome,) = delivery.refused_delivery_id, decision.outcomes
     match outcome:
         case Applied(entry):
-            # Before the ledger's row is written, since that would close them as resolved by themselves.
             await refused_deliveries.close(
                 connection, number, state=State.REPLAYED, actor=actor, also_fingerprint=entry.movement.dedupe_key
             )

@@ -8,10 +8,14 @@ from contextlib import asynccontextmanager
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.mipos.client import Credentials, MiposClient
+from app.mipos.outbox import Relay, RelayObserver
 from app.mipos.registration import Registrar
 from app.mipos.token import AccessTokens
 from app.settings import Settings
+from app.storage.engine import Database
 from app.storage.registrations import State
+
+_NO_ACCOUNT = "no mipOS account is set (MIPOS_CLIENT_ID, MIPOS_EMAIL, MIPOS_PASSWORD, or MIPOS_ACCESS_TOKEN)"
 
 
 def why_not_registering(settings: Settings) -> str | None:
@@ -20,7 +24,14 @@ def why_not_registering(settings: Settings) -> str | None:
         return "MIPOS_REGISTER_ON_STARTUP is off"
     if settings.public_url is None:
         return "PUBLIC_URL is not set"
-    return why_not_calling(settings)
+    if not settings.has_mipos_account:
+        return _NO_ACCOUNT
+    return None
+
+
+def why_not_sending(settings: Settings) -> str | None:
+    """Why nothing is sent to mipOS, neither messages nor synchronisations, for a person; None where it can be."""
+    return None if settings.has_mipos_account else _NO_ACCOUNT
 
 
 def credentials_of(settings: Settings) -> Credentials | None:
@@ -51,13 +62,6 @@ def account_of(settings: Settings) -> bytes:
     return hmac.digest(key, json.dumps(parts).encode("ascii"), "sha256")
 
 
-def why_not_calling(settings: Settings) -> str | None:
-    """Why nothing can be sent to mipOS, for a person; None where it can."""
-    if settings.has_mipos_account:
-        return None
-    return "no mipOS account is set (MIPOS_CLIENT_ID, MIPOS_EMAIL, MIPOS_PASSWORD, or MIPOS_ACCESS_TOKEN)"
-
-
 @asynccontextmanager
 async def mipos_of(settings: Settings, engine: AsyncEngine) -> AsyncIterator[tuple[MiposClient, AccessTokens]]:
     """What every call to mipOS needs."""
@@ -77,3 +81,10 @@ async def registrar(
     async with mipos_of(settings, engine) as (client, tokens):
         url = f"{settings.public_url}{webhook_path}"
         yield Registrar(engine, client, tokens, url=url, account=account_of(settings), on_state=on_state)
+
+
+@asynccontextmanager
+async def relay(settings: Settings, database: Database, engine: AsyncEngine, *, observer: RelayObserver) -> AsyncIterator[Relay]:
+    """A relay of the outbox to these settings' mipOS."""
+    async with mipos_of(settings, engine) as (client, tokens):
+        yield Relay(database, engine, client, tokens, parallel=settings.outbox_parallel, observer=observer)

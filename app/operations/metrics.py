@@ -6,10 +6,13 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from app.storage.outbox import Backlog
+
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that prometheus_client itself reads when it is imported."""
 
 OUTCOMES = ("applied", "already_applied", "refused", "not_received", "unsettled", "failed")
+OUTBOX_STATES = ("sent", "pending", "dead")
 SIGNATURE_FAILURES = ("missing", "wrong")
 _COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -62,11 +65,30 @@ class Metrics:
             registry=registry,
         )
 
+        self._outbox = Counter(
+            "pos_sync_outbox_messages",
+            "Stock updates tried, by what came of them: sent, pending, dead.",
+            ["state"],
+            registry=registry,
+        )
+        # Each worker counts the same table now and then: the newest look is the truth.
+        self._outbox_pending = Gauge(
+            "pos_sync_outbox_pending", "Stock updates that wait to be sent.", multiprocess_mode="mostrecent", registry=registry
+        )
+        self._outbox_oldest = Gauge(
+            "pos_sync_outbox_oldest_seconds", "Age of the oldest of them.", multiprocess_mode="mostrecent", registry=registry
+        )
+        self._outbox_dead = Gauge(
+            "pos_sync_outbox_dead", "Stock updates that wait for a person.", multiprocess_mode="mostrecent", registry=registry
+        )
+
         # So that a rate over the first of its kind is not missed: a series has to be there before it grows.
         for outcome in OUTCOMES:
             self._deliveries.labels(outcome)
         for cause in SIGNATURE_FAILURES:
             self._unverified.labels(cause)
+        for state in OUTBOX_STATES:
+            self._outbox.labels(state)
         self._last_seen_delivery = 0.0
         self._answered: dict[int, Counter] = {}
         self._by_outcome: dict[str, Counter] = {}
@@ -77,6 +99,16 @@ class Metrics:
         self._registered.set(1 if state == "registered" else 0)
         if attempts:
             self._registration_attempts.labels(state).inc(attempts)
+
+    def on_message(self, state: str) -> None:
+        """A stock update was tried."""
+        self._outbox.labels(state).inc()
+
+    def on_backlog(self, backlog: Backlog) -> None:
+        """How many stock updates wait."""
+        self._outbox_pending.set(backlog.pending)
+        self._outbox_oldest.set(backlog.oldest_seconds)
+        self._outbox_dead.set(backlog.dead)
 
     def on_batch(self, *, size: int, seconds: float) -> None:
         """A committed batch."""

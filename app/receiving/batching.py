@@ -69,7 +69,7 @@ class GroupCommit:
         self._aside = 0
 
     async def submit(
-        self, raw_body: bytes, *, movement: Movement | None, refusal: Refusal | None = None, deadline: float
+        self, raw_body: bytes | None, *, movement: Movement | None, refusal: Refusal | None = None, deadline: float
     ) -> Outcome:
         """Have a delivery written, and return what became of it, after COMMIT.
 

@@ -12,9 +12,12 @@ from app.storage.refusals import RefusedDelivery
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """A movement to apply, or (with `refusal`) only to be kept as refused."""
+    """A movement to apply, or (with `refusal`) only to be kept as refused.
 
-    raw_body: bytes
+    What mipOS delivers brings its bytes, for the day when it is looked at again; what the POS itself records has none to keep.
+    """
+
+    raw_body: bytes | None
     movement: Movement | None
     refusal: Refusal | None
     deadline: float
@@ -22,6 +25,7 @@ class Delivery:
 
     def as_refused(self, refusal: Refusal) -> RefusedDelivery:
         """The row by which the refusal is kept."""
+        assert self.raw_body is not None
         movement = self.movement
         identity = None if movement is None else movement.dedupe_key
         return RefusedDelivery(

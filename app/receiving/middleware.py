@@ -4,7 +4,7 @@ The verified bytes travel in the scope, so that a route that is reached by any o
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -116,7 +116,7 @@ class SignedBodyMiddleware:
             if name == _SIGNATURE:
                 signatures.append(value)
             headers[name] = value
-        _require_plain_json(headers)
+        require_plain_json(headers)
         body = await self._receipt.read(
             receive,
             declared_length=headers.get(b"content-length"),
@@ -132,7 +132,12 @@ class SignedBodyMiddleware:
         return body
 
 
-def _require_plain_json(headers: dict[bytes, bytes]) -> None:
+def require_plain_json(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse a compressed body, and one that is marked as anything but JSON.
+
+    Raises:
+        WrongMediaType: it is.
+    """
     encoding = headers.get(b"content-encoding")
     if encoding is not None and encoding.strip().lower() != b"identity":
         raise WrongMediaType("The request body is compressed.")

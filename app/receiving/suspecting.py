@@ -16,7 +16,9 @@ async def keep_suspects(connection: asyncpg.Connection, repeated: Sequence[Deliv
 
     After the batch's own rows were written, since the original may be one of them.
     """
-    asked = [(delivery.movement, delivery.raw_body) for delivery in repeated if delivery.movement is not None]
+    asked = [(it.movement, it.raw_body) for it in repeated if it.movement is not None and it.raw_body is not None]
+    if not asked:
+        return
     traces = await suspicions.read_traces(connection, [movement for movement, _ in asked])
     suspects = [
         Suspect(movement, raw_body, trace.occurrences + 1, trace.later.level_version)

@@ -1,7 +1,7 @@
 """One group of deliveries, decided and written: at once where nobody else is at the same levels, else under their locks."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import asyncpg
 
@@ -73,8 +73,9 @@ class GroupWriter:
         if len(asked) < len(group):
             return None
         connection = await self._writer.connect()
-        decision = decide(asked, await self._read(connection, asked, Locking.NONE))
-        if not all(isinstance(outcome, Applied) for outcome in decision.outcomes):
+        knowledge = await self._read(connection, asked, Locking.NONE)
+        decision = decide(asked, knowledge)
+        if knowledge.refused or not all(isinstance(outcome, Applied) for outcome in decision.outcomes):
             return None
         await movements.write(connection, decision.entries, decision.levels)
         return list(decision.outcomes)
@@ -82,36 +83,45 @@ class GroupWriter:
     async def _write_under_locks(self, group: Sequence[Delivery]) -> list[Outcome]:
         connection = await self._writer.begin()
         asked = [delivery.movement for delivery in group if delivery.refusal is None and delivery.movement is not None]
-        decision = await self._decide(connection, asked)
+        decision, were_refused = await self._decide(connection, asked)
         remaining = iter(decision.outcomes)
         outcomes = [Refused(delivery.refusal) if delivery.refusal else next(remaining) for delivery in group]
         refused = [
             delivery.as_refused(outcome.error)
             for delivery, outcome in zip(group, outcomes, strict=True)
-            if isinstance(outcome, Refused)
+            if isinstance(outcome, Refused) and delivery.raw_body is not None
         ]
         if refused:
             await refusals.record(connection, refused)
         if decision.entries:
             await movements.write(connection, decision.entries, decision.levels)
+        in_ledger = {
+            movement.dedupe_key
+            for movement, outcome in zip(asked, decision.outcomes, strict=True)
+            if isinstance(outcome, (Applied, AlreadyApplied)) and movement.dedupe_key is not None
+        }
+        settled = in_ledger & {*were_refused, *(one.fingerprint for one in refused)}
+        if settled:
+            await refusals.close(connection, sorted(settled))
         repeated = [delivery for delivery, outcome in zip(group, outcomes, strict=True) if isinstance(outcome, AlreadyApplied)]
         if repeated:
-            known = [it.movement.dedupe_key for it in repeated if it.movement is not None and it.movement.dedupe_key is not None]
-            await refusals.close(connection, known)
             await keep_suspects(connection, repeated, self._reported_stock)
         await self._writer.commit()
         return outcomes
 
-    async def _decide(self, connection: asyncpg.Connection, asked: Sequence[Movement]) -> Decision:
+    async def _decide(self, connection: asyncpg.Connection, asked: Sequence[Movement]) -> tuple[Decision, Collection[bytes]]:
+        """The decision, and which of those that were asked have been refused before."""
         if not asked:
-            return Decision([], [], {})
+            return Decision([], [], {}), ()
         locking = Locking.SKIP if self.is_cautious else Locking.WAIT
-        decision = decide(asked, await self._read(connection, asked, locking))
+        knowledge = await self._read(connection, asked, locking)
+        decision = decide(asked, knowledge)
         if any(isinstance(outcome, Refused) for outcome in decision.outcomes):
             # A copy that waited for its original's lock sees the level after it, and its identity only by looking again:
             # without that, what was applied would be refused as going below zero.
-            decision = decide(asked, await self._read(connection, asked, locking))
-        return decision
+            knowledge = await self._read(connection, asked, locking)
+            decision = decide(asked, knowledge)
+        return decision, knowledge.refused
 
     async def _read(self, connection: asyncpg.Connection, asked: Sequence[Movement], locking: Locking) -> Knowledge:
         return await movements.read_knowledge(

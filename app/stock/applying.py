@@ -15,7 +15,7 @@ from app.errors import (
     UnknownItem,
     UnknownStore,
 )
-from app.stock.movement import Movement
+from app.stock.movement import Movement, Source
 from app.stock.quantity import EXACT, ZERO, is_within_range, to_plain
 
 LevelKey = tuple[str, str]
@@ -54,6 +54,8 @@ class Knowledge:
     levels: Mapping[LevelKey, Level]
     identities: Collection[tuple[str, bytes]]
     """(store_id, dedupe_key) of movements that are in the ledger"""
+    refused: Collection[bytes] = ()
+    """dedupe_keys of movements that were refused before, with a record that is still open"""
     busy: Collection[LevelKey] = ()
     """Levels that another session holds, where storage was asked not to wait for them; nothing about them can be decided."""
 
@@ -119,6 +121,8 @@ def decide(movements: Sequence[Movement], knowledge: Knowledge) -> Decision:
             outcomes.append(Busy())
             continue
         level = changed.get(key) or knowledge.levels.get(key, NEVER_STOCKED)
+        if movement.source is Source.POS_COUNT:
+            movement = movement.counted_from(level.quantity)  # noqa: PLW2901 - what it comes to here
         balance = EXACT.add(level.quantity, movement.delta)
         refusal = _refusal(movement, level=level, balance=balance, knowledge=knowledge)
         if refusal is not None:

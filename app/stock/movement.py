@@ -1,11 +1,12 @@
 """What a stock movement is, and the identity by which it is applied once."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 
-from app.stock.quantity import ZERO, to_canonical
+from app.stock.quantity import EXACT, ZERO, to_canonical
 
 IDENTITY_VERSION = "1"
 
@@ -48,6 +49,12 @@ class Movement:
     """`now` of the delivery: when mipOS sent it. Never part of the identity: a retry carries a new one."""
     dedupe_key: bytes | None = None
     """32 bytes, or None for what cannot arrive twice (an opening row)."""
+
+    def counted_from(self, level: Decimal) -> "Movement":
+        """A count, whose `quantity` is what was counted, as the change that it makes of `level`."""
+        change = EXACT.subtract(self.quantity, level)
+        movement_type = MovementType.REMOVE if change < ZERO else MovementType.ADD
+        return replace(self, movement_type=movement_type, quantity=change.copy_abs())
 
     @property
     def key(self) -> tuple[str, str]:
@@ -114,6 +121,47 @@ def reconciling_movement(*, store_id: str, item_id: str, change: Decimal) -> Mov
         movement_type=MovementType.REMOVE if change < ZERO else MovementType.ADD,
         quantity=change.copy_abs(),
         source=Source.RECONCILE,
+    )
+
+
+class PosKind(StrEnum):
+    """What a POS records."""
+
+    SALE = "sale"
+    """Removes."""
+    COUNT = "count"
+    """Says what there is; the movement is the difference."""
+    RECEIPT = "receipt"
+    """Adds."""
+
+    @property
+    def source(self) -> Source:
+        """The source of its ledger row."""
+        return Source(f"pos_{self.value}")
+
+
+def pos_movement(  # noqa: PLR0913 - what makes one
+    *,
+    store_id: str,
+    item_id: str,
+    kind: PosKind,
+    quantity: Decimal,
+    idempotency_key: str,
+    happened_at: datetime,
+    number: int = 0,
+) -> Movement:
+    """A movement that the POS records: `number` tells those of one request, with one key, apart.
+
+    The SQL function record_pos_movement (migration 0004) makes the same identity.
+    """
+    return Movement(
+        store_id=store_id,
+        item_id=item_id,
+        movement_type=MovementType.REMOVE if kind is PosKind.SALE else MovementType.ADD,
+        quantity=quantity,
+        source=kind.source,
+        date_text=happened_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        dedupe_key=_identity("pos", store_id, idempotency_key, str(number)),
     )
 
 

@@ -50,9 +50,14 @@ class StockedItem:
 
 
 async def list_levels(
-    connection: AsyncConnection, *, store_id: str | None = None, item_id: str | None = None
+    connection: AsyncConnection,
+    *,
+    store_id: str | None = None,
+    item_id: str | None = None,
+    after: str | None = None,
+    limit: int | None = None,
 ) -> list[StockedItem]:
-    """The levels, of one store or item where named, in order of store and item."""
+    """The levels, of one store or item where named, in order of store and item; from behind the item `after` on."""
     query = (
         select(
             stock_level.c.store_id,
@@ -69,6 +74,10 @@ async def list_levels(
         query = query.where(stock_level.c.store_id == store_id)
     if item_id is not None:
         query = query.where(stock_level.c.item_id == item_id)
+    if after is not None:
+        query = query.where(stock_level.c.item_id > after)
+    if limit is not None:
+        query = query.limit(limit)
     return [StockedItem(*row) for row in await connection.execute(query)]
 
 

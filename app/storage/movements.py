@@ -29,6 +29,7 @@ SELECT
   level.quantity,
   level.version,
   known.found IS NOT NULL AS is_known,
+  refused.found IS NOT NULL AS is_refused,
   {is_busy} AS is_busy
 FROM {asked}
 LEFT JOIN store ON store.store_id = asked.store_id
@@ -40,6 +41,11 @@ LEFT JOIN LATERAL (
   WHERE stock_movement.store_id = asked.store_id AND stock_movement.dedupe_key = asked.dedupe_key
   LIMIT 1
 ) AS known ON true
+LEFT JOIN LATERAL (
+  SELECT 1 AS found FROM refused_delivery
+  WHERE refused_delivery.fingerprint = asked.dedupe_key AND refused_delivery.state = 'open'
+  LIMIT 1
+) AS refused ON true
 """
 _ASKED = """unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
   WITH ORDINALITY AS asked (store_id, item_id, inventory_system_id, dedupe_key, position)"""
@@ -85,10 +91,7 @@ _READ = {
 # The levels are written before the ledger (the last line sees to it): whoever writes takes the locks of the levels first, so
 # that one who has read without locks waits there, and not in a circle with one who holds them.
 _WRITE = """
-WITH closed AS (
-  UPDATE refused_delivery SET state = 'resolved', closed_at = now()
-  WHERE state = 'open' AND fingerprint = ANY ($17::bytea[])
-), level AS (
+WITH level AS (
   INSERT INTO stock_level (store_id, item_id, quantity, version)
   SELECT * FROM unnest($13::text[], $14::text[], $15::numeric[], $16::bigint[])
   ON CONFLICT (store_id, item_id) DO UPDATE
@@ -141,8 +144,9 @@ async def read_knowledge(
     integrations: dict[tuple[str, str], bool] = {}
     levels: dict[LevelKey, Level] = {}
     identities: set[tuple[str, bytes]] = set()
+    refused: set[bytes] = set()
     busy: set[LevelKey] = set()
-    for position, has_store, negative_stock, has_item, enabled, quantity, version, is_known, is_busy in rows:
+    for position, has_store, negative_stock, has_item, enabled, quantity, version, is_known, is_refused, is_busy in rows:
         movement = movements[position - 1]
         store_id = movement.store_id
         if has_store:
@@ -155,13 +159,23 @@ async def read_knowledge(
             levels[movement.key] = Level(quantity, version)
         if is_known and movement.dedupe_key is not None:
             identities.add((store_id, movement.dedupe_key))
+        if is_refused and movement.dedupe_key is not None:
+            refused.add(movement.dedupe_key)
         if is_busy:
             busy.add(movement.key)
-    return Knowledge(stores=stores, items=items, integrations=integrations, levels=levels, identities=identities, busy=busy)
+    return Knowledge(
+        stores=stores,
+        items=items,
+        integrations=integrations,
+        levels=levels,
+        identities=identities,
+        refused=refused,
+        busy=busy,
+    )
 
 
 async def write(connection: asyncpg.Connection, entries: Sequence[LedgerEntry], levels: Mapping[LevelKey, Level]) -> None:
-    """Write ledger rows and levels, and close the open refusals of what is now applied.
+    """Write ledger rows and levels.
 
     Raises:
         asyncpg.UniqueViolationError: another transaction took a place or an identity first; decide the batch again.
@@ -170,7 +184,6 @@ async def write(connection: asyncpg.Connection, entries: Sequence[LedgerEntry], 
     entries = sorted(entries, key=_place)
     movements = [entry.movement for entry in entries]
     changed = sorted(levels.items())
-    identities = [movement.dedupe_key for movement in movements]
     await connection.execute(
         _WRITE,
         [movement.store_id for movement in movements],
@@ -184,12 +197,11 @@ async def write(connection: asyncpg.Connection, entries: Sequence[LedgerEntry], 
         [movement.reported_stock for movement in movements],
         [movement.date_text for movement in movements],
         [movement.sent_text for movement in movements],
-        identities,
+        [movement.dedupe_key for movement in movements],
         [store_id for (store_id, _), _ in changed],
         [item_id for (_, item_id), _ in changed],
         [level.quantity for _, level in changed],
         [level.version for _, level in changed],
-        [identity for identity in identities if identity is not None],
     )
 
 

@@ -11,12 +11,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.stock.catalog import Catalog
-from app.storage import leases
+from app.storage import leases, outbox
 from app.storage.catalog import Integration, Store, get_catalog, list_stores
+from app.storage.outbox import OutboxState
 from app.storage.tables import integration, outbox_message, stock_level, store, sync_run
 
-CLAIMING = 0x636C61696D696E67
-"""The advisory lock that every claim of messages holds shared for its transaction: "claiming" in ASCII."""
 _GATE_PATIENCE = "2s"
 _LOCK_NOT_AVAILABLE = "55P03"
 _DIED = "It ended without a word: its process died, or lost the database. Whether mipOS took it is not known."
@@ -83,26 +82,17 @@ async def find_store(connection: AsyncConnection, store_id: str) -> Store | None
     return next((found for found in await list_stores(connection) if found.store_id == store_id), None)
 
 
-async def join_claiming(connection: AsyncConnection) -> None:
-    """Whoever claims messages calls this first, in the claim's transaction and in a statement of its own.
-
-    It never waits for longer than another's commit. Without it a claim that began before a lease was taken, and is not yet
-    committed, would be seen neither by its lease nor in its rows.
-    """
-    await connection.execute(select(func.pg_advisory_xact_lock_shared(CLAIMING)))
-
-
 async def is_quiet(engine: AsyncEngine, pair: Pair) -> bool:
     """Whether no message of `pair` is on its way. Asked by the holder of its lease, yes stays yes until the lease ends."""
     try:
         async with engine.begin() as connection:
             await connection.execute(select(func.set_config("lock_timeout", _GATE_PATIENCE, True)))
-            # Every claim that may not have seen our lease holds this until it is committed, and its rows say so then.
-            await connection.execute(select(func.pg_advisory_xact_lock(CLAIMING)))
+            # A claim that may not have seen our lease is committed after this, and its rows say so.
+            await outbox.await_claims(connection)
             on_its_way = exists().where(
                 outbox_message.c.store_id == pair.store_id,
                 outbox_message.c.inventory_system_id == pair.inventory_system_id,
-                outbox_message.c.state == "pending",
+                outbox_message.c.state == OutboxState.PENDING.value,
                 outbox_message.c.claimed_until > func.clock_timestamp(),
             )
             return not await connection.scalar(select(on_its_way))

@@ -68,12 +68,18 @@ class Writer:
 def session_limits(statement_seconds: float, *, scope: str) -> str:
     """Limits on the server's side: a worker that is frozen or cut off must not keep its locks. `scope`: SESSION or LOCAL.
 
+    A worker that falls silent between two messages of one statement is waited for by none of the first three limits, since
+    to Postgres it is neither idle nor running. From 17 on there is one for the transaction: twice as long, so that it is last.
+
     Plans are made once, since for the arrays of a batch Postgres would plan each statement anew, which costs more than running
     it; and never with a sequential scan, since a plan that was made while the ledger was empty would read all of it for ever.
     """
     milliseconds = int(statement_seconds * 1000)
+    is_local = "true" if scope == "LOCAL" else "false"
     return (
         f"SET {scope} lock_timeout = {int(LOCK_SECONDS * 1000)}; SET {scope} statement_timeout = {milliseconds}; "
         f"SET {scope} idle_in_transaction_session_timeout = {milliseconds}; "
-        f"SET {scope} plan_cache_mode = force_generic_plan; SET {scope} enable_seqscan = off; SET {scope} jit = off"
+        f"SET {scope} plan_cache_mode = force_generic_plan; SET {scope} enable_seqscan = off; SET {scope} jit = off; "
+        "SELECT CASE WHEN current_setting('server_version_num')::integer >= 170000 "
+        f"THEN set_config('transaction_timeout', '{2 * milliseconds}', {is_local}) END"
     )

@@ -184,17 +184,16 @@ async def test_a_request_id_is_taken_over_or_made(client: httpx2.AsyncClient) ->
     assert 32 == len(harmful.headers["x-request-id"])
 
 
-async def test_openapi_describes_the_webhook_and_is_the_committed_document(
-    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "headers", {})
-    document = (await client.get("/openapi.json")).json()
+async def test_openapi_describes_the_webhook_and_is_the_committed_document(world: World) -> None:
+    async with running(settings_for(world, pos_api_key="a-key-of-the-till-2026")) as (_, client):
+        document = (await client.get("/openapi.json")).json()
     operation = document["paths"][PATH]["post"]
 
     assert {"204", "400", "401", "408", "409", "413", "415", "422", "500", "503"} == set(operation["responses"])
     assert "content" not in operation["responses"]["204"]
     assert "X-Signature-Request" == document["components"]["securitySchemes"]["signature"]["name"]
     assert set(DOCUMENTED_MOVEMENT) == set(document["components"]["schemas"]["StockMovement"]["properties"])
+    assert {"get", "post"} == set(document["paths"]["/pos/stores/{store_id}/movements"])
     committed = json.loads(OPENAPI.read_text())
     assert committed == {**document, "info": {**document["info"], "version": committed["info"]["version"]}}
 

@@ -19,7 +19,7 @@ from app.mipos.sync import Order, Phase, Synchronised, synchronise
 from app.mipos.token import AccessTokens
 from app.mipos.wiring import tokens_of
 from app.sandbox.platform import InventorySystem
-from app.storage import leases, syncs
+from app.storage import leases, outbox, syncs
 from app.storage.leases import sync_lease
 from app.storage.syncs import Pair, State
 from app.storage.tables import outbox_message, sync_run
@@ -177,7 +177,7 @@ async def test_a_claim_that_is_not_yet_committed_is_waited_for(outbound: Outboun
     pair = Pair("1", SYSTEM)
     await outbound.moves("sale", "1", "a")
     async with outbound.world.engine.connect() as claiming:
-        await syncs.join_claiming(claiming)
+        await claiming.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": outbox.CLAIMS_LOCK})
         asking = asyncio.create_task(syncs.is_quiet(outbound.world.engine, pair))
         query = text(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -218,7 +218,7 @@ async def test_under_load_nothing_is_lost_or_counted_twice(outbound: Outbound) -
             if is_over.is_set() and number % 9 == 8:
                 return
 
-    async with relaying(outbound.world, outbound.client, outbound.tokens):
+    async with relaying(settings_for(outbound.world, **outbound.remote.settings())):
         selling = asyncio.gather(*(sell(item) for item in items))
         states = [(await outbound.synchronise()).state for _ in range(5)]
         is_over.set()

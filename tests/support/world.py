@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import select, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.storage.levels import broken_invariants
@@ -26,6 +27,15 @@ class World:
     @property
     def service_url(self) -> str:
         return url(self.database, user="pos_sync")
+
+    @property
+    def server_address(self) -> str | tuple[str, int]:
+        """Where the server listens, for a proxy before it: the path of its socket, or host and port."""
+        address = make_url(self.owner_url)
+        folder = address.query.get("host")
+        if isinstance(folder, str):
+            return f"{folder}/.s.PGSQL.{address.port or 5432}"
+        return address.host or "127.0.0.1", address.port or 5432
 
     async def level(self, item_id: str = "avcc123", store_id: str = "1") -> Decimal | None:
         query = select(stock_level.c.quantity).where(stock_level.c.store_id == store_id, stock_level.c.item_id == item_id)

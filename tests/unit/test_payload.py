@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidField, NotParseable, OtherPos, Refusal
-from app.receiving.payload import DEEPEST_NESTING, read_report, require_pos
+from app.receiving.fields import DEEPEST_NESTING
+from app.receiving.payload import read_report, require_pos
 from app.stock.movement import MovementType
 from tests.support.sender import MISSING, body_of
 

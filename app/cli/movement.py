@@ -1,0 +1,82 @@
+"""`pos-sync movement`."""
+
+import uuid
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import click
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.cli.database import with_database
+from app.cli.quantity import QuantityType
+from app.errors import PosSyncError
+from app.pos.recording import Recording, record
+from app.settings import load_database_settings
+from app.stock.movement import PosKind, pos_movement
+from app.stock.quantity import to_plain
+from app.stock.text import fault_in
+
+LONGEST_KEY = 255
+
+
+@click.command()
+@click.option("--store", "store_id", required=True, help="The store.")
+@click.option("--item", "item_id", required=True, help="The item.")
+@click.option("--sale", metavar="QUANTITY", type=QuantityType(), help="So much was sold.")
+@click.option("--receipt", metavar="QUANTITY", type=QuantityType(), help="So much came in.")
+@click.option("--count", metavar="QUANTITY", type=QuantityType(), help="So much is there.")
+@click.option("--key", help="By which the movement is known again, such as the ticket's number. [default: a new one]")
+@click.option("--at", "happened_at", help='When, with its offset, such as "2026-05-30T12:45:03-05:00". [default: now]')
+def command(  # noqa: PLR0913 - one parameter per option
+    *,
+    store_id: str,
+    item_id: str,
+    sale: Decimal | None,
+    receipt: Decimal | None,
+    count: Decimal | None,
+    key: str | None,
+    happened_at: str | None,
+) -> None:
+    """Record what the POS sold, received or counted. The store's inventory systems are told of it by the running service.
+
+    With the same --key again, nothing changes.
+
+    \b
+    Example:  pos-sync movement --store 1 --item avcc123 --sale 0.5 --key ticket-7
+    """
+    asked = {PosKind.SALE: sale, PosKind.RECEIPT: receipt, PosKind.COUNT: count}
+    named = [(kind, quantity) for kind, quantity in asked.items() if quantity is not None]
+    if len(named) != 1:
+        raise click.UsageError("Name one of --sale, --receipt and --count.")
+    ((kind, quantity),) = named
+    if quantity < 0:
+        raise click.BadParameter("must not be negative.", param_hint=f"--{kind.value}")
+    if key is not None and (fault := fault_in(key, longest=LONGEST_KEY)):
+        raise click.BadParameter(f"{fault}.", param_hint="--key")
+    key = key or str(uuid.uuid4())
+    movement = pos_movement(
+        store_id=store_id, item_id=item_id, kind=kind, quantity=quantity, idempotency_key=key, happened_at=_time(happened_at)
+    )
+    settings = load_database_settings()
+
+    async def work(engine: AsyncEngine) -> Recording:
+        return await record(engine, movement, idempotency_key=key, negative_stock=settings.negative_stock)
+
+    try:
+        recording = with_database(settings, work)
+    except PosSyncError as error:
+        raise click.ClickException(error.message) from error
+    said = "Recorded" if recording.is_new else "Recorded before"
+    click.echo(f"{said}, with the key {key}. The stock of {item_id} in store {store_id} after it: {to_plain(recording.stock)}.")
+
+
+def _time(text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise click.BadParameter('must be a time with its offset, such as "2026-05-30T12:45:03-05:00".', param_hint="--at")
+    return moment

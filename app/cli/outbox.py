@@ -1,0 +1,174 @@
+"""`pos-sync outbox list`, `show`, `retry` and `dismiss`."""
+
+import json
+import sys
+from typing import Any
+
+import click
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.cli.database import with_database
+from app.cli.operator import actor_option, note_option
+from app.cli.tables import show_table
+from app.settings import load_database_settings
+from app.stock.quantity import to_plain
+from app.storage import outbox
+from app.storage.outbox import ListedMessage, OutboxState
+
+REMOVES = 2
+_STATES = [state.value for state in OutboxState]
+
+
+@click.group()
+def command() -> None:
+    """Stock updates for the inventory systems: what waits, what was refused, and what to do about it.
+
+    \b
+    Example:  pos-sync outbox list
+    """
+
+
+@command.command("list")
+@click.option("--state", "states", type=click.Choice(_STATES), multiple=True, help="[default: pending and dead]")
+@click.option("--all", "is_all", is_flag=True, help="Whatever their state.")
+@click.option("--store", "store_id", help="Only of this store.")
+@click.option("--system", "system_id", help="Only for this inventory system.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, the oldest first.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+def list_command(  # noqa: PLR0913 - one parameter per option
+    *,
+    states: tuple[str, ...],
+    is_all: bool,
+    store_id: str | None,
+    system_id: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show messages that wait to be sent, and those that mipOS refused.
+
+    \b
+    Example:  pos-sync outbox list --state dead
+    """
+    chosen = [] if is_all else [OutboxState(state) for state in states or ("pending", "dead")]
+
+    async def work(engine: AsyncEngine) -> list[ListedMessage]:
+        async with engine.connect() as connection:
+            return await outbox.find(connection, states=chosen, store_id=store_id, system_id=system_id, limit=limit)
+
+    found = with_database(load_database_settings(), work)
+    if as_json:
+        click.echo(json.dumps([_fields(one) for one in found], ensure_ascii=False, indent=2))
+        return
+    if not found:
+        click.echo("Nothing: every stock update has been sent.")
+        return
+    show_table(
+        ["number", "state", "store", "item", "system", "change", "stock", "tries", "words"],
+        [
+            [
+                str(one.outbox_message_id),
+                one.state.value,
+                one.store_id,
+                one.item_id,
+                one.inventory_system_id,
+                _change(one),
+                to_plain(one.balance_after),
+                str(one.attempts),
+                one.words or "",
+            ]
+            for one in found
+        ],
+        right=(0, 5, 6, 7),
+    )
+
+
+@command.command("show")
+@click.argument("number", type=int)
+def show_command(number: int) -> None:
+    """Show one message whole.
+
+    \b
+    Example:  pos-sync outbox show 17
+    """
+
+    async def work(engine: AsyncEngine) -> list[ListedMessage]:
+        async with engine.connect() as connection:
+            return await outbox.find(connection, ids=[number], limit=1)
+
+    found = with_database(load_database_settings(), work)
+    if not found:
+        raise click.ClickException(f"There is no message {number}. `pos-sync outbox list --all` shows all.")
+    for name, value in _fields(found[0]).items():
+        click.echo(f"{name.replace('_', ' '):<20}{'-' if value is None else value}")
+
+
+@command.command("retry")
+@click.argument("numbers", type=int, nargs=-1)
+@click.option("--dead", "is_all_dead", is_flag=True, help="All that mipOS refused.")
+def retry_command(numbers: tuple[int, ...], *, is_all_dead: bool) -> None:
+    """Send messages again: refused and dismissed ones, and those that wait for their next try, at once.
+
+    Ends with status 1 if one of them cannot be: it was sent, or there is none with that number.
+
+    \b
+    Example:  pos-sync outbox retry --dead
+    """
+    if bool(numbers) == is_all_dead:
+        raise click.UsageError("Name numbers, or --dead.")
+
+    async def work(engine: AsyncEngine) -> tuple[list[int], list[int]]:
+        async with engine.begin() as connection:
+            asked = list(numbers)
+            if is_all_dead:
+                asked = [one.outbox_message_id for one in await outbox.find(connection, states=[OutboxState.DEAD], limit=10**9)]
+            return asked, await outbox.retry(connection, asked)
+
+    _report(*with_database(load_database_settings(), work), done="to be sent again", not_done="sent already, or not found")
+
+
+@command.command("dismiss")
+@click.argument("numbers", type=int, nargs=-1, required=True)
+@note_option
+@actor_option
+def dismiss_command(numbers: tuple[int, ...], *, note: str, actor: str) -> None:
+    """Let messages never be sent, with who decided it and why. The inventory system's stock then differs by them.
+
+    \b
+    Example:  pos-sync outbox dismiss 17 --note "corrected by hand in the inventory system"
+    """
+
+    async def work(engine: AsyncEngine) -> tuple[list[int], list[int]]:
+        async with engine.begin() as connection:
+            return list(numbers), await outbox.dismiss(connection, numbers, actor=actor, note=note)
+
+    _report(*with_database(load_database_settings(), work), done="dismissed", not_done="on its way or closed, or not found")
+
+
+def _report(asked: list[int], done_numbers: list[int], *, done: str, not_done: str) -> None:
+    left = [number for number in asked if number not in set(done_numbers)]
+    click.echo(f"{done}: {len(done_numbers)}" + (f", {not_done}: {', '.join(map(str, left))}" if left else ""))
+    sys.exit(1 if left else 0)
+
+
+def _change(one: ListedMessage) -> str:
+    return ("-" if one.movement_type == REMOVES else "+") + to_plain(one.quantity)
+
+
+def _fields(one: ListedMessage) -> dict[str, Any]:
+    return {
+        "outbox_message_id": one.outbox_message_id,
+        "state": one.state.value,
+        "store_id": one.store_id,
+        "item_id": one.item_id,
+        "inventory_system_id": one.inventory_system_id,
+        "level_version": one.level_version,
+        "change": _change(one),
+        "current_stock": to_plain(one.balance_after),
+        "attempts": one.attempts,
+        "words": one.words,
+        "created_at": one.created_at.isoformat(),
+        "next_attempt_at": one.next_attempt_at.isoformat() if one.state is OutboxState.PENDING else None,
+        "closed_at": None if one.closed_at is None else one.closed_at.isoformat(),
+        "actor": one.actor,
+        "note": one.note,
+    }

@@ -1,0 +1,280 @@
+"""The relay: sends what the outbox holds, each pair (system, store, item) strictly in order, many pairs at once.
+
+At least once: mipOS has no key by which it could know a message again, so one whose answer was lost is sent again. What an
+answer means is decided by `verdict_of`, a pure function; `Relay` acts. Every replica may run one: a message is claimed first.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import asyncpg
+import structlog
+from pydantic import SecretStr
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
+from app.mipos.client import MiposClient
+from app.mipos.registration import backoff
+from app.mipos.token import AccessTokens
+from app.stock.quantity import to_plain
+from app.storage import outbox
+from app.storage.engine import Database
+from app.storage.outbox import Backlog, OutboxMessage, OutboxState, Settled
+
+CLAIM = timedelta(seconds=60)
+SEND_SECONDS = 40.0
+"""For a message with all its calls, tokens included: well within a claim."""
+POLL_SECONDS = 2.0
+"""How long a message waits at most where the hint that it is there was missed."""
+BACKLOG_SECONDS = 5.0
+PAUSE_FOR_A_HUMAN = timedelta(minutes=1)
+MOST_ODD_REFUSALS = 8
+"""How often a message is tried that is refused neither by mipOS's rules (409, 422) nor for the moment: then it is dead."""
+STOP_SECONDS = 1.0
+_DEAD = {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}
+_DATE = "%Y-%m-%d %H:%M:%S"
+
+_log = structlog.get_logger("pos_sync.outbox")
+
+
+class NoMiposStoreId(Exception):
+    """The store has no id at mipOS, so there is no address to send to."""
+
+
+class RelayObserver(Protocol):
+    """Told of what the relay does."""
+
+    def on_message(self, state: str) -> None:
+        """A message was tried: sent, dead, or (pending) to be tried again."""
+
+    def on_backlog(self, backlog: Backlog) -> None:
+        """How much waits."""
+
+
+def stock_update_body(message: OutboxMessage) -> dict[str, Any]:
+    """The documented body (docs/reference/pos-sync-inventory.md): numbers as strings, the date in the store's timezone."""
+    return {
+        "user_id_tps": message.user_id_tps,
+        "inventory_system_id": message.inventory_system_id,
+        "current_stock": to_plain(message.balance_after),
+        "quantity": to_plain(message.quantity),
+        "date": _local_time(message).strftime(_DATE),
+        "movement_type": message.movement_type,
+        "external_id": message.item_id,
+    }
+
+
+def _local_time(message: OutboxMessage) -> datetime:
+    moment = message.received_at
+    if message.source.startswith("pos_") and message.date_text is not None:
+        # What the POS itself recorded holds the time of the sale, not that of its recording.
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(message.date_text)
+    try:
+        zone = ZoneInfo(message.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        zone = ZoneInfo("UTC")
+    return moment.astimezone(zone)
+
+
+def verdict_of(answer: Answer, message: OutboxMessage, *, jitter: float) -> Settled:
+    """What becomes of `message` after `answer`; `jitter` is from 0 to 1.
+
+    409 and 422 are mipOS's own rules: sent again, the same message is refused again, so it waits for a person and the pair goes
+    on. Other refusals come from anywhere between here and the inventory system, and may pass.
+    """
+    number = message.outbox_message_id
+    match answer:
+        case Done():
+            return Settled(number, OutboxState.SENT)
+        case NeedsHuman(words, status) if status in _DEAD:
+            return Settled(number, OutboxState.DEAD, words)
+        case NeedsHuman(words, status):
+            if message.attempts >= MOST_ODD_REFUSALS:
+                return Settled(number, OutboxState.DEAD, f"{status}: {words}")
+            return Settled(number, OutboxState.PENDING, f"{status}: {words}", backoff(message.attempts + 3, jitter=jitter))
+        case Unauthorized(words):
+            return Settled(number, OutboxState.PENDING, words, backoff(message.attempts, jitter=jitter))
+        case Transient(words, retry_after):
+            pause = backoff(message.attempts, jitter=jitter, asked=retry_after)
+            return Settled(number, OutboxState.PENDING, words, pause)
+
+
+class Relay:
+    """Sends until it is cancelled, with up to `parallel` calls at a time."""
+
+    def __init__(  # noqa: PLR0913 - what `wiring` puts together, each by name
+        self,
+        database: Database,
+        engine: AsyncEngine,
+        client: MiposClient,
+        tokens: AccessTokens,
+        *,
+        parallel: int,
+        observer: RelayObserver,
+    ) -> None:
+        self._database = database
+        self._engine = engine
+        self._client = client
+        self._tokens = tokens
+        self._parallel = parallel
+        self._observer = observer
+        self._ready: asyncio.Queue[tuple[OutboxMessage, float]] = asyncio.Queue()
+        self._in_hand: set[int] = set()
+        self._finished: list[Settled] = []
+        self._wake = asyncio.Event()
+        self._listener: asyncpg.Connection | None = None
+        self._next_backlog = 0.0
+        self._token: SecretStr | None = None
+
+    async def run(self) -> None:
+        """Send what is there and what comes, through whatever fails; cancel it to stop."""
+        senders = [asyncio.create_task(self._keep_sending(), name=f"outbox {number}") for number in range(self._parallel)]
+        failures = 0
+        try:
+            while True:
+                try:
+                    self._wake.clear()
+                    is_more = await self._turn()
+                    failures = 0
+                except (OSError, TimeoutError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                    if not failures:
+                        _log.warning("outbox waits for the database", error=type(error).__name__)
+                    failures += 1
+                    await asyncio.sleep(backoff(failures, jitter=random.random()).total_seconds())  # noqa: S311 - spreads load
+                    continue
+                if not is_more:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_SECONDS):
+                            await self._wake.wait()
+        finally:
+            for sender in senders:
+                sender.cancel()
+            await asyncio.wait(senders, timeout=STOP_SECONDS)
+            await self._leave()
+
+    async def _turn(self) -> bool:
+        """Settle what is finished and claim what is due, in one transaction; whether there may be more at once."""
+        await self._listen()
+        finished, self._finished = self._finished, []
+        # As many in line as on their way: a sender never waits for a claim.
+        room = 2 * self._parallel - len(self._in_hand) + len(finished)
+        loop = asyncio.get_running_loop()
+        if not finished and room <= 0 and loop.time() < self._next_backlog:
+            return False
+        try:
+            async with self._engine.begin() as connection:
+                # What is lost of this by a crash is sent once more, as after any lost answer.
+                await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                if finished:
+                    await outbox.settle(connection, finished)
+                claimed = await outbox.claim(connection, limit=room, lasts=CLAIM) if room > 0 else []
+                if loop.time() >= self._next_backlog:
+                    self._next_backlog = loop.time() + BACKLOG_SECONDS
+                    self._observer.on_backlog(await outbox.backlog(connection))
+        except BaseException:
+            self._finished = finished + self._finished
+            raise
+        for one in finished:
+            self._in_hand.discard(one.outbox_message_id)
+            self._observer.on_message(one.state.value)
+        for message in claimed:
+            self._in_hand.add(message.outbox_message_id)
+            self._ready.put_nowait((message, loop.time()))
+        return bool(self._finished)
+
+    async def _listen(self) -> None:
+        """Be woken by new messages. Behind a transaction pooler nobody can listen, and looking now and then has to do."""
+        if self._database.is_pooled or (self._listener is not None and not self._listener.is_closed()):
+            return
+        self._listener = await self._database.connect()
+        await self._listener.add_listener(outbox.CHANNEL, lambda *_: self._wake.set())
+
+    async def _keep_sending(self) -> None:
+        while True:
+            message, claimed_at = await self._ready.get()
+            if asyncio.get_running_loop().time() - claimed_at > CLAIM.total_seconds() - SEND_SECONDS:
+                # It has waited in line for so long that its claim could end on the way.
+                self._in_hand.discard(message.outbox_message_id)
+                continue
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    settled = await self._send(message)
+            except Exception as error:  # noqa: BLE001 - a bug, or the database while a token is looked up: one message waits
+                if not isinstance(error, (OSError, TimeoutError, SQLAlchemyError)):
+                    _log.exception("message not sent", outbox_message_id=message.outbox_message_id)
+                answer = Transient(f"it could not be sent ({type(error).__name__})")
+                settled = verdict_of(answer, message, jitter=random.random())  # noqa: S311
+            self._finished.append(settled)
+            self._wake.set()
+
+    async def _send(self, message: OutboxMessage) -> Settled:
+        number = message.outbox_message_id
+        if message.mipos_store_id is None:
+            words = f"The store has no id at mipOS. Set it: pos-sync store set {message.store_id} --mipos-id ID"
+            return Settled(number, OutboxState.PENDING, words, PAUSE_FOR_A_HUMAN)
+        body = stock_update_body(message)
+        answer = await self._call(message.mipos_store_id, body)
+        if isinstance(answer, _NoToken):
+            return Settled(number, OutboxState.PENDING, f"No token: {answer.words}", PAUSE_FOR_A_HUMAN)
+        settled = verdict_of(answer, message, jitter=random.random())  # noqa: S311
+        log = _log.info if settled.state is OutboxState.SENT else _log.warning
+        log(
+            "stock update",
+            outcome=settled.state.value,
+            outbox_message_id=number,
+            store_id=message.store_id,
+            inventory_system_id=message.inventory_system_id,
+            item_id=message.item_id,
+            level_version=message.level_version,
+            attempts=message.attempts,
+            words=settled.words,
+        )
+        return settled
+
+    async def _call(self, mipos_store_id: str, body: Mapping[str, Any]) -> "Answer | _NoToken":
+        """One call, and after a 401 one more with another token."""
+        answer: Answer = Unauthorized("")
+        rejected: SecretStr | None = None
+        for _ in range(2):
+            if self._token is None or self._token == rejected:
+                found = await self._tokens.get(rejected=rejected)
+                if isinstance(found, Transient):
+                    return found
+                if isinstance(found, NeedsHuman):
+                    return _NoToken(found.words)
+                self._token = found
+            token = self._token
+            answer = await self._client.update_stock(mipos_store_id, body, token=token)
+            if not isinstance(answer, Unauthorized):
+                return answer
+            rejected = token
+        return answer
+
+    async def _leave(self) -> None:
+        """Give back what was claimed and not tried, so that whoever comes next need not wait for the claims to end."""
+        waiting = []
+        while not self._ready.empty():
+            waiting.append(self._ready.get_nowait()[0].outbox_message_id)
+        with suppress(Exception):
+            async with asyncio.timeout(STOP_SECONDS), self._engine.begin() as connection:
+                if self._finished:
+                    await outbox.settle(connection, self._finished)
+                if waiting:
+                    await outbox.give_back(connection, waiting)
+        if self._listener is not None:
+            self._listener.terminate()
+
+
+class _NoToken:
+    """There is no token to call with, which is not the message's fault."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words

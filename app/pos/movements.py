@@ -1,0 +1,150 @@
+"""POST /pos/stores/{store_id}/movements: what the POS records goes through the same group commit as deliveries."""
+
+import asyncio
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.types import Receive, Scope, Send
+
+from app.errors import (
+    DatabaseAway,
+    IdempotencyKeyReused,
+    InternalError,
+    NoIdempotencyKey,
+    NoSuchPage,
+    NotAuthorized,
+    PosSyncError,
+    render,
+)
+from app.pos.bearer import ApiKey
+from app.pos.payload import read_movements
+from app.receiving.batching import GroupCommit
+from app.receiving.middleware import ClientGone, Receipt, refuse, require_plain_json
+from app.scope import BODY_ARRIVED
+from app.stock.applying import AlreadyApplied, Applied, Outcome, Refused
+from app.stock.movement import Movement
+from app.stock.quantity import to_plain
+from app.storage import recorded
+from app.storage.recorded import Recorded
+
+_PATH = re.compile(r"/pos/stores/([^/]+)/movements")
+_KEY = re.compile(rb"[!-~](?:[ -~]{0,253}[!-~])?")
+
+
+def is_recording(scope: Scope) -> bool:
+    """Whether a request is for here."""
+    return scope["type"] == "http" and scope["method"] == "POST" and _PATH.fullmatch(scope["path"]) is not None
+
+
+class PosMovements:
+    """The ASGI endpoint. A bare one, as the webhook's: the POS's till waits for it."""
+
+    def __init__(
+        self, group_commit: GroupCommit, engine: AsyncEngine, *, api_key: ApiKey, receipt: Receipt, response_seconds: float
+    ) -> None:
+        self._group_commit = group_commit
+        self._engine = engine
+        self._api_key = api_key
+        self._receipt = receipt
+        self._response_seconds = response_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        try:
+            status, body = await self._record(scope, receive)
+        except PosSyncError as error:
+            await refuse(error, send)
+            return
+        except ClientGone:
+            return
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _record(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        if not self._api_key.is_in(scope["headers"]):
+            raise NotAuthorized
+        headers = dict(scope["headers"])
+        require_plain_json(headers)
+        key = headers.get(b"idempotency-key", b"")
+        if not _KEY.fullmatch(key):
+            raise NoIdempotencyKey
+        matched = _PATH.fullmatch(scope["path"])
+        if matched is None:
+            raise NoSuchPage
+        deadline = asyncio.get_running_loop().time() + self._response_seconds
+        raw = await self._receipt.read(
+            receive,
+            declared_length=headers.get(b"content-length"),
+            deadline=deadline,
+            has_arrived=BODY_ARRIVED in scope,
+        )
+        idempotency_key = key.decode("ascii")
+        movements = read_movements(raw, store_id=matched.group(1), idempotency_key=idempotency_key, now=datetime.now(UTC))
+        outcomes = await self._apply(movements, deadline)
+        return await self._answer(movements, outcomes, idempotency_key)
+
+    async def _apply(self, movements: Sequence[Movement], deadline: float) -> list[Outcome]:
+        submitted = [self._group_commit.submit(None, movement=movement, deadline=deadline) for movement in movements]
+        if len(submitted) == 1:
+            return [await submitted[0]]
+        results = await asyncio.gather(*submitted, return_exceptions=True)
+        outcomes: list[Outcome] = []
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            outcomes.append(result)
+        return outcomes
+
+    async def _answer(self, movements: Sequence[Movement], outcomes: Sequence[Outcome], key: str) -> tuple[int, bytes]:
+        """201 where something was recorded, 200 where all of it was before; else the first refusal, with all that became of each.
+
+        A refusal of one movement does not undo the others: sent again with the same key, once what was wrong is right, only that
+        one is recorded.
+        """
+        known = await self._known(movements, outcomes, key)
+        entries: list[dict[str, Any]] = []
+        first_refusal: PosSyncError | None = None
+        for movement, outcome in zip(movements, outcomes, strict=True):
+            about: dict[str, Any] = {"item_id": movement.item_id}
+            match outcome:
+                case Applied(entry):
+                    about |= {"state": "recorded", "stock": to_plain(entry.balance_after), "level_version": entry.level_version}
+                case AlreadyApplied():
+                    row = known[movement.dedupe_key]
+                    about |= {"state": "known", "stock": to_plain(row.balance_after), "level_version": row.level_version}
+                case Refused(error):
+                    first_refusal = first_refusal or error
+                    about |= {"state": "refused", "reason": error.reason, "message": error.message}
+                case _:
+                    raise InternalError
+            entries.append(about)
+        if first_refusal is not None:
+            status, _, body = render(first_refusal)
+            return status, json.dumps({**json.loads(body), "movements": entries}).encode("ascii")
+        is_new = any(isinstance(outcome, Applied) for outcome in outcomes)
+        status = HTTPStatus.CREATED if is_new else HTTPStatus.OK
+        return int(status), json.dumps({"movements": entries}).encode("ascii")
+
+    async def _known(self, movements: Sequence[Movement], outcomes: Sequence[Outcome], key: str) -> dict[bytes | None, Recorded]:
+        """What the ledger holds of those that were recorded before, and whether it is the same that is asked now."""
+        pairs = zip(movements, outcomes, strict=True)
+        repeated = [movement for movement, outcome in pairs if isinstance(outcome, AlreadyApplied)]
+        if not repeated:
+            return {}
+        try:
+            async with self._engine.connect() as connection:
+                found = await recorded.find(connection, repeated)
+        except (OSError, TimeoutError, SQLAlchemyError) as error:
+            raise DatabaseAway from error
+        for movement in repeated:
+            row = found.get(movement.dedupe_key)
+            if row is None or not row.is_of(movement):
+                raise IdempotencyKeyReused(key)
+        return found

@@ -1,0 +1,95 @@
+"""GET /pos/stores/{store_id}/stock and /movements: pages of the stock and of the ledger."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.errors import DatabaseAway, InvalidField, NotAuthorized, UnknownStore
+from app.pos.bearer import ApiKey
+from app.stock.movement import Source
+from app.stock.quantity import to_plain
+from app.storage import recorded
+from app.storage.catalog import list_stores
+from app.storage.levels import list_levels
+
+MOST_ROWS = 1000
+_Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows in a page.")]
+
+
+def reading_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
+    """The routes, guarded by the key."""
+
+    def authorize(request: Request) -> None:
+        if not api_key.is_in(request.scope["headers"]):
+            raise NotAuthorized
+
+    async def connection_to(store_id: str) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with engine.connect() as connection:
+                if store_id not in {store.store_id for store in await list_stores(connection)}:
+                    raise UnknownStore(store_id)
+                yield connection
+        except (OSError, TimeoutError, SQLAlchemyError) as error:
+            raise DatabaseAway from error
+
+    router = APIRouter(prefix="/pos/stores/{store_id}", dependencies=[Depends(authorize)], tags=["POS"])
+    connected = Annotated[AsyncConnection, Depends(connection_to)]
+
+    @router.get("/stock", summary="The stock, in order of item ids.")
+    async def stock(
+        store_id: str, connection: connected, item_id: str | None = None, after: str | None = None, limit: _Limit = 100
+    ) -> dict[str, Any]:
+        levels = await list_levels(connection, store_id=store_id, item_id=item_id, after=after, limit=limit)
+        rows = [
+            {
+                "item_id": level.item_id,
+                "name": level.name,
+                "stock": to_plain(level.quantity),
+                "level_version": level.version,
+                "updated_at": level.updated_at.isoformat(),
+            }
+            for level in levels
+        ]
+        return {"stock": rows, "next": rows[-1]["item_id"] if len(rows) == limit else None}
+
+    @router.get("/movements", summary="The ledger, in order of item ids and of each item's movements.")
+    async def movements(  # noqa: PLR0913, PLR0917 - one parameter per filter
+        store_id: str,
+        connection: connected,
+        item_id: str | None = None,
+        source: Source | None = None,
+        after: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
+        limit: _Limit = 100,
+    ) -> dict[str, Any]:
+        rows = await recorded.page(connection, store_id, item_id=item_id, source=source, after=_cursor(after), limit=limit)
+        listed = [
+            {
+                "item_id": row.item_id,
+                "level_version": row.level_version,
+                "source": row.source,
+                "inventory_system_id": row.inventory_system_id,
+                "movement_type": row.movement_type,
+                "quantity": to_plain(row.quantity),
+                "balance_after": to_plain(row.balance_after),
+                "date": row.date_text,
+                "received_at": row.received_at.isoformat(),
+                "actor": row.actor,
+                "note": row.note,
+            }
+            for row in rows
+        ]
+        return {"movements": listed, "next": f"{rows[-1].level_version}:{rows[-1].item_id}" if len(rows) == limit else None}
+
+    return router
+
+
+def _cursor(after: str | None) -> tuple[str, int] | None:
+    if after is None:
+        return None
+    version, found, item_id = after.partition(":")
+    if not found or not version.isdecimal() or not version.isascii() or len(version) > len("9223372036854775807") - 1:
+        raise InvalidField("after", "must be the `next` of a page")
+    return item_id, int(version)

@@ -1,0 +1,172 @@
+"""The Postgres that is hurt (durable, as it ships), PgBouncer before it, a database for each fault, and the comparison."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import asyncpg
+
+from app.storage.embedded import EmbeddedPostgres
+from proof.book import ITEMS, Book, total_by_item
+from proof.finding import Finding
+from proof.sender import Sender
+from tests.support import postgres
+from tests.support.service import Service, free_port, serving
+from tests.support.world import World
+
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
+PGBOUNCER = shutil.which("pgbouncer", path=SYSTEM_PATH)
+NGINX = shutil.which("nginx", path=SYSTEM_PATH)
+
+START_SECONDS = 60
+
+
+class Server(EmbeddedPostgres):
+    """A Postgres with the settings that it ships with: fsync and synchronous commit are on."""
+
+    def halt(self, mode: Literal["fast", "immediate"]) -> None:
+        """Stop it: `fast` ends the sessions in order, `immediate` is a crash, from which it recovers when it starts."""
+        self._run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", str(self._data))
+
+    def own(self, path: Path) -> None:
+        """Give `path` to the user whom Postgres runs as."""
+        self._own(path)
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    """A server of our own, with the migrated template in it; tests.support clones the databases on it."""
+    folder = Path(tempfile.mkdtemp(prefix="pos-sync-proof-"))
+    it = Server(folder, {"max_connections": "60", "autovacuum": "off"})
+    it.start()
+    os.environ[postgres.VARIABLE] = it.url("postgres")
+    try:
+        postgres.start()
+        yield it
+    finally:
+        del os.environ[postgres.VARIABLE]
+        it.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def new_world() -> AsyncIterator[World]:
+    """A database with the sample stores, as tests have it."""
+    name = await postgres.create_database()
+    engine = postgres.database_of(postgres.url(name)).create_engine()
+    try:
+        yield World(name, engine)
+    finally:
+        await engine.dispose()
+        await postgres.drop_database(name)
+
+
+async def query(sql: str, *arguments: Any, database: str = "postgres") -> list[Any]:
+    """The rows of one statement, as the superuser, on a connection of its own."""
+    connection = await asyncpg.connect(postgres.url(database))
+    try:
+        return list(await connection.fetch(sql, *arguments))
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def started(database_url: str, *arguments: str, **settings: Any) -> AsyncIterator[Service]:
+    """`tests.support.service.serving`, without holding up the load that runs in this event loop."""
+    context = serving(database_url, *arguments, **settings)
+    service = await asyncio.to_thread(context.__enter__)
+    try:
+        yield service
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+@contextmanager
+def pgbouncer(it: Server) -> Iterator[int]:
+    """A PgBouncer in transaction mode before `it`; its port."""
+    assert PGBOUNCER is not None
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="pos-sync-pgbouncer-") as name:
+        folder = Path(name)
+        users, configuration = folder / "users", folder / "pgbouncer.ini"
+        users.write_text('"pos_sync" ""\n')
+        configuration.write_text(
+            f"[databases]\n* = host={it.socket_folder}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+            f"unix_socket_dir =\nauth_type = trust\nauth_file = {users}\npool_mode = transaction\nmax_client_conn = 500\n"
+            # Its default, 15 s after a failed login, would make each short outage of Postgres a long one.
+            "server_login_retry = 1\n"
+        )
+        for path in (folder, users, configuration):
+            it.own(path)
+        identity: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            # It refuses to be root, and with root's groups it could not pass the folders above the socket.
+            identity = {"user": folder.stat().st_uid, "group": folder.stat().st_gid, "extra_groups": []}
+        command = [PGBOUNCER, "--quiet", str(configuration)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **identity) as process:
+            try:
+                yield port
+            finally:
+                # SIGINT waits for clients.
+                process.kill()
+
+
+@asynccontextmanager
+async def compared(finding: Finding, world: World, sender: Sender) -> AsyncIterator[None]:
+    """Run a fault; then look whether all that was acknowledged is there, send everything again, and compare ledger and book.
+
+    The fault has to be over when the block ends, and the service has to be there.
+    """
+    yield
+    book = sender.book
+    finding.acknowledged = len(book.acknowledged)
+    finding.lost = (finding.lost or 0) + await count_lost(world, book)
+    sender.may_answer, sender.may_break, sender.slowest_allowed = frozenset({204, 503}), False, None
+    await sender.settle(book.movements)
+    await compare(finding, world, book)
+    finding.close(book)
+
+
+async def count_lost(world: World, book: Book) -> int:
+    """How many acknowledged movements are not in the ledger at this moment."""
+    acknowledged = [movement.date_text for movement in book.acknowledged]
+    rows = await query(
+        "SELECT count(*) FROM unnest($1::text[]) AS sent (date_text) WHERE NOT EXISTS"
+        " (SELECT FROM stock_movement WHERE stock_movement.date_text = sent.date_text)",
+        acknowledged,
+        database=world.database,
+    )
+    return int(rows[0][0])
+
+
+async def compare(finding: Finding, world: World, book: Book) -> None:
+    """The ledger against the book, when everything was answered 204: each movement once, as it was sent, and nothing else."""
+    ledger = await world.ledger()
+    times = Counter(row.date_text for row in ledger)
+    written = {movement.date_text: movement for movement in book.movements}
+    finding.lost = (finding.lost or 0) + sum(1 for date_text in written if date_text not in times)
+    finding.doubled = (finding.doubled or 0) + sum(number - 1 for number in times.values())
+    for row in ledger:
+        sent = written.get(row.date_text)
+        if sent is None:
+            finding.problems["a ledger row that nobody sent"] += 1
+        elif (sent.item_id, sent.delta) != (row.item_id, row.delta):
+            finding.problems["a ledger row that differs from what was sent"] += 1
+    totals = total_by_item(book.movements)
+    for item_id in ITEMS:
+        opening = await query(
+            "SELECT coalesce(sum(delta), 0) FROM stock_movement WHERE source = 'opening' AND store_id = '1' AND item_id = $1",
+            item_id,
+            database=world.database,
+        )
+        if await world.level(item_id) != opening[0][0] + totals[item_id]:
+            finding.problems[f"the level of {item_id} is not its opening and what was sent"] += 1
+    for name, places in (await world.broken_invariants()).items():
+        finding.problems[name] += places

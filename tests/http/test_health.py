@@ -1,0 +1,22 @@
+"""What decides /readyz, apart from HTTP."""
+
+import asyncio
+import time
+
+from app.operations.health import Readiness
+from tests.support.world import World
+
+
+async def test_a_process_that_is_late_is_not_taken_for_a_database_that_is_away(world: World) -> None:
+    async def keep_busy() -> None:
+        while True:
+            time.sleep(0.3)  # noqa: ASYNC251 - it holds up the event loop on purpose
+            await asyncio.sleep(0)
+
+    # Connections are there already, as in a service that has been asked before.
+    assert (await Readiness(world.engine, why_not_registering=None).check()).is_ready
+    busy = asyncio.create_task(keep_busy())
+    health = await Readiness(world.engine, why_not_registering=None).check()
+    busy.cancel()
+
+    assert health.is_ready

@@ -1,0 +1,317 @@
+"""The outbox: what the store's other systems are told, in order, at least once, and never the one that it came from."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import text
+
+from app.sandbox.platform import InventorySystem
+from tests.conftest import running, settings_for
+from tests.support.commands import Run
+from tests.support.mipos import SYSTEM, Remote, mipos
+from tests.support.sender import PATH, body_of, signed
+from tests.support.world import World
+
+OTHER = "00000000-0000-4000-8000-0000000000b2"
+PATIENCE_SECONDS = 60
+
+
+async def connect_stores(world: World) -> None:
+    await world.execute("UPDATE store SET mipos_store_id = store_id")
+
+
+async def connect_other(world: World, remote: Remote) -> None:
+    """Store 1 is connected to a second inventory system."""
+    await world.execute(f"INSERT INTO integration (store_id, inventory_system_id, user_id_tps) VALUES ('1', '{OTHER}', '31')")
+    remote.platform.systems[OTHER] = InventorySystem("31", {"1"}, stock={"avcc123": "13.69", "tom001": "22.5"})
+
+
+async def sell(world: World, quantity: str, key: str, *, item: str = "avcc123") -> None:
+    """A sale that the POS records by SQL."""
+    await world.execute(f"SELECT record_pos_movement('1', '{item}', 'sale', {quantity}, '{key}')")
+
+
+async def messages(world: World) -> list[Any]:
+    async with world.engine.connect() as connection:
+        query = text("SELECT * FROM outbox_message ORDER BY inventory_system_id, store_id, item_id, level_version")
+        return list(await connection.execute(query))
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await condition():  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.02)
+
+
+async def settled(world: World) -> None:
+    async def is_settled() -> bool:
+        return all(message.state != "pending" for message in await messages(world))
+
+    await until(is_settled)
+
+
+def updates(remote: Remote) -> list[dict[str, Any]]:
+    return [received.body for received in remote.sandbox.received if received.call == "stock_update"]
+
+
+async def test_a_sale_is_told_as_documented_in_the_time_of_the_store(world: World) -> None:
+    await world.execute("UPDATE store SET mipos_store_id = 'm-1', timezone = 'America/Guayaquil' WHERE store_id = '1'")
+    async with mipos(stores={"m-1": "1"}) as remote, running(settings_for(world, **remote.settings())):
+        await world.execute("SELECT record_pos_movement('1', 'avcc123', 'sale', 1.25, 'ticket 7', '2020-05-30 17:45:03+00')")
+        await settled(world)
+
+    assert [
+        {
+            "user_id_tps": "30",
+            "inventory_system_id": SYSTEM,
+            "current_stock": "12.44",
+            "quantity": "1.25",
+            "date": "2020-05-30 12:45:03",
+            "movement_type": 2,
+            "external_id": "avcc123",
+        }
+    ] == updates(remote)
+    assert ["m-1"] == [received.store_id for received in remote.sandbox.received if received.call == "stock_update"]
+    assert ["sent"] == [message.state for message in await messages(world)]
+
+
+async def test_a_movement_of_one_system_reaches_the_other_and_never_comes_back(world: World) -> None:
+    await connect_stores(world)
+    async with mipos() as remote:
+        await connect_other(world, remote)
+        async with running(settings_for(world, **remote.settings())) as (_, client):
+            body = body_of()
+            assert 204 == (await client.post(PATH, content=body, headers=signed(body))).status_code
+            await settled(world)
+
+    assert [(OTHER, "1.25", "12.44")] == [
+        (body["inventory_system_id"], body["quantity"], body["current_stock"]) for body in updates(remote)
+    ]
+
+
+async def test_a_switched_off_system_is_not_told(world: World) -> None:
+    await world.execute("UPDATE integration SET enabled = false")
+    await sell(world, "1", "ticket")
+
+    assert [] == await messages(world)
+
+
+async def test_what_is_sold_while_mipos_is_down_is_sent_in_order_once_it_is_up(world: World) -> None:
+    await connect_stores(world)
+    async with mipos() as remote:
+        port = remote.port
+    settings = settings_for(world, **{**remote.settings(), "mipos_base_url": f"http://127.0.0.1:{port}"})
+    async with running(settings):
+        for number in range(3):
+            await sell(world, "1", f"ticket {number}")
+
+        async def is_tried() -> bool:
+            return (await messages(world))[0].attempts > 0
+
+        await until(is_tried)
+        async with mipos(port=port) as remote:
+            await settled(world)
+
+    assert ["12.69", "11.69", "10.69"] == [body["current_stock"] for body in updates(remote)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"status": 409, "body": '{"message": ["This type of webhook is not available."], "data": null}'}, "not available"),
+        ({"status": 422, "body": '{"date": ["The date field is required."]}'}, "date field is required"),
+    ],
+    ids=["409", "422"],
+)
+async def test_what_mipos_refuses_is_dead_in_its_words_and_the_next_goes_on(
+    world: World, fault: dict[str, Any], words: str
+) -> None:
+    await connect_stores(world)
+    await sell(world, "1", "one")
+    await sell(world, "1", "two")
+    async with mipos() as remote:
+        remote.fail("stock_update", **fault)
+        async with running(settings_for(world, **remote.settings())) as (_, client):
+            await settled(world)
+            metrics = (await client.get("/metrics")).text
+
+    dead, sent = await messages(world)
+    assert ("dead", "sent") == (dead.state, sent.state)
+    assert words in dead.words
+    assert 'pos_sync_outbox_messages_total{state="dead"} 1.0' in metrics
+
+
+async def test_a_token_that_is_not_taken_any_more_is_replaced_once_and_the_message_sent(world: World) -> None:
+    await connect_stores(world)
+    async with mipos() as remote, running(settings_for(world, **remote.settings())):
+        await sell(world, "1", "one")
+        await settled(world)
+        before = remote.calls
+        remote.platform.expire_token()
+        await sell(world, "1", "two")
+        await settled(world)
+
+    assert ["sent", "sent"] == [message.state for message in await messages(world)]
+    assert before["refresh"] + 1 == remote.calls["refresh"] if "refresh" in before else 1 == remote.calls["refresh"]
+
+
+async def test_retry_after_is_honoured(world: World) -> None:
+    await connect_stores(world)
+    await sell(world, "1", "one")
+    async with mipos() as remote:
+        remote.fail("stock_update", status=429, retry_after=3600)
+        async with running(settings_for(world, **remote.settings())):
+
+            async def is_put_off() -> bool:
+                (message,) = await messages(world)
+                return message.attempts == 1 and message.claimed_until is None
+
+            await until(is_put_off)
+
+    async with world.engine.connect() as connection:
+        # Not longer than the longest pause of our own.
+        seconds = await connection.scalar(text("SELECT extract(epoch FROM next_attempt_at - now()) FROM outbox_message"))
+    assert 200 < seconds <= 300
+
+
+async def test_a_store_without_an_id_at_mipos_keeps_its_messages_and_says_what_to_do(world: World) -> None:
+    await sell(world, "1", "one")
+    async with mipos() as remote, running(settings_for(world, **remote.settings())):
+
+        async def is_said() -> bool:
+            (message,) = await messages(world)
+            return message.words is not None
+
+        await until(is_said)
+    (message,) = await messages(world)
+    assert ("pending", "The store has no id at mipOS. Set it: pos-sync store set 1 --mipos-id ID") == (
+        message.state,
+        message.words,
+    )
+
+
+async def test_a_thousand_sales_under_faults_arrive_in_order_each_sent_by_one_of_two_replicas(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connect_stores(world)
+    items = [f"bulk{number}" for number in range(50)]
+    await world.execute(
+        "INSERT INTO item SELECT 'bulk' || n, 'Bulk', 'pos_kg', 'pos_kg', 'pos_sup_market', 1 FROM generate_series(0, 49) AS n"
+    )
+    async with mipos() as remote:
+        remote.platform.systems[SYSTEM].stock.update(dict.fromkeys(items, "0"))
+        for call in range(20):
+            remote.fail("stock_update", status=500) if call % 2 else remote.fail("stock_update", unauthorized=True)
+        remote.fail("stock_update", cut=True, times=5)
+        done = []
+        update_stock = remote.platform.update_stock
+
+        def note(store_id: str, body: Any) -> Any:
+            reply = update_stock(store_id, body)
+            done.extend([(body["external_id"], body["current_stock"])] if reply.status == 204 else [])
+            return reply
+
+        monkeypatch.setattr(remote.platform, "update_stock", note)
+        one, two = (settings_for(world, outbox_parallel=8, **remote.settings()) for _ in range(2))
+        async with running(one), running(two):
+            for batch in range(20):
+                await world.execute(
+                    *[f"SELECT record_pos_movement('1', '{item}', 'sale', 0.1, '{item} {batch}')" for item in items]
+                )
+            await settled(world)
+        stock = remote.platform.systems[SYSTEM].stock
+
+    for item in items:
+        told = [Decimal(number) for name, number in done if name == item]
+        assert [Decimal(-number) / 10 for number in range(1, 21)] == told
+    assert {"sent"} == {message.state for message in await messages(world)}
+    assert {Decimal(-2)} == {Decimal(stock[item]) for item in items}
+
+
+async def test_one_that_is_lost_with_its_process_is_sent_by_another_once_its_claim_has_ended(world: World) -> None:
+    await connect_stores(world)
+    await sell(world, "1", "one")
+    await world.execute("UPDATE outbox_message SET claimed_until = now() + interval '1 second', attempts = 1")
+    async with mipos() as remote, running(settings_for(world, **remote.settings())):
+        await settled(world)
+
+    assert ["12.69"] == [body["current_stock"] for body in updates(remote)]
+
+
+async def test_while_a_synchronisation_holds_a_store_nothing_is_sent_to_it(world: World) -> None:
+    await connect_stores(world)
+    await world.execute(f"INSERT INTO lease VALUES ('sync 1 {SYSTEM}', now() + interval '1 hour')")
+    await sell(world, "1", "one")
+    async with mipos() as remote:
+        await connect_other(world, remote)
+        async with running(settings_for(world, **remote.settings())):
+            await sell(world, "1", "two")
+
+            async def is_other_told() -> bool:
+                return len(updates(remote)) == 1
+
+            await until(is_other_told)
+            await world.execute("DELETE FROM lease WHERE name LIKE 'sync%'")
+            await settled(world)
+
+    assert [OTHER, SYSTEM, SYSTEM] == [body["inventory_system_id"] for body in updates(remote)]
+
+
+async def test_without_an_account_it_receives_and_keeps_what_it_would_send(world: World, client: httpx2.AsyncClient) -> None:
+    await sell(world, "1", "one")
+    body = body_of()
+
+    assert 204 == (await client.post(PATH, content=body, headers=signed(body))).status_code
+    assert ["pending"] == [message.state for message in await messages(world)]
+
+
+async def test_a_movement_on_the_command_line_is_recorded_once_and_its_message_queued(world: World, run: Run) -> None:
+    sale = ("movement", "--store", "1", "--item", "avcc123", "--sale", "1.25", "--key", "7")
+    first, again = await run(*sale), await run(*sale)
+    other = await run("movement", "--store", "1", "--item", "avcc123", "--receipt", "1.25", "--key", "7")
+    unknown = await run("movement", "--store", "1", "--item", "nope", "--count", "1")
+
+    assert "Recorded, with the key 7. The stock of avcc123 in store 1 after it: 12.44.\n" == first.output
+    assert again.output.startswith("Recorded before")
+    assert (1, 1) == (other.exit_code, unknown.exit_code)
+    assert "used for another movement" in other.output
+    assert "no item" in unknown.output
+    assert ["pending"] == [message.state for message in await messages(world)]
+
+
+async def test_operators_list_show_retry_and_dismiss_messages(world: World, run: Run) -> None:
+    for number in range(3):
+        await sell(world, "1", f"ticket {number}")
+    await world.execute(
+        "UPDATE outbox_message SET state = 'dead', words = 'Not available.', closed_at = now() WHERE level_version = 2",
+        "UPDATE outbox_message SET state = 'sent', closed_at = now() WHERE level_version = 3",
+    )
+    dead, sent, waiting = (message.outbox_message_id for message in await messages(world))
+
+    listed = await run("outbox", "list")
+    shown = await run("outbox", "show", str(dead))
+    retried = await run("outbox", "retry", str(dead), str(sent))
+    dismissed = await run("outbox", "dismiss", str(waiting), "--note", "by hand", "--actor", "Ana")
+    everything = json.loads((await run("outbox", "list", "--all", "--json")).output)
+
+    assert 3 == len(listed.output.splitlines())
+    assert "Not available." in listed.output
+    assert "Not available." in shown.output
+    assert (1, f"to be sent again: 1, sent already, or not found: {sent}\n") == (retried.exit_code, retried.output)
+    assert 0 == dismissed.exit_code
+    assert ["pending", "sent", "dismissed"] == [one["state"] for one in everything]
+    assert ("Ana", "by hand") == (everything[2]["actor"], everything[2]["note"])
+    assert 1 == (await run("outbox", "show", "999999")).exit_code
+
+
+async def test_all_that_is_dead_is_retried_at_once(world: World, run: Run) -> None:
+    await sell(world, "1", "one")
+    await world.execute("UPDATE outbox_message SET state = 'dead', closed_at = now()")
+
+    assert "to be sent again: 1\n" == (await run("outbox", "retry", "--dead")).output
+    assert "Nothing: every stock update has been sent." not in (await run("outbox", "list")).output

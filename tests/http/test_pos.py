@@ -1,0 +1,270 @@
+"""What the POS itself records and reads, over HTTP and by SQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from tests.conftest import running, settings_for
+from tests.support.world import World
+
+KEY = "a key of the till, 2026".replace(" ", "-")
+MOVEMENTS = "/pos/stores/1/movements"
+SALE = {"item_id": "avcc123", "kind": "sale", "quantity": "1.25"}
+
+
+@pytest.fixture
+async def till(world: World) -> AsyncIterator[httpx2.AsyncClient]:
+    async with running(settings_for(world, pos_api_key=KEY)) as (_, client):
+        client.headers["Authorization"] = f"Bearer {KEY}"
+        yield client
+
+
+async def record(till: httpx2.AsyncClient, body: Any, key: str = "ticket 1", path: str = MOVEMENTS) -> httpx2.Response:
+    return await till.post(path, json=body, headers={"Idempotency-Key": key})
+
+
+async def test_a_sale_a_receipt_and_a_count_move_the_stock(world: World, till: httpx2.AsyncClient) -> None:
+    answers = [
+        await record(till, SALE, "1"),
+        await record(till, {**SALE, "kind": "receipt", "quantity": "5"}, "2"),
+        await record(till, {**SALE, "kind": "count", "quantity": 16.5}, "3"),
+    ]
+
+    assert [201] * 3 == [answer.status_code for answer in answers]
+    assert ["12.44", "17.44", "16.50"] == [answer.json()["movements"][0]["stock"] for answer in answers]
+    assert [("pos_sale", 2, "1.25"), ("pos_receipt", 1, "5"), ("pos_count", 2, "0.94")] == [
+        (row.source, row.movement_type, str(row.quantity)) for row in await world.ledger()
+    ]
+    assert {} == await world.broken_invariants()
+
+
+async def test_the_same_key_records_once_and_says_what_is_recorded(world: World, till: httpx2.AsyncClient) -> None:
+    first = await record(till, SALE)
+    copies = await asyncio.gather(*(record(till, SALE) for _ in range(20)))
+
+    assert 201 == first.status_code
+    assert {200} == {copy.status_code for copy in copies}
+    assert {"state": "known", "item_id": "avcc123", "stock": "12.44", "level_version": 2} == copies[0].json()["movements"][0]
+    assert 1 == len(await world.ledger())
+
+
+@pytest.mark.parametrize("other", [{"quantity": "2"}, {"kind": "receipt"}, {"kind": "count"}, {"item_id": "tom001"}], ids=str)
+async def test_the_same_key_for_another_movement_is_refused(till: httpx2.AsyncClient, other: dict[str, str]) -> None:
+    await record(till, SALE)
+    answer = await record(till, {**SALE, **other})
+
+    assert 422 == answer.status_code
+    assert "was used for another movement" in answer.json()["message"]
+
+
+async def test_a_count_that_is_sent_again_is_known_though_the_stock_has_moved(till: httpx2.AsyncClient) -> None:
+    count = {**SALE, "kind": "count", "quantity": "10"}
+    await record(till, count, "count")
+    await record(till, SALE, "sale")
+    again = await record(till, count, "count")
+
+    assert (200, "10.00") == (again.status_code, again.json()["movements"][0]["stock"])
+
+
+async def test_a_ticket_with_a_refused_line_records_the_others_and_only_that_one_later(
+    world: World, till: httpx2.AsyncClient
+) -> None:
+    ticket = {"movements": [SALE, {**SALE, "item_id": "new001"}, {**SALE, "item_id": "tom001"}]}
+    first = await record(till, ticket)
+    await world.execute("INSERT INTO item SELECT 'new001', 'New', 'pos_kg', 'pos_kg', 'pos_sup_market', 1")
+    second = await record(till, ticket)
+
+    assert (409, 201) == (first.status_code, second.status_code)
+    assert "new001" in first.json()["message"]
+    assert ["recorded", "refused", "recorded"] == [line["state"] for line in first.json()["movements"]]
+    assert ["known", "recorded", "known"] == [line["state"] for line in second.json()["movements"]]
+    assert 3 == len(await world.ledger())
+    assert [] == await world.refused()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({**SALE, "quantity": "-1"}, 422, "quantity must not be negative"),
+        ({**SALE, "kind": "gift"}, 422, "kind must be sale, count or receipt"),
+        ({**SALE, "happened_at": "yesterday"}, 422, "happened_at must be a time"),
+        ({**SALE, "happened_at": "2026-05-30T12:45:03"}, 422, "happened_at must be a time"),
+        ({"movements": [SALE, {**SALE, "quantity": "1,5"}]}, 422, "movements[1].quantity"),
+        ({"movements": []}, 422, "movements must be a list"),
+        ({"movements": ["x"]}, 422, "movements[0] must be an object"),
+        ([], 400, "not a JSON object"),
+        ({"item_id": "avcc123", "kind": "sale"}, 422, "quantity is missing"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+async def test_what_is_wrong_is_named(till: httpx2.AsyncClient, body: Any, status: int, words: str) -> None:
+    answer = await record(till, body)
+
+    assert status == answer.status_code
+    assert words in answer.json()["message"]
+
+
+async def test_without_the_key_of_the_pos_nothing_is_recorded_or_read(world: World, till: httpx2.AsyncClient) -> None:
+    for headers in ({"Authorization": "Bearer wrong"}, {"Authorization": KEY}, {"Authorization": f"Basic {KEY}"}):
+        answers = [
+            await till.post(MOVEMENTS, json=SALE, headers={"Idempotency-Key": "1", **headers}),
+            await till.get("/pos/stores/1/stock", headers=headers),
+            await till.get(MOVEMENTS, headers=headers),
+        ]
+        assert {(401, "Bearer")} == {(answer.status_code, answer.headers["www-authenticate"]) for answer in answers}
+        assert {"message"} == set(answers[0].json())
+    assert [] == await world.ledger()
+
+
+async def test_without_the_setting_the_routes_do_not_exist(client: httpx2.AsyncClient) -> None:
+    answers = [
+        await client.post(MOVEMENTS, json=SALE, headers={"Idempotency-Key": "1", "Authorization": f"Bearer {KEY}"}),
+        await client.get("/pos/stores/1/stock"),
+    ]
+
+    assert [404, 404] == [answer.status_code for answer in answers]
+
+
+@pytest.mark.parametrize("key", [None, "", "x" * 256, "ü"], ids=["none", "empty", "long", "not ASCII"])
+async def test_a_movement_needs_a_key_by_which_it_is_known_again(till: httpx2.AsyncClient, key: str | None) -> None:
+    headers = [] if key is None else [(b"Idempotency-Key", key.encode())]
+    answer = await till.post(MOVEMENTS, json=SALE, headers=headers)
+
+    assert 400 == answer.status_code
+    assert "Idempotency-Key" in answer.json()["message"]
+
+
+async def test_the_stock_and_the_ledger_are_read_page_by_page(till: httpx2.AsyncClient) -> None:
+    for number in range(3):
+        await record(till, SALE, str(number))
+    first = (await till.get("/pos/stores/1/stock", params={"limit": 2})).json()
+    second = (await till.get("/pos/stores/1/stock", params={"limit": 2, "after": first["next"]})).json()
+    seen: list[tuple[str, int]] = []
+    params: dict[str, Any] = {"limit": 2}
+    while True:
+        page = (await till.get(MOVEMENTS, params=params)).json()
+        seen += [(row["item_id"], row["level_version"]) for row in page["movements"]]
+        if page["next"] is None:
+            break
+        params["after"] = page["next"]
+    sales = (await till.get(MOVEMENTS, params={"source": "pos_sale"})).json()["movements"]
+
+    assert ["avcc123", "saf001"] == [row["item_id"] for row in first["stock"]]
+    assert (["tom001"], None) == ([row["item_id"] for row in second["stock"]], second["next"])
+    assert [("avcc123", 1), ("avcc123", 2), ("avcc123", 3), ("avcc123", 4), ("saf001", 1), ("tom001", 1)] == seen
+    assert ["12.44", "11.19", "9.94"] == [row["balance_after"] for row in sales]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/pos/stores/9/stock", 409),
+        ("/pos/stores/1/stock?limit=0", 422),
+        ("/pos/stores/1/movements?after=x", 422),
+        ("/pos/stores/1/movements?source=x", 422),
+    ],
+)
+async def test_a_bad_question_is_answered_with_a_message(till: httpx2.AsyncClient, path: str, status: int) -> None:
+    answer = await till.get(path)
+
+    assert status == answer.status_code
+    assert {"message"} == set(answer.json())
+
+
+async def by_sql(world: World, kind: str, quantity: str, key: str) -> Decimal:
+    async with world.engine.begin() as connection:
+        query = text(f"SELECT record_pos_movement('1', 'avcc123', '{kind}', {quantity}, '{key}')")
+        return Decimal(await connection.scalar(query))
+
+
+async def test_sql_records_the_same_in_the_callers_transaction(world: World) -> None:
+    assert Decimal("12.44") == await by_sql(world, "sale", "1.25", "1")
+    assert Decimal("17.44") == await by_sql(world, "receipt", "5", "2")
+    assert Decimal("16.5") == await by_sql(world, "count", "16.5", "3")
+    assert Decimal("17.44") == await by_sql(world, "receipt", "5", "2")
+    async with world.engine.connect() as connection:
+        await connection.execute(text("SELECT record_pos_movement('1', 'avcc123', 'sale', 1, 'never')"))
+        await connection.rollback()
+
+    assert 3 == len(await world.ledger())
+    assert Decimal("16.5") == await world.level()
+    assert {} == await world.broken_invariants()
+
+
+async def test_sql_and_http_know_each_others_movements(world: World, till: httpx2.AsyncClient) -> None:
+    await by_sql(world, "sale", "1.25", "ticket 1")
+    over_http = await record(till, SALE, "ticket 1")
+    await record(till, SALE, "ticket 2")
+    assert Decimal("11.19") == await by_sql(world, "sale", "1.25", "ticket 2")
+
+    assert 200 == over_http.status_code
+    assert 2 == len(await world.ledger())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("'9', 'avcc123', 'sale', 1, 'k'", 'no store "9"'),
+        ("'1', 'nope', 'sale', 1, 'k'", 'no item "nope"'),
+        ("'1', 'avcc123', 'gift', 1, 'k'", "must be sale, count or receipt"),
+        ("'1', 'avcc123', NULL, 1, 'k'", "must be sale, count or receipt"),
+        ("'1', 'avcc123', 'sale', -1, 'k'", "must be 0 or more"),
+        ("'1', 'avcc123', 'sale', 'NaN', 'k'", "must be 0 or more"),
+        ("'1', 'avcc123', 'sale', NULL, 'k'", "must be 0 or more"),
+        ("'1', 'avcc123', 'sale', 0.000000000000001, 'k'", "must be 0 or more"),
+        ("'1', 'avcc123', 'sale', 1, ' '", "idempotency key"),
+        ("'1', 'avcc123', 'sale', 1, NULL", "idempotency key"),
+    ],
+)
+async def test_sql_says_what_is_wrong(world: World, arguments: str, words: str) -> None:
+    with pytest.raises(DBAPIError, match=words):
+        await world.execute(f"SELECT record_pos_movement({arguments})")
+
+    assert [] == await world.ledger()
+
+
+async def test_sql_refuses_below_zero_where_the_store_does_and_another_use_of_a_key(world: World) -> None:
+    await world.execute("UPDATE store SET negative_stock = 'refuse'")
+    with pytest.raises(DBAPIError, match="below zero"):
+        await by_sql(world, "sale", "14", "k")
+    await by_sql(world, "sale", "1", "k")
+    with pytest.raises(DBAPIError, match="used for another movement"):
+        await by_sql(world, "sale", "2", "k")
+
+
+async def test_sql_and_deliveries_at_once_lose_nothing(world: World, till: httpx2.AsyncClient) -> None:
+    async def sell_by_sql() -> None:
+        for number in range(40):
+            await by_sql(world, "sale", "0.01", f"sql {number}")
+
+    async def sell_over_http() -> None:
+        for number in range(10):
+            answers = await asyncio.gather(
+                *(record(till, {**SALE, "quantity": "0.01"}, f"http {number} {line}") for line in range(8))
+            )
+            assert {201} == {answer.status_code for answer in answers}
+
+    await asyncio.gather(sell_by_sql(), sell_by_sql(), sell_over_http())
+    # Both runs by SQL use the same keys.
+    assert Decimal("13.69") - Decimal("1.20") == await world.level()
+    assert {} == await world.broken_invariants()
+
+
+async def test_only_who_was_given_the_right_may_record_by_sql(world: World) -> None:
+    await world.execute("DROP ROLE IF EXISTS some_till", "CREATE ROLE some_till LOGIN")
+    async with world.engine.connect() as connection:
+        function = "record_pos_movement(text,text,text,numeric,text,timestamptz)"
+        may = f"SELECT has_function_privilege('some_till', '{function}', 'EXECUTE')"
+        before = await connection.scalar(text(may))
+        await connection.execute(text("GRANT EXECUTE ON FUNCTION record_pos_movement TO some_till"))
+        after = await connection.scalar(text(may))
+        await connection.rollback()
+    await world.execute("DROP ROLE some_till")
+
+    assert (False, True) == (before, after)
