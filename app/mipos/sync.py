@@ -231,7 +231,7 @@ class _Run:
                     settled = await self._settle(snapshot, words, is_last=is_last)
                     if settled is not None:
                         return settled
-                    ending = _ending(State.UNKNOWN, body, "Another took the place of this synchronisation while it ran.")
+                    ending = _ending(State.UNKNOWN, body, _REPLACED)
                     if self._hold.held is None:
                         break
                 case NeedsHuman(words):
@@ -291,8 +291,12 @@ class _Run:
         return ending
 
 
+_REPLACED = (
+    "mipOS took it, but the database was out of reach for so long that messages may have been sent meanwhile, "
+    "which are counted twice over there. Synchronise again."
+)
 _UNKNOWN_MEANS = (
-    "Whether mipOS took the inventory is not known: what is sent after it may be counted twice over there. Synchronise again"
+    "Whether mipOS took the inventory is not known: what is sent after it may be counted twice over there. Synchronise again."
 )
 
 

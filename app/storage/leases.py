@@ -43,10 +43,17 @@ async def acquire(connection: AsyncConnection, name: str, *, lasts: timedelta) -
 
 
 async def extend(connection: AsyncConnection, held: Lease, *, lasts: timedelta) -> Lease | None:
-    """Hold it until `lasts` from now; None where it lapsed and another has taken it. The row stays locked until the commit."""
+    """Hold it until `lasts` from now; None where it has lapsed, even for a moment: what it guards may have happened by then.
+
+    The row stays locked until the commit.
+    """
     statement = (
         update(lease)
-        .where(lease.c.name == held.name, lease.c.held_until == held.held_until)
+        .where(
+            lease.c.name == held.name,
+            lease.c.held_until == held.held_until,
+            lease.c.held_until > func.clock_timestamp(),
+        )
         .values(held_until=func.clock_timestamp() + lasts)
         .returning(lease.c.held_until)
     )

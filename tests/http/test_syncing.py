@@ -373,6 +373,23 @@ async def test_one_whose_lease_was_taken_covers_nothing(outbound: Outbound) -> N
     assert not await is_free(outbound.world)
 
 
+async def test_a_lease_that_has_lapsed_cannot_be_extended_and_one_that_was_taken_not_given_back(world: World) -> None:
+    minute = timedelta(minutes=1)
+    async with world.engine.begin() as connection:
+        lapsed = await leases.acquire(connection, LEASE, lasts=-minute)
+        assert lapsed is not None
+        assert None is await leases.extend(connection, lapsed, lasts=minute)
+        taken = await leases.acquire(connection, LEASE, lasts=minute)
+        assert taken is not None
+        assert None is await leases.acquire(connection, LEASE, lasts=minute)
+        await leases.give_back(connection, lapsed)
+        extended = await leases.extend(connection, taken, lasts=2 * minute)
+        assert extended is not None
+        assert extended.held_until > taken.held_until
+        await leases.give_back(connection, extended)
+        assert not await leases.is_held(connection, LEASE)
+
+
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
