@@ -246,7 +246,9 @@ async def test_of_two_deployments_with_two_urls_the_later_one_wins_and_the_other
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with mipos() as remote:
-        remote.fail("manage", status=502, times=4)
+        remote.fail("manage", status=502)
+        # A pause in which the new one registers: without it the old one can be done before the new one has begun.
+        remote.fail("manage", status=502, retry_after=3)
         old = settings_for(world, **remote.settings(public_url="https://old.example.com"))
         new = settings_for(world, **remote.settings())
         async with running(old) as (_, old_client):
