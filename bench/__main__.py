@@ -11,7 +11,7 @@ from bench.machine import Server
 from bench.measuring import NOOP, OURS, TEXTBOOK, Bench, in_a_folder
 from bench.report import Results
 
-PARTS = ("compare", "latency", "ledger", "memory")
+PARTS = ("compare", "latency", "ledger", "record", "relay", "memory")
 
 
 def main() -> int:
@@ -49,6 +49,10 @@ def main() -> int:
         if "ledger" in parts:
             results.ledger_rows = asked.ledger_rows
             results.empty_ledger, results.large_ledger = bench.compare_ledgers(asked.ledger_rows, rounds=rounds, seconds=seconds)
+        if "record" in parts:
+            results.deliveries, results.recordings = bench.record(rounds=rounds, seconds=seconds)
+        if "relay" in parts:
+            results.sent = bench.relay()
         if "memory" in parts:
             results.memory = bench.memory(seconds=60 * asked.memory_minutes)
 

@@ -71,6 +71,18 @@ class Movements:
                 body,
             )
 
+    def sales(self, count: int, *, api_key: str) -> Iterator[bytes]:
+        """`count` whole HTTP requests by which a till records a sale."""
+        for _ in range(count):
+            self._number += 1
+            item = f"item{self._random.randrange(ITEMS)}"
+            body = f'{{"item_id":"{item}","kind":"sale","quantity":"{self._random.randrange(1, 1000) / 100}"}}'.encode()
+            yield (
+                b"POST /pos/stores/%d/movements HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                b"Authorization: Bearer %b\r\nIdempotency-Key: ticket-%d\r\nContent-Length: %d\r\n\r\n%b"
+                % (self._random.randrange(STORES), api_key.encode(), self._number, len(body), body)
+            )
+
 
 def send(requests: Sequence[bytes], *, port: int, connections: int, seconds: float) -> Answers:
     """Send `requests`, each once, over `connections` for `seconds` (wrk: rounded up).

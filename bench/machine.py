@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,13 @@ INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_
 SELECT store_id, item_id, version, 'inventory_system', '4344be8c-c6b9-4c51-88a6-d620144ab406', 1, 1.25, 1.25 * version,
   12.44, '2020-05-30 12:45:03', '2020-06-01 02:55:18', sha256(convert_to(store_id || ' ' || item_id || ' ' || version, 'UTF8'))
 FROM stock_level, generate_series($1::bigint, $2::bigint) AS version
+"""
+
+
+_SALES = """
+SELECT record_pos_movement(store_id, item_id, 'sale', 1, store_id || ' ' || item_id || ' ' || number)
+FROM (SELECT store_id, item_id FROM stock_level ORDER BY item_id, store_id LIMIT $1) AS pair, generate_series(1, $2) AS number
+ORDER BY number
 """
 
 
@@ -81,6 +88,16 @@ class Server:
     def create(self, database: str, *, rows: int = 0) -> None:
         """A database of its own, with about `rows` rows in the ledger, spread over all levels."""
         asyncio.run(self._create(database, rows))
+
+    def queue_sales(self, database: str, *, pairs: int, each: int) -> None:
+        """Record `each` sales of 1 for so many pairs of store and item; the ledger's trigger queues a message for each."""
+        asyncio.run(self._queue_sales(database, pairs, each))
+
+    async def _queue_sales(self, database: str, pairs: int, each: int) -> None:
+        connection = await asyncpg.connect(self.url(database))
+        await connection.execute("UPDATE store SET mipos_store_id = store_id")
+        await connection.execute(_SALES, pairs, each)
+        await connection.close()
 
     async def _make_template(self) -> None:
         connection = await asyncpg.connect(self.url("postgres"))
@@ -125,8 +142,10 @@ class Running:
 
 
 @contextmanager
-def running(name: str, database_url: str, *, workers: int, log: Path) -> Iterator[Running]:
-    """The service, or the rival, of that name, until the block ends."""
+def running(
+    name: str, database_url: str, *, workers: int, log: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[Running]:
+    """The service, or the rival, of that name, with `settings` besides, until the block ends."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -140,6 +159,7 @@ def running(name: str, database_url: str, *, workers: int, log: Path) -> Iterato
         "MIPOS_CLIENT_SECRET": SECRET,
         "PORT": str(port),
     }
+    environment |= settings or {}
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 - our own
     try:

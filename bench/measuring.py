@@ -4,16 +4,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.load import Answers, Movements, send
+import httpx2
+
+from bench.load import SECRET, Answers, Movements, send
 from bench.machine import Running, Server, cpu_seconds, running
 
-NOOP, TEXTBOOK, OURS = "noop", "textbook", "pos-sync"
+NOOP, TEXTBOOK, OURS, MIPOS = "noop", "textbook", "pos-sync", "mipos"
+PARALLEL = 8
+_CALLING = "pos_sync_outbox_call_seconds_sum"
+RELAY_SECONDS = 300.0
 MOST_PER_SECOND = 20_000
 """More than any of them answers: the load must not run out."""
 SLOWEST_PER_SECOND = {TEXTBOOK: 2_000}
@@ -50,6 +56,17 @@ class Memory:
     seconds: float
     megabytes: float
     answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the relay did with its outbox: `busy` is the mean number of calls at a time, of `parallel` allowed."""
+
+    messages: int
+    seconds: float
+    busy: float
+    parallel: int
+    disorder: int
 
 
 def median_of(samples: Sequence[Sample]) -> Sample:
@@ -100,6 +117,43 @@ class Bench:
                 self._say(f"round {number + 1}  1 connection  {OURS} {ours:.2f} ms  direct transaction {found[-1].direct:.2f} ms")
         return found
 
+    def record(self, *, rounds: int, seconds: float) -> tuple[list[Sample], list[Sample]]:
+        """Deliveries, and movements that the POS records over HTTP, by turns at one service; 64 connections, one worker."""
+        deliveries, recordings = [], []
+        with ExitStack() as stack:
+            settings = {"POS_API_KEY": SECRET}
+            service = self._start(stack, OURS, self._new_database(), workers=1, settings=settings)
+            self._load(service, connections=8, seconds=1)
+            for number in range(rounds):
+                deliveries.append(self._sample(service, workers=1, connections=64, seconds=seconds))
+                recordings.append(self._sample(service, workers=1, connections=64, seconds=seconds, is_recording=True))
+                rates = f"deliveries {deliveries[-1].rate:.0f}/s  POS movements {recordings[-1].rate:.0f}/s"
+                self._say(f"round {number + 1}  64 connections  {rates}")
+        return deliveries, recordings
+
+    def relay(self, *, pairs: int = 200, each: int = 20) -> Sent:
+        """The relay with a full outbox, against a mipOS that answers in 20 ms."""
+        database = self._new_database()
+        self._server.queue_sales(database, pairs=pairs, each=each)
+        with ExitStack() as stack:
+            mipos = self._start(stack, MIPOS, database, workers=1)
+            address = f"http://127.0.0.1:{mipos.port}"
+            account = {"MIPOS_CLIENT_ID": "bench", "MIPOS_EMAIL": "bench@example.com", "MIPOS_PASSWORD": "bench"}
+            settings = {"MIPOS_BASE_URL": address, "OUTBOX_PARALLEL": str(PARALLEL), **account}
+            service = self._start(stack, OURS, database, workers=1, settings=settings)
+            found: dict[str, Any] = {"calls": 0}
+            deadline = time.monotonic() + RELAY_SECONDS
+            while found["calls"] < pairs * each:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"the relay sent {found['calls']} of {pairs * each} messages in {RELAY_SECONDS:.0f} s")
+                time.sleep(0.2)
+                found = httpx2.get(f"{address}/bench", timeout=5, trust_env=False).json()
+            metrics = httpx2.get(f"http://127.0.0.1:{service.port}/metrics", timeout=5, trust_env=False).text
+        calling = next(float(line.split()[1]) for line in metrics.splitlines() if line.startswith(_CALLING))
+        sent = Sent(found["calls"], found["seconds"], calling / found["seconds"], PARALLEL, found["disorder"])
+        self._say(f"relay: {sent.messages} messages in {sent.seconds:.1f} s, {sent.busy:.2f} of {sent.parallel} calls at a time")
+        return sent
+
     def memory(self, *, seconds: float) -> list[Memory]:
         """This service's memory under a steady load over 64 connections, about every ten seconds."""
         found: list[Memory] = []
@@ -113,8 +167,11 @@ class Bench:
                 self._say(f"{passed:4.0f} s  {answers:>9,} deliveries  {found[-1].megabytes:.1f} MB")
         return found
 
-    def _start(self, stack: ExitStack, name: str, database: str, *, workers: int) -> Running:
-        return stack.enter_context(running(name, self._server.url(database), workers=workers, log=self._folder / f"{name}.log"))
+    def _start(
+        self, stack: ExitStack, name: str, database: str, *, workers: int, settings: Mapping[str, str] | None = None
+    ) -> Running:
+        log = self._folder / f"{name}.log"
+        return stack.enter_context(running(name, self._server.url(database), workers=workers, log=log, settings=settings))
 
     def _new_database(self, *, rows: int = 0) -> str:
         self._databases += 1
@@ -140,10 +197,10 @@ class Bench:
                     )
         return samples
 
-    def _sample(self, service: Running, *, workers: int, connections: int, seconds: float) -> Sample:
+    def _sample(self, service: Running, *, workers: int, connections: int, seconds: float, is_recording: bool = False) -> Sample:
         postgres = self._server.process()
         before = service.cpu_seconds(), cpu_seconds(postgres)
-        result = self._load(service, connections=connections, seconds=seconds)
+        result = self._load(service, connections=connections, seconds=seconds, is_recording=is_recording)
         thousands = result.answers / 1000
         return Sample(
             name=service.name,
@@ -156,9 +213,10 @@ class Bench:
             postgres_cpu=(cpu_seconds(postgres) - before[1]) / thousands,
         )
 
-    def _load(self, service: Running, *, connections: int, seconds: float) -> Answers:
-        most = SLOWEST_PER_SECOND.get(service.name, MOST_PER_SECOND)
-        requests = list(self._movements.requests(int(most * seconds)))
+    def _load(self, service: Running, *, connections: int, seconds: float, is_recording: bool = False) -> Answers:
+        count = int(SLOWEST_PER_SECOND.get(service.name, MOST_PER_SECOND) * seconds)
+        movements = self._movements
+        requests = list(movements.sales(count, api_key=SECRET) if is_recording else movements.requests(count))
         result = send(requests, port=service.port, connections=connections, seconds=seconds)
         if result.bad:
             raise RuntimeError(f"{service.name} answered {result.bad} of {result.answers} requests with something else than 2xx")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.machine import describe
-from bench.measuring import NOOP, OURS, TEXTBOOK, Latency, Memory, Sample, median_of
+from bench.measuring import NOOP, OURS, TEXTBOOK, Latency, Memory, Sample, Sent, median_of
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -28,6 +28,9 @@ class Results:
     large_ledger: list[Sample] = field(default_factory=list)
     ledger_rows: int = 0
     memory: list[Memory] = field(default_factory=list)
+    deliveries: list[Sample] = field(default_factory=list)
+    recordings: list[Sample] = field(default_factory=list)
+    sent: Sent | None = None
 
     def medians(self) -> dict[tuple[int, int, str], Sample]:
         """(workers, connections, name) -> the medians of its rounds."""
@@ -66,6 +69,13 @@ def promises(results: Results) -> list[Promise]:
     if results.large_ledger:
         ratio = median_of(results.large_ledger).rate / median_of(results.empty_ledger).rate
         found.append(Promise(f"rate with {results.ledger_rows:,} rows in the ledger: of the empty ledger's", ratio, 0.9, True))
+    if results.recordings:
+        ratio = median_of(results.recordings).rate / median_of(results.deliveries).rate
+        found.append(Promise("POS movements recorded over HTTP: of the webhook's rate", ratio, 0.5, True))
+    if results.sent is not None:
+        busy = results.sent.busy / results.sent.parallel
+        found.append(Promise("relay against a mipOS that answers in 20 ms: of its parallel calls busy", busy, 0.8, True))
+        found.append(Promise("messages of a pair that came out of order", results.sent.disorder, 0, False))
     if len(results.memory) >= MEMORY_SAMPLES:
         found.append(
             Promise("memory at the end of a steady load: times that after its first fifth", growth(results.memory), 1.1, False)
@@ -126,6 +136,13 @@ def _page(results: Results) -> list[str]:
         lines += ["", "| ledger | per s | service CPU s/1000 | Postgres CPU s/1000 |", "|---|--:|--:|--:|"]
         for name, sample in (("empty", empty), (f"{results.ledger_rows:,} rows", large)):
             lines.append(f"| {name} | {sample.rate:.0f} | {sample.service_cpu:.3f} | {sample.postgres_cpu:.3f} |")
+    if results.sent is not None:
+        sent = results.sent
+        lines += [
+            "",
+            f"The relay sent {sent.messages:,} messages in {sent.seconds:.1f} s, with {sent.busy:.2f} of {sent.parallel}",
+        ]
+        lines += ["allowed calls at a time."]
     if results.memory:
         lines += ["", "| s under load | deliveries | memory, MB |", "|--:|--:|--:|"]
         step = max(1, len(results.memory) // 10)

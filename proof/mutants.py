@@ -62,14 +62,29 @@ MUTANTS = (
         "",
         COPIES,
     ),
-    # The lock alone is not missed: the ledger's primary key then refuses a place that was taken, and the batch is run again.
+    Mutant(
+        "levels are read without their lock",
+        re.escape('_read_under("FOR NO KEY UPDATE OF level")'),
+        '_read_under("")',
+        (*BATCHING, "-k", "contend"),
+    ),
     Mutant(
         "levels are read without their lock, and two rows may take one place in the ledger",
-        r"FOR NO KEY UPDATE OF level( \{or_skip\}| SKIP LOCKED)?",
+        r"FOR NO KEY UPDATE OF level( SKIP LOCKED)?",
         "",
         COPIES,
         most=2,
         also=(r'sa\.PrimaryKeyConstraint\(\s*"store_id", "item_id", "level_version", name=op\.f\([^)]*\)\s*\),', ""),
+    ),
+    Mutant(
+        "written at once, and answered before it",
+        r"(?m)^( +)await movements\.write\(connection, decision\.entries, decision\.levels\)"
+        r"\n +return list\(decision\.outcomes\)$",
+        r"\1for delivery, outcome in zip(group, decision.outcomes, strict=True):"
+        r"\n\1    delivery.answer.done() or delivery.answer.set_result(outcome)"
+        r"\n\1await movements.write(connection, decision.entries, decision.levels)"
+        r"\n\1return list(decision.outcomes)",
+        BATCHING,
     ),
     Mutant(
         "answered before COMMIT",
@@ -106,11 +121,9 @@ MUTANTS = (
     ),
     Mutant(
         "an applied movement does not close its refusal",
-        r"fingerprint = ANY \(\$17::bytea\[\]\)",
-        "fingerprint = ANY ($17::bytea[]) AND false",
+        r"fingerprint = ANY \(\$1::bytea\[\]\)",
+        "fingerprint = ANY ($1::bytea[]) AND false",
         ("tests/http/test_refusals.py",),
-        # A copy that arrives later closes it too.
-        also=(r"fingerprint = ANY \(\$1::bytea\[\]\)", "fingerprint = ANY ($1::bytea[]) AND false"),
     ),
     Mutant(
         "a refusal is decided without a second look",
@@ -147,5 +160,17 @@ MUTANTS = (
         re.escape("BEFORE UPDATE OR DELETE ON stock_movement"),
         "BEFORE DELETE ON stock_movement",
         ("tests/http/test_storage.py", "-k", "gives_nothing_back"),
+    ),
+    Mutant(
+        "a movement is told to the system that it came from",
+        r" AND integration\.inventory_system_id IS DISTINCT FROM moved\.inventory_system_id",
+        "",
+        ("tests/http/test_outbox.py", "-k", "never_comes_back"),
+    ),
+    Mutant(
+        "messages of one pair are sent in any order",
+        re.escape("JOIN head USING (outbox_message_id)"),
+        "",
+        ("tests/http/test_outbox.py", "-k", "thousand or in_order"),
     ),
 )

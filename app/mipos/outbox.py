@@ -6,6 +6,7 @@ answer means is decided by `verdict_of`, a pure function; `Relay` acts. Every re
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -33,6 +34,10 @@ SEND_SECONDS = 40.0
 """For a message with all its calls, tokens included: well within a claim."""
 POLL_SECONDS = 2.0
 """How long a message waits at most where the hint that it is there was missed."""
+GATHER_SECONDS = 0.01
+"""How long messages that have their answer wait to be settled together, while there are others to send."""
+IN_HAND = 3
+"""Messages claimed for each call that is allowed."""
 BACKLOG_SECONDS = 5.0
 PAUSE_FOR_A_HUMAN = timedelta(minutes=1)
 MOST_ODD_REFUSALS = 8
@@ -53,6 +58,9 @@ class RelayObserver(Protocol):
 
     def on_message(self, state: str) -> None:
         """A message was tried: sent, dead, or (pending) to be tried again."""
+
+    def on_call(self, seconds: float) -> None:
+        """A call took so long, from its beginning to the answer's end."""
 
     def on_backlog(self, backlog: Backlog) -> None:
         """How much waits."""
@@ -141,6 +149,9 @@ class Relay:
         try:
             while True:
                 try:
+                    if not self._ready.empty():
+                        # No sender waits: what finishes in the meantime is settled in the same transaction.
+                        await asyncio.sleep(GATHER_SECONDS)
                     self._wake.clear()
                     is_more = await self._turn()
                     failures = 0
@@ -164,8 +175,8 @@ class Relay:
         """Settle what is finished and claim what is due, in one transaction; whether there may be more at once."""
         await self._listen()
         finished, self._finished = self._finished, []
-        # As many in line as on their way: a sender never waits for a claim.
-        room = 2 * self._parallel - len(self._in_hand) + len(finished)
+        # More in line than on their way: a sender never waits for a claim.
+        room = IN_HAND * self._parallel - len(self._in_hand) + len(finished)
         loop = asyncio.get_running_loop()
         if not finished and room <= 0 and loop.time() < self._next_backlog:
             return False
@@ -201,8 +212,9 @@ class Relay:
         while True:
             message, claimed_at = await self._ready.get()
             if asyncio.get_running_loop().time() - claimed_at > CLAIM.total_seconds() - SEND_SECONDS:
-                # It has waited in line for so long that its claim could end on the way.
-                self._in_hand.discard(message.outbox_message_id)
+                # It has waited in line for so long that its claim could end on the way: it is claimed anew.
+                self._finished.append(Settled(message.outbox_message_id, OutboxState.PENDING))
+                self._wake.set()
                 continue
             try:
                 async with asyncio.timeout(SEND_SECONDS):
@@ -252,7 +264,9 @@ class Relay:
                     return _NoToken(found.words)
                 self._token = found
             token = self._token
+            started = time.perf_counter()
             answer = await self._client.update_stock(mipos_store_id, body, token=token)
+            self._observer.on_call(time.perf_counter() - started)
             if not isinstance(answer, Unauthorized):
                 return answer
             rejected = token

@@ -13,8 +13,10 @@ from app.storage.migrating import current_revision, fault_in_revision
 from app.storage.registrations import Registration
 
 CHECK_SECONDS = 1.0
-CHECK_TURNS = 20
-"""Turns of the event loop that the database is given as well: where this very process is late, the database is not."""
+CHECK_TURNS = 5
+"""Turns of the event loop in which an answer that has arrived is still read."""
+LATE_SECONDS = 0.1
+"""How late the end of the check may be; past it, it was this very process that was slow, and not the database."""
 FRESH_SECONDS = 1.0
 
 
@@ -82,16 +84,17 @@ class Readiness:
         )
 
     async def _ask(self) -> _Found:
+        """The state; where this process is too busy to tell, what it found last stands."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + CHECK_SECONDS
         asking = asyncio.create_task(self._ask_database())
         try:
             await asyncio.wait({asking}, timeout=CHECK_SECONDS)
             for _ in range(CHECK_TURNS):
                 if asking.done():
-                    break
+                    return await asking
                 await asyncio.sleep(0)
-            else:
-                return "away", "unknown", None
-            return await asking
+            return self._latest if loop.time() > end + LATE_SECONDS else ("away", "unknown", None)
         finally:
             asking.cancel()
 

@@ -15,6 +15,7 @@ OUTCOMES = ("applied", "already_applied", "refused", "not_received", "unsettled"
 OUTBOX_STATES = ("sent", "pending", "dead")
 SIGNATURE_FAILURES = ("missing", "wrong")
 _COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -71,6 +72,9 @@ class Metrics:
             ["state"],
             registry=registry,
         )
+        self._call_seconds = Histogram(
+            "pos_sync_outbox_call_seconds", "A stock update's call to mipOS.", buckets=_CALL_BUCKETS, registry=registry
+        )
         # Each worker counts the same table now and then: the newest look is the truth.
         self._outbox_pending = Gauge(
             "pos_sync_outbox_pending", "Stock updates that wait to be sent.", multiprocess_mode="mostrecent", registry=registry
@@ -103,6 +107,10 @@ class Metrics:
     def on_message(self, state: str) -> None:
         """A stock update was tried."""
         self._outbox.labels(state).inc()
+
+    def on_call(self, seconds: float) -> None:
+        """A call to mipOS for a stock update."""
+        self._call_seconds.observe(seconds)
 
     def on_backlog(self, backlog: Backlog) -> None:
         """How many stock updates wait."""
