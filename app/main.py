@@ -24,6 +24,7 @@ from app.pos.bearer import ApiKey
 from app.pos.describing import describe_recording
 from app.pos.movements import PosMovements, is_recording
 from app.pos.reading import reading_router
+from app.pos.syncing import syncing_router
 from app.receiving.batching import GroupCommit
 from app.receiving.middleware import WEBHOOK_PATH, Receipt, SignedBodyMiddleware
 from app.receiving.routes import StockWebhook, describe_webhook
@@ -90,6 +91,7 @@ class PosSync(FastAPI):
             )
             self._recording = ObservingMiddleware(recording, metrics=self._metrics)
             self.include_router(reading_router(self._engine, api_key))
+            self.include_router(syncing_router(settings, self._engine, api_key))
         # Here for what the router has to say of the path (405), and fails closed: nothing that comes this way was verified.
         self.router.routes.append(Route(WEBHOOK_PATH, endpoint=webhook, methods=["POST"], include_in_schema=False))
         self.add_api_route("/livez", self._livez, summary="Is the process alive? Depends on nothing.")

@@ -69,11 +69,11 @@ async def _sell(engine: AsyncEngine, settings: Settings) -> None:
     click.echo(
         f"The POS sold {SOLD} of {SOLD_ITEM} in store {SOLD_STORE} ({to_plain(before)} -> {to_plain(ours)}), and the service"
     )
-    click.echo(f"told the inventory system: {await _outcome(engine)}.")
+    click.echo(f"told the inventory system: {await _outcome(engine, settings)}.")
 
 
-async def _outcome(engine: AsyncEngine) -> str:
-    """What became of the newest message."""
+async def _outcome(engine: AsyncEngine, settings: Settings) -> str:
+    """What the inventory system says of its own stock, once the newest message has been tried."""
     newest = None
     for _ in range(int(SENT_SECONDS / LOOK_SECONDS)):
         async with engine.connect() as connection:
@@ -82,10 +82,11 @@ async def _outcome(engine: AsyncEngine) -> str:
         if newest is not None and newest.state is not OutboxState.PENDING:
             break
         await asyncio.sleep(LOOK_SECONDS)
-    if newest is None:
-        return "nothing, since no inventory system is connected"
-    stock = f"its stock of {SOLD_ITEM} is {to_plain(newest.balance_after)} now"
-    return stock if newest.state is OutboxState.SENT else f"not yet ({newest.words or newest.state.value})"
+    if newest is None or newest.state is not OutboxState.SENT:
+        return "nothing yet" + (f" ({newest.words})" if newest is not None and newest.words else "")
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"{settings.mipos_base_url}/sandbox/systems/{newest.inventory_system_id}", timeout=30)
+    return f"its own stock of {SOLD_ITEM} is {answer.json()['stock'].get(SOLD_ITEM)} now"
 
 
 async def _levels(engine: AsyncEngine, store_id: str) -> dict[str, StockedItem]:

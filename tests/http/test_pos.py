@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from tests.conftest import running, settings_for
+from tests.support.mipos import mipos
 from tests.support.world import World
 
 KEY = "a key of the till, 2026".replace(" ", "-")
@@ -268,3 +269,29 @@ async def test_only_who_was_given_the_right_may_record_by_sql(world: World) -> N
     await world.execute("DROP ROLE some_till")
 
     assert (False, True) == (before, after)
+
+
+async def test_a_store_is_synchronised_over_http(world: World) -> None:
+    await world.execute("UPDATE store SET mipos_store_id = store_id")
+    async with mipos() as remote, running(settings_for(world, pos_api_key=KEY, **remote.settings())) as (_, client):
+        client.headers["Authorization"] = f"Bearer {KEY}"
+        dry = await client.post("/pos/stores/1/sync", params={"dry_run": "true"})
+        sent_before = remote.calls.get("sync", 0)
+        done = await client.post("/pos/stores/1/sync")
+        remote.fail("sync", status=409, body='{"message": ["You don\'t have this store available."], "data": null}')
+        refused = await client.post("/pos/stores/1/sync")
+        unknown_store = await client.post("/pos/stores/9/sync")
+        unauthorized = await client.post("/pos/stores/1/sync", headers={"Authorization": "Bearer wrong"})
+
+    assert (200, 3, 0) == (dry.status_code, dry.json()["items"], sent_before)
+    assert (200, "done", 3) == (done.status_code, done.json()["state"], done.json()["items"])
+    assert 409 == refused.status_code
+    assert "don't have this store available" in refused.json()["message"]
+    assert (404, 401) == (unknown_store.status_code, unauthorized.status_code)
+
+
+async def test_without_an_account_a_store_is_not_synchronised_and_said_why(till: httpx2.AsyncClient) -> None:
+    answer = await till.post("/pos/stores/1/sync")
+
+    assert 409 == answer.status_code
+    assert "no mipOS account is set" in answer.json()["message"]
