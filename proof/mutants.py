@@ -58,7 +58,7 @@ MUTANTS = (
     ),
     Mutant(
         "the dedupe key is not unique in the ledger",
-        r'sa\.UniqueConstraint\(\s*"store_id", "dedupe_key", "occurrence", name=op\.f\([^)]*\)\s*\),',
+        r'sa\.UniqueConstraint\(\s*"store_id", "dedupe_key", "occurrence", name=op\.f\("stock_movement[^)]*\)\s*\),',
         "",
         COPIES,
     ),
@@ -148,7 +148,12 @@ MUTANTS = (
         "self.quantity if self.movement_type is not MovementType.ADD",
         APPLYING,
     ),
-    Mutant("a removal is rounded to 28 digits", re.escape("else self.quantity.copy_negate()"), "else -self.quantity", APPLYING),
+    Mutant(
+        "a removal is rounded to 28 digits",
+        re.escape("is MovementType.ADD else self.quantity.copy_negate()"),
+        "is MovementType.ADD else -self.quantity",
+        APPLYING,
+    ),
     Mutant(
         "a JSON number goes through a float",
         re.escape("parse_float=_Number, parse_int=_Integer"),
