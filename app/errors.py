@@ -109,7 +109,9 @@ class IdempotencyKeyReused(PosSyncError):
     reason = "idempotency_key_reused"
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"The Idempotency-Key {shown(key)} was used for another movement. Nothing was recorded for it anew.")
+        super().__init__(
+            f"The Idempotency-Key {shown(key)} was used for another movement; this one was not recorded. Send it with its own key."
+        )
 
 
 class NoSuchPage(PosSyncError):

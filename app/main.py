@@ -10,11 +10,13 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.errors import InternalError, InvalidField, NoSuchPage, PosSyncError, WrongMethod, render
+from app.mipos.outbox import Relay
 from app.mipos.schedule import Schedule
 from app.mipos.wiring import mipos_of, registrar, relay, why_not_registering, why_not_sending
 from app.operations.health import Readiness
@@ -35,7 +37,10 @@ from app.storage.engine import Database
 from app.storage.writer import Writer
 from app.version import version
 
-STOP_SECONDS = 2.0
+STOP_SECONDS = 5.0
+"""For the background tasks to end by themselves, calls to mipOS that are under way included."""
+DISPOSE_SECONDS = 2.0
+RESTART_SECONDS = 5.0
 
 _log = structlog.get_logger("pos_sync.main")
 
@@ -80,18 +85,23 @@ class PosSync(FastAPI):
         self.add_exception_handler(RequestValidationError, _answer_bad_query)
         self.add_exception_handler(Exception, _answer_bug)
         self._recording: ObservingMiddleware | None = None
+        self._pos_engine: AsyncEngine | None = None
+        self._relay: Relay | None = None
         if settings.pos_api_key is not None:
+            # Of its own: what the POS reads must not take the connections by which /readyz looks.
+            self._pos_engine = self._database.create_engine()
             api_key = ApiKey(settings.pos_api_key.get_secret_value())
             recording = PosMovements(
                 self._group_commit,
-                self._engine,
+                self._pos_engine,
                 api_key=api_key,
                 receipt=self._receipt,
                 response_seconds=settings.response_deadline,
+                on_recorded=self._wake_relay,
             )
             self._recording = ObservingMiddleware(recording, metrics=self._metrics)
-            self.include_router(reading_router(self._engine, api_key))
-            self.include_router(syncing_router(settings, self._engine, api_key))
+            self.include_router(reading_router(self._pos_engine, api_key))
+            self.include_router(syncing_router(settings, self._pos_engine, api_key))
         # Here for what the router has to say of the path (405), and fails closed: nothing that comes this way was verified.
         self.router.routes.append(Route(WEBHOOK_PATH, endpoint=webhook, methods=["POST"], include_in_schema=False))
         self.add_api_route("/livez", self._livez, summary="Is the process alive? Depends on nothing.")
@@ -143,8 +153,10 @@ class PosSync(FastAPI):
             # A database that does not answer must not hold the exit, neither here nor when connections are given back.
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
             with suppress(TimeoutError):
-                async with asyncio.timeout(STOP_SECONDS):
+                async with asyncio.timeout(DISPOSE_SECONDS):
                     await self._engine.dispose()
+                    if self._pos_engine is not None:
+                        await self._pos_engine.dispose()
             _log.info("service stopped")
 
     async def _register(self) -> None:
@@ -170,11 +182,14 @@ class PosSync(FastAPI):
         if why_not is not None:
             _log.warning("stock updates not sent by this service", reason=why_not)
             return
-        try:
-            async with relay(self._settings, self._database, self._engine, observer=self._metrics) as it:
-                await it.run()
-        except Exception:  # noqa: BLE001 - a bug in sending must not touch receiving
-            _log.exception("stock updates not sent by this service")
+        while True:
+            try:
+                async with relay(self._settings, self._database, self._engine, observer=self._metrics) as it:
+                    self._relay = it
+                    await it.run()
+            except Exception:  # noqa: BLE001 - a bug in sending must not touch receiving, nor end sending for good
+                _log.exception("sending stock updates starts anew")
+                await asyncio.sleep(RESTART_SECONDS)
 
     async def _synchronise(self) -> None:
         """In the background, every `SYNC_EVERY` hours, with connections of its own: it takes none from readiness."""
@@ -192,6 +207,10 @@ class PosSync(FastAPI):
             _log.exception("SYNC_EVERY has no effect")
         finally:
             await engine.dispose()
+
+    def _wake_relay(self) -> None:
+        if self._relay is not None:
+            self._relay.wake()
 
     async def _livez(self) -> dict[str, str]:
         return {"message": "Alive."}

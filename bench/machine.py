@@ -38,9 +38,9 @@ INSERT INTO stock_level (store_id, item_id, quantity, version) SELECT store_id, 
 _FILL = """
 INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,
   balance_after, reported_stock, date_text, sent_text, dedupe_key)
-SELECT store_id, item_id, version, 'inventory_system', '4344be8c-c6b9-4c51-88a6-d620144ab406', 1, 1.25, 1.25 * version,
-  12.44, '2020-05-30 12:45:03', '2020-06-01 02:55:18', sha256(convert_to(store_id || ' ' || item_id || ' ' || version, 'UTF8'))
-FROM stock_level, generate_series($1::bigint, $2::bigint) AS version
+SELECT store_id, item_id, place, 'inventory_system', '4344be8c-c6b9-4c51-88a6-d620144ab406', 1, 1.25, 1.25 * place,
+  12.44, '2020-05-30 12:45:03', '2020-06-01 02:55:18', sha256(convert_to(store_id || ' ' || item_id || ' ' || place, 'UTF8'))
+FROM stock_level, generate_series($1::bigint, $2::bigint) AS place
 """
 
 

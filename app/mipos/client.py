@@ -39,13 +39,20 @@ class Credentials:
 class MiposClient:
     """One connection pool to one mipOS."""
 
-    def __init__(self, base_url: str, *, call_seconds: float | None = None, sync_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        call_seconds: float | None = None,
+        sync_seconds: float | None = None,
+        most_connections: int = MOST_CONNECTIONS,
+    ) -> None:
         self._call_seconds = call_seconds or CALL_SECONDS
         self._sync_seconds = sync_seconds or SYNC_SECONDS
         self._http = httpx2.AsyncClient(
             base_url=base_url,
             headers={"Accept": "application/json", "User-Agent": "mipos-pos-sync"},
-            limits=httpx2.Limits(max_connections=MOST_CONNECTIONS),
+            limits=httpx2.Limits(max_connections=most_connections),
             follow_redirects=False,
             trust_env=True,
         )

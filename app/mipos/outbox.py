@@ -7,9 +7,9 @@ answer means is decided by `verdict_of`, a pure function; `Relay` acts. Every re
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -32,7 +32,7 @@ from app.storage.outbox import Backlog, OutboxMessage, OutboxState, Settled
 CLAIM = timedelta(seconds=60)
 SEND_SECONDS = 40.0
 """For a message with all its calls, tokens included: well within a claim."""
-POLL_SECONDS = 2.0
+POLL_SECONDS = 1.0
 """How long a message waits at most where the hint that it is there was missed."""
 GATHER_SECONDS = 0.01
 """How long messages that have their answer wait to be settled together, while there are others to send."""
@@ -42,6 +42,11 @@ BACKLOG_SECONDS = 5.0
 PAUSE_FOR_A_HUMAN = timedelta(minutes=1)
 MOST_ODD_REFUSALS = 8
 """How often a message is tried that is refused neither by mipOS's rules (409, 422) nor for the moment: then it is dead."""
+REST = 10
+"""A turn that found nothing is followed by a rest of so many times what it took: a long backlog must not load the database."""
+SHORTEST_REST_SECONDS = 0.05
+FINISH_SECONDS = 3.0
+"""How long calls that are under way may still take when the service stops: cut off, they are made again."""
 STOP_SECONDS = 1.0
 _DEAD = {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}
 _DATE = "%Y-%m-%d %H:%M:%S"
@@ -86,10 +91,10 @@ def _local_time(message: OutboxMessage) -> datetime:
         with suppress(ValueError):
             moment = datetime.fromisoformat(message.date_text)
     try:
-        zone = ZoneInfo(message.timezone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        zone = ZoneInfo("UTC")
-    return moment.astimezone(zone)
+        return moment.astimezone(ZoneInfo(message.timezone))
+    except (ZoneInfoNotFoundError, ValueError, OSError, OverflowError):
+        # A timezone that this machine does not know, or a time at the very edge of the calendar.
+        return message.received_at.astimezone(UTC)
 
 
 def verdict_of(answer: Answer, message: OutboxMessage, *, jitter: float) -> Settled:
@@ -98,21 +103,20 @@ def verdict_of(answer: Answer, message: OutboxMessage, *, jitter: float) -> Sett
     409 and 422 are mipOS's own rules: sent again, the same message is refused again, so it waits for a person and the pair goes
     on. Other refusals come from anywhere between here and the inventory system, and may pass.
     """
-    number = message.outbox_message_id
     match answer:
         case Done():
-            return Settled(number, OutboxState.SENT)
+            return Settled(message, OutboxState.SENT)
         case NeedsHuman(words, status) if status in _DEAD:
-            return Settled(number, OutboxState.DEAD, words)
+            return Settled(message, OutboxState.DEAD, words)
         case NeedsHuman(words, status):
             if message.attempts >= MOST_ODD_REFUSALS:
-                return Settled(number, OutboxState.DEAD, f"{status}: {words}")
-            return Settled(number, OutboxState.PENDING, f"{status}: {words}", backoff(message.attempts + 3, jitter=jitter))
+                return Settled(message, OutboxState.DEAD, f"{status}: {words}")
+            return Settled(message, OutboxState.PENDING, f"{status}: {words}", backoff(message.attempts + 3, jitter=jitter))
         case Unauthorized(words):
-            return Settled(number, OutboxState.PENDING, words, backoff(message.attempts, jitter=jitter))
+            return Settled(message, OutboxState.PENDING, words, backoff(message.attempts, jitter=jitter))
         case Transient(words, retry_after):
             pause = backoff(message.attempts, jitter=jitter, asked=retry_after)
-            return Settled(number, OutboxState.PENDING, words, pause)
+            return Settled(message, OutboxState.PENDING, words, pause)
 
 
 class Relay:
@@ -136,11 +140,17 @@ class Relay:
         self._observer = observer
         self._ready: asyncio.Queue[tuple[OutboxMessage, float]] = asyncio.Queue()
         self._in_hand: set[int] = set()
+        self._sending = 0
+        self._after = outbox.FIRST_PAIR
         self._finished: list[Settled] = []
         self._wake = asyncio.Event()
         self._listener: asyncpg.Connection | None = None
         self._next_backlog = 0.0
         self._token: SecretStr | None = None
+
+    def wake(self) -> None:
+        """There may be a new message."""
+        self._wake.set()
 
     async def run(self) -> None:
         """Send what is there and what comes, through whatever fails; cancel it to stop."""
@@ -153,7 +163,7 @@ class Relay:
                         # No sender waits: what finishes in the meantime is settled in the same transaction.
                         await asyncio.sleep(GATHER_SECONDS)
                     self._wake.clear()
-                    is_more = await self._turn()
+                    rest = await self._turn()
                     failures = 0
                 except (OSError, TimeoutError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                     if not failures:
@@ -161,45 +171,50 @@ class Relay:
                     failures += 1
                     await asyncio.sleep(backoff(failures, jitter=random.random()).total_seconds())  # noqa: S311 - spreads load
                     continue
-                if not is_more:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(POLL_SECONDS):
-                            await self._wake.wait()
+                await asyncio.sleep(rest)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self._wake.wait()
         finally:
-            for sender in senders:
-                sender.cancel()
-            await asyncio.wait(senders, timeout=STOP_SECONDS)
-            await self._leave()
+            await self._leave(senders)
 
-    async def _turn(self) -> bool:
-        """Settle what is finished and claim what is due, in one transaction; whether there may be more at once."""
+    async def _turn(self) -> float:
+        """Settle what is finished and claim what is due, in one transaction; how many seconds to rest after it."""
         await self._listen()
         finished, self._finished = self._finished, []
         # More in line than on their way: a sender never waits for a claim.
         room = IN_HAND * self._parallel - len(self._in_hand) + len(finished)
         loop = asyncio.get_running_loop()
-        if not finished and room <= 0 and loop.time() < self._next_backlog:
-            return False
+        started = loop.time()
+        if not finished and room <= 0 and started < self._next_backlog:
+            return 0
         try:
             async with self._engine.begin() as connection:
-                # What is lost of this by a crash is sent once more, as after any lost answer.
-                await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 if finished:
                     await outbox.settle(connection, finished)
-                claimed = await outbox.claim(connection, limit=room, lasts=CLAIM) if room > 0 else []
-                if loop.time() >= self._next_backlog:
-                    self._next_backlog = loop.time() + BACKLOG_SECONDS
+                else:
+                    # A claim that is lost by a crash of the database was not sent yet, or is sent once more.
+                    await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                claimed = await outbox.claim(connection, limit=room, lasts=CLAIM, after=self._after) if room > 0 else []
+                if started >= self._next_backlog:
+                    self._next_backlog = started + BACKLOG_SECONDS
                     self._observer.on_backlog(await outbox.backlog(connection))
         except BaseException:
             self._finished = finished + self._finished
             raise
         for one in finished:
-            self._in_hand.discard(one.outbox_message_id)
+            self._in_hand.discard(one.message.outbox_message_id)
             self._observer.on_message(one.state.value)
         for message in claimed:
             self._in_hand.add(message.outbox_message_id)
-            self._ready.put_nowait((message, loop.time()))
-        return bool(self._finished)
+            self._ready.put_nowait((message, started))
+        was_at_start = self._after == outbox.FIRST_PAIR
+        self._after = claimed[-1].pair if room > 0 and len(claimed) == room else outbox.FIRST_PAIR
+        if not was_at_start and self._after == outbox.FIRST_PAIR:
+            # The rest of the pairs, from the first on.
+            self._wake.set()
+            return 0
+        return 0 if claimed or finished else max(SHORTEST_REST_SECONDS, REST * (loop.time() - started))
 
     async def _listen(self) -> None:
         """Be woken by new messages. Behind a transaction pooler nobody can listen, and looking now and then has to do."""
@@ -213,35 +228,42 @@ class Relay:
             message, claimed_at = await self._ready.get()
             if asyncio.get_running_loop().time() - claimed_at > CLAIM.total_seconds() - SEND_SECONDS:
                 # It has waited in line for so long that its claim could end on the way: it is claimed anew.
-                self._finished.append(Settled(message.outbox_message_id, OutboxState.PENDING))
+                self._finished.append(Settled(message, OutboxState.PENDING))
                 self._wake.set()
                 continue
+            self._sending += 1
             try:
                 async with asyncio.timeout(SEND_SECONDS):
                     settled = await self._send(message)
             except Exception as error:  # noqa: BLE001 - a bug, or the database while a token is looked up: one message waits
+                words = f"it could not be sent ({type(error).__name__})"
+                answer: Answer = Transient(words)
                 if not isinstance(error, (OSError, TimeoutError, SQLAlchemyError)):
                     _log.exception("message not sent", outbox_message_id=message.outbox_message_id)
-                answer = Transient(f"it could not be sent ({type(error).__name__})")
+                    answer = NeedsHuman(words, HTTPStatus.INTERNAL_SERVER_ERROR)
                 settled = verdict_of(answer, message, jitter=random.random())  # noqa: S311
+            finally:
+                self._sending -= 1
             self._finished.append(settled)
             self._wake.set()
+            self._tell(settled)
 
     async def _send(self, message: OutboxMessage) -> Settled:
-        number = message.outbox_message_id
         if message.mipos_store_id is None:
             words = f"The store has no id at mipOS. Set it: pos-sync store set {message.store_id} --mipos-id ID"
-            return Settled(number, OutboxState.PENDING, words, PAUSE_FOR_A_HUMAN)
-        body = stock_update_body(message)
-        answer = await self._call(message.mipos_store_id, body)
+            return Settled(message, OutboxState.PENDING, words, PAUSE_FOR_A_HUMAN)
+        answer = await self._call(message.mipos_store_id, stock_update_body(message))
         if isinstance(answer, _NoToken):
-            return Settled(number, OutboxState.PENDING, f"No token: {answer.words}", PAUSE_FOR_A_HUMAN)
-        settled = verdict_of(answer, message, jitter=random.random())  # noqa: S311
+            return Settled(message, OutboxState.PENDING, f"No token: {answer.words}", PAUSE_FOR_A_HUMAN)
+        return verdict_of(answer, message, jitter=random.random())  # noqa: S311
+
+    def _tell(self, settled: Settled) -> None:
+        message = settled.message
         log = _log.info if settled.state is OutboxState.SENT else _log.warning
         log(
             "stock update",
             outcome=settled.state.value,
-            outbox_message_id=number,
+            outbox_message_id=message.outbox_message_id,
             store_id=message.store_id,
             inventory_system_id=message.inventory_system_id,
             item_id=message.item_id,
@@ -249,7 +271,6 @@ class Relay:
             attempts=message.attempts,
             words=settled.words,
         )
-        return settled
 
     async def _call(self, mipos_store_id: str, body: Mapping[str, Any]) -> "Answer | _NoToken":
         """One call, and after a 401 one more with another token."""
@@ -272,17 +293,23 @@ class Relay:
             rejected = token
         return answer
 
-    async def _leave(self) -> None:
-        """Give back what was claimed and not tried, so that whoever comes next need not wait for the claims to end."""
-        waiting = []
+    async def _leave(self, senders: Sequence[asyncio.Task[None]]) -> None:
+        """Let calls that are under way end, settle them, and give back what was not tried: nobody need wait for these claims."""
+        untried = []
         while not self._ready.empty():
-            waiting.append(self._ready.get_nowait()[0].outbox_message_id)
+            untried.append(self._ready.get_nowait()[0].outbox_message_id)
+        deadline = asyncio.get_running_loop().time() + FINISH_SECONDS
+        while self._sending and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - at most a few seconds, once
+            await asyncio.sleep(GATHER_SECONDS)
+        for sender in senders:
+            sender.cancel()
+        await asyncio.wait(senders, timeout=STOP_SECONDS)
         with suppress(Exception):
             async with asyncio.timeout(STOP_SECONDS), self._engine.begin() as connection:
                 if self._finished:
                     await outbox.settle(connection, self._finished)
-                if waiting:
-                    await outbox.give_back(connection, waiting)
+                if untried:
+                    await outbox.give_back(connection, untried)
         if self._listener is not None:
             self._listener.terminate()
 

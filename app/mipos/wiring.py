@@ -86,5 +86,7 @@ async def registrar(
 @asynccontextmanager
 async def relay(settings: Settings, database: Database, engine: AsyncEngine, *, observer: RelayObserver) -> AsyncIterator[Relay]:
     """A relay of the outbox to these settings' mipOS."""
-    async with mipos_of(settings, engine) as (client, tokens):
+    # A connection for each call, and some for the token's: a call that waits for one would be counted as too slow.
+    async with MiposClient(settings.mipos_base_url, most_connections=settings.outbox_parallel + 4) as client:
+        tokens = tokens_of(settings, engine, client)
         yield Relay(database, engine, client, tokens, parallel=settings.outbox_parallel, observer=observer)

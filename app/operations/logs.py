@@ -4,6 +4,8 @@ import asyncio
 import json
 import logging
 import sys
+import time
+from contextlib import suppress
 from typing import Literal, TextIO, cast
 
 import structlog
@@ -14,24 +16,32 @@ _SHARED: list[Processor] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
 ]
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=repr).encode
+_LEVELS = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
 _QUIET = ("alembic", "uvicorn", "httpx2", "httpcore2", "asyncio")
 """Loggers that speak from WARNING on: what they say below that, our own lines say better."""
 
 
 class _PatientFile:
-    """A file that is flushed once in a turn of the event loop: deliveries that are answered together share a system call."""
+    """A file that is flushed once in a turn of the event loop: deliveries that are answered together share a system call.
+
+    A line that cannot be written (a full disk) is lost: it must not change what becomes of a delivery.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self.write = file.write
         self._flushing: asyncio.AbstractEventLoop | None = None
+
+    def write(self, text: str) -> None:
+        """Write, or lose, `text`."""
+        with suppress(OSError, ValueError):
+            self._file.write(text)
 
     def flush(self) -> None:
         """Flush at the end of this turn, or now where no loop runs."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self._file.flush()
+            self._flush()
             return
         if self._flushing is not loop:
             self._flushing = loop
@@ -39,16 +49,54 @@ class _PatientFile:
 
     def _flush(self) -> None:
         self._flushing = None
-        self._file.flush()
+        with suppress(OSError, ValueError):
+            self._file.flush()
 
 
 def _to_json(_logger: object, _method: str, event: EventDict) -> str:
     return _ENCODE(event)
 
 
+class _Lines:
+    """Writes a line as structlog does where lines are JSON, past its processors: they cost more than the rest of a delivery."""
+
+    def __init__(self, file: _PatientFile, level: int) -> None:
+        self._file = file
+        self._level = level
+        self._second = 0
+        self._text = ""
+
+    def __call__(self, level: str, event: str, fields: dict[str, object]) -> None:
+        """Write one line."""
+        if _LEVELS[level] < self._level:
+            return
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        fields["event"], fields["level"] = event, level
+        fields["time"] = f"{self._text}.{int((now - second) * 1_000_000):06d}Z"
+        self._file.write(_ENCODE(fields) + "\n")
+        self._file.flush()
+
+
+_lines: _Lines | None = None
+
+
+def write_line(level: str, event: str, fields: dict[str, object]) -> None:
+    """One line for an answered request; `level` in lower case, `fields` may be changed."""
+    if _lines is not None:
+        _lines(level, event, fields)
+    else:
+        getattr(structlog.get_logger(), level)(event, **fields)
+
+
 def configure_logging(*, log_format: Literal["json", "console"], log_level: str) -> None:
     """Send structlog and the standard library's logging to standard output, in one shape. Callable again."""
+    global _lines  # noqa: PLW0603 - as structlog's own configuration is
     level = logging.getLevelNamesMapping()[log_level]
+    file = _PatientFile(sys.stdout)
+    _lines = _Lines(file, level) if log_format == "json" else None
     renderer: list[Processor]
     if log_format == "json":
         renderer = [structlog.processors.format_exc_info, _to_json]
@@ -64,7 +112,7 @@ def configure_logging(*, log_format: Literal["json", "console"], log_level: str)
     structlog.configure(
         processors=[*_SHARED, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _PatientFile(sys.stdout))),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, file)),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stdout)

@@ -11,6 +11,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import InternalError, PosSyncError, ShuttingDown, render
+from app.operations.logs import write_line
 from app.operations.metrics import Metrics
 from app.scope import FACTS
 
@@ -23,6 +24,8 @@ _FIRST_FAILURE = 500
 _CLIENT_CLOSED_REQUEST = 499
 """What the log says where nobody was left to answer; never sent."""
 
+_log = structlog.get_logger("pos_sync.request")
+
 
 class ObservingMiddleware:
     """The outermost of our own layers."""
@@ -30,7 +33,6 @@ class ObservingMiddleware:
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
-        self._log = structlog.get_logger("pos_sync.request").bind()
         self._process_id = secrets.token_hex(8)
         self._numbers = itertools.count(1)
 
@@ -53,20 +55,20 @@ class ObservingMiddleware:
         path = scope["path"]
         level = "debug" if path in _PROBES else "warning" if status >= _FIRST_FAILURE else "info"
         client = scope.get("client")
-        getattr(self._log, level)(
-            "delivery" if facts else "request",
-            request_id=request_id,
-            method=scope["method"],
-            path=path,
-            status=status,
-            milliseconds=round(seconds * 1000, 1),
-            client=client[0] if client else None,
+        fields = {
+            "request_id": request_id,
+            "method": scope["method"],
+            "path": path,
+            "status": status,
+            "milliseconds": round(seconds * 1000, 1),
+            "client": client[0] if client else None,
             **facts,
-        )
+        }
+        write_line(level, "delivery" if facts else "request", fields)
 
     def note_bug(self, scope: Scope, *, request_id: str) -> None:
         """The error that is being handled, which no layer has turned into an answer."""
-        self._log.exception("request failed", request_id=request_id, path=scope["path"])
+        _log.exception("request failed", request_id=request_id, path=scope["path"])
 
 
 class _Observation:

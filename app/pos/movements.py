@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -25,11 +25,13 @@ from app.errors import (
 from app.pos.bearer import ApiKey
 from app.pos.payload import read_movements
 from app.receiving.batching import GroupCommit
+from app.receiving.fields import LONGEST_ID
 from app.receiving.middleware import ClientGone, Receipt, refuse, require_plain_json
 from app.scope import BODY_ARRIVED
 from app.stock.applying import AlreadyApplied, Applied, Outcome, Refused
 from app.stock.movement import Movement
 from app.stock.quantity import to_plain
+from app.stock.text import fault_in
 from app.storage import recorded
 from app.storage.recorded import Recorded
 
@@ -45,14 +47,22 @@ def is_recording(scope: Scope) -> bool:
 class PosMovements:
     """The ASGI endpoint. A bare one, as the webhook's: the POS's till waits for it."""
 
-    def __init__(
-        self, group_commit: GroupCommit, engine: AsyncEngine, *, api_key: ApiKey, receipt: Receipt, response_seconds: float
+    def __init__(  # noqa: PLR0913 - what the composition root puts together, each by name
+        self,
+        group_commit: GroupCommit,
+        engine: AsyncEngine,
+        *,
+        api_key: ApiKey,
+        receipt: Receipt,
+        response_seconds: float,
+        on_recorded: Callable[[], None] = lambda: None,
     ) -> None:
         self._group_commit = group_commit
         self._engine = engine
         self._api_key = api_key
         self._receipt = receipt
         self._response_seconds = response_seconds
+        self._on_recorded = on_recorded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -76,7 +86,7 @@ class PosMovements:
         if not _KEY.fullmatch(key):
             raise NoIdempotencyKey
         matched = _PATH.fullmatch(scope["path"])
-        if matched is None:
+        if matched is None or fault_in(matched.group(1), longest=LONGEST_ID):
             raise NoSuchPage
         deadline = asyncio.get_running_loop().time() + self._response_seconds
         raw = await self._receipt.read(
@@ -88,7 +98,12 @@ class PosMovements:
         idempotency_key = key.decode("ascii")
         movements = read_movements(raw, store_id=matched.group(1), idempotency_key=idempotency_key, now=datetime.now(UTC))
         outcomes = await self._apply(movements, deadline)
-        return await self._answer(movements, outcomes, idempotency_key)
+        self._on_recorded()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._answer(movements, outcomes, idempotency_key)
+        except TimeoutError:
+            raise DatabaseAway from None
 
     async def _apply(self, movements: Sequence[Movement], deadline: float) -> list[Outcome]:
         submitted = [self._group_commit.submit(None, movement=movement, deadline=deadline) for movement in movements]
@@ -141,7 +156,7 @@ class PosMovements:
         try:
             async with self._engine.connect() as connection:
                 found = await recorded.find(connection, repeated)
-        except (OSError, TimeoutError, SQLAlchemyError) as error:
+        except (OSError, SQLAlchemyError) as error:
             raise DatabaseAway from error
         for movement in repeated:
             row = found.get(movement.dedupe_key)

@@ -3,15 +3,19 @@
 One movement is `{"item_id", "kind": sale | count | receipt, "quantity", "happened_at"}`; several are `{"movements": [...]}`.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from app.errors import InvalidField
 from app.receiving.fields import decimal_number, field_of, identifier, parse_object
-from app.stock.movement import Movement, PosKind, pos_movement
+from app.stock.movement import Movement, PosKind, Source, pos_movement
 
 MOST_MOVEMENTS = 500
 _KINDS = {kind.value: kind for kind in PosKind}
+_EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""So that any timezone can show it."""
 _OFFSET = 'must be a time with its offset, such as "2026-05-30T12:45:03-05:00"'
 
 
@@ -37,7 +41,18 @@ def read_movements(raw: bytes, *, store_id: str, idempotency_key: str, now: date
         except InvalidField as error:
             raise error.within(f"movements[{number}].") from None
         movements.append(movement)
+    _require_order(movements)
     return movements
+
+
+def _require_order(movements: Sequence[Movement]) -> None:
+    """Refuse a count beside other movements of its item: they may be applied in any order, and a count is not the same in any."""
+    times = Counter(movement.item_id for movement in movements)
+    for number, movement in enumerate(movements):
+        if movement.source is Source.POS_COUNT and times[movement.item_id] > 1:
+            raise InvalidField(
+                f"movements[{number}].kind", "is a count of an item that occurs more than once here: send the count by itself"
+            )
 
 
 def _movement(fields: dict[str, Any], *, store_id: str, idempotency_key: str, number: int, now: datetime) -> Movement:
@@ -68,6 +83,9 @@ def _time(fields: dict[str, Any], now: datetime) -> datetime:
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is None:
             raise InvalidField("happened_at", _OFFSET)
-        return moment.astimezone(UTC)
+        moment = moment.astimezone(UTC)
+        if not _EARLIEST <= moment < _LATEST:
+            raise InvalidField("happened_at", "must be after 1970 and before 9999")
+        return moment
     except (ValueError, OverflowError):
         raise InvalidField("happened_at", _OFFSET) from None

@@ -4,18 +4,22 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.errors import DatabaseAway, InvalidField, NotAuthorized, UnknownStore
 from app.pos.bearer import ApiKey
+from app.receiving.fields import LONGEST_ID
 from app.stock.movement import Source
 from app.stock.quantity import to_plain
+from app.stock.text import fault_in
 from app.storage import recorded
 from app.storage.catalog import list_stores
 from app.storage.levels import list_levels
 
 MOST_ROWS = 1000
+LONGEST_READ = "5s"
 _Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows in a page.")]
 
 
@@ -27,8 +31,10 @@ def reading_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
             raise NotAuthorized
 
     async def connection_to(store_id: str) -> AsyncIterator[AsyncConnection]:
+        _require_text("store_id", store_id)
         try:
             async with engine.connect() as connection:
+                await connection.execute(text(f"SET LOCAL statement_timeout = '{LONGEST_READ}'"))
                 if store_id not in {store.store_id for store in await list_stores(connection)}:
                     raise UnknownStore(store_id)
                 yield connection
@@ -42,6 +48,8 @@ def reading_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
     async def stock(
         store_id: str, connection: connected, item_id: str | None = None, after: str | None = None, limit: _Limit = 100
     ) -> dict[str, Any]:
+        _require_text("item_id", item_id)
+        _require_text("after", after)
         levels = await list_levels(connection, store_id=store_id, item_id=item_id, after=after, limit=limit)
         rows = [
             {
@@ -64,6 +72,7 @@ def reading_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
         after: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
         limit: _Limit = 100,
     ) -> dict[str, Any]:
+        _require_text("item_id", item_id)
         rows = await recorded.page(connection, store_id, item_id=item_id, source=source, after=_cursor(after), limit=limit)
         listed = [
             {
@@ -92,4 +101,11 @@ def _cursor(after: str | None) -> tuple[str, int] | None:
     version, found, item_id = after.partition(":")
     if not found or not version.isdecimal() or not version.isascii() or len(version) > len("9223372036854775807") - 1:
         raise InvalidField("after", "must be the `next` of a page")
+    _require_text("after", item_id)
     return item_id, int(version)
+
+
+def _require_text(name: str, value: str | None) -> None:
+    """Refuse what can be nobody's id before the database does."""
+    if value is not None and (fault := fault_in(value, longest=LONGEST_ID)):
+        raise InvalidField(name, fault)

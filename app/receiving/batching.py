@@ -2,7 +2,7 @@
 
 Idle, a delivery is written at once and alone. While a write is in flight, arrivals gather, and the next transaction takes
 them all: one fsync serves many, and nobody waits on a timer. Every answer is given after COMMIT. Running a batch
-again is always safe, also when its outcome is unknown, since the identities are looked up again under the same locks.
+again is always safe, also when its outcome is unknown, since the identities are looked up again, and are unique in the ledger.
 """
 
 import asyncio
@@ -117,10 +117,10 @@ class GroupCommit:
         try:
             await self._settle(batch)
         except Exception:  # noqa: BLE001 - the writer outlives its bugs
-            _log.exception("batch abandoned", size=len(batch))
             for delivery in batch:
                 if not delivery.answer.done():
                     delivery.answer.set_exception(InternalError())
+            _log.exception("batch abandoned", size=len(batch))
 
     def _take(self) -> list[Delivery]:
         batch: list[Delivery] = []

@@ -45,7 +45,7 @@ NEVER_STOCKED = Level(ZERO, 0)
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What storage knew, under its locks, of all that a batch touches."""
+    """What storage knew of all that a batch touches, under its locks, or guarded by the ledger's keys when it is written."""
 
     stores: Mapping[str, NegativeStock]
     items: Collection[str]

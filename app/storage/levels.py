@@ -25,6 +25,12 @@ INVARIANTS = {
           FROM stock_movement
         ) AS chain WHERE before <> expected
     """,
+    "a ledger row has no level": """
+        SELECT count(*) FROM (SELECT DISTINCT store_id, item_id FROM stock_movement) AS moved
+        WHERE NOT EXISTS (
+          SELECT FROM stock_level AS level WHERE level.store_id = moved.store_id AND level.item_id = moved.item_id
+        )
+    """,
     "a ledger has a gap, or a level another version than its last row": """
         SELECT count(*) FROM stock_level AS level
         LEFT JOIN LATERAL (

@@ -12,8 +12,9 @@ import asyncpg
 from app.stock.applying import Knowledge, LedgerEntry, Level, LevelKey, NegativeStock
 from app.stock.movement import Movement
 
-# Locks are taken in key order, so that two batches never wait for each other in a circle. The look-up of identities is
-# one index probe a row (LATERAL with LIMIT): joined in bulk, the planner may turn it into a scan of the whole ledger.
+# Locks are taken in key order (that of Python's texts, in which `write` sorts), so that two batches never wait for each other
+# in a circle. The look-up of identities is one index probe a row (LATERAL with LIMIT): joined in bulk, the planner may turn it
+# into a scan of the whole ledger.
 #
 # Hazard: having waited for a lock, Postgres reads that level anew, but identities as they were when the statement began. So
 # a copy that waited for its original sees the new level and not the identity. Applied, it collides with the ledger's unique
@@ -56,7 +57,7 @@ WITH asked AS (
   SELECT level.store_id, level.item_id, level.quantity, level.version
   FROM stock_level AS level
   JOIN (SELECT DISTINCT store_id, item_id FROM asked) AS wanted USING (store_id, item_id)
-  ORDER BY level.store_id, level.item_id
+  ORDER BY level.store_id COLLATE "C", level.item_id COLLATE "C"
   {lock}
 )
 """

@@ -52,6 +52,8 @@ class OutboxMessage:
     received_at: datetime
     mipos_store_id: str | None
     timezone: str
+    claimed_until: datetime
+    """By this the claim is known: who settles later has lost it to another."""
 
     @property
     def pair(self) -> tuple[str, str, str]:
@@ -59,12 +61,14 @@ class OutboxMessage:
         return self.inventory_system_id, self.store_id, self.item_id
 
 
-# The oldest message of each pair by jumping from pair to pair in the index, however many messages wait.
+# The oldest message of each pair by jumping from pair to pair in the index, however many messages wait; from behind the pair
+# where the last claim ended, and no further than what is asked for.
 _CLAIM = """
 WITH RECURSIVE head AS (
   (
     SELECT inventory_system_id, store_id, item_id, outbox_message_id FROM outbox_message
-    WHERE state = 'pending' ORDER BY inventory_system_id, store_id, item_id, level_version LIMIT 1
+    WHERE state = 'pending' AND (inventory_system_id, store_id, item_id) > (:system_id, :store_id, :item_id)
+    ORDER BY inventory_system_id, store_id, item_id, level_version LIMIT 1
   )
   UNION ALL
   SELECT next.* FROM head CROSS JOIN LATERAL (
@@ -81,7 +85,11 @@ WITH RECURSIVE head AS (
       SELECT FROM lease
       WHERE lease.name = 'sync ' || message.store_id || ' ' || message.inventory_system_id AND lease.held_until > now()
     )
-  ORDER BY message.next_attempt_at
+    AND NOT EXISTS (
+      SELECT FROM outbox_message AS other
+      WHERE other.state = 'pending' AND other.inventory_system_id = message.inventory_system_id
+        AND other.store_id = message.store_id AND other.item_id = message.item_id AND other.claimed_until > now()
+    )
   LIMIT :limit
   FOR UPDATE OF message SKIP LOCKED
 ), claimed AS (
@@ -93,15 +101,26 @@ WITH RECURSIVE head AS (
 SELECT
   claimed.outbox_message_id, claimed.store_id, claimed.item_id, claimed.level_version, claimed.inventory_system_id,
   claimed.user_id_tps, claimed.attempts, moved.source, moved.movement_type, moved.quantity, moved.balance_after,
-  moved.date_text, moved.received_at, store.mipos_store_id, store.timezone
+  moved.date_text, moved.received_at, store.mipos_store_id, store.timezone, claimed.claimed_until
 FROM claimed JOIN stock_movement AS moved USING (store_id, item_id, level_version) JOIN store USING (store_id)
+ORDER BY claimed.inventory_system_id, claimed.store_id, claimed.item_id
 """
 
 
-async def claim(connection: AsyncConnection, *, limit: int, lasts: timedelta) -> list[OutboxMessage]:
-    """Take up to `limit` messages that are due, each the oldest of its pair, for `lasts`. Effective once committed."""
+FIRST_PAIR = ("", "", "")
+
+
+async def claim(
+    connection: AsyncConnection, *, limit: int, lasts: timedelta, after: tuple[str, str, str] = FIRST_PAIR
+) -> list[OutboxMessage]:
+    """Take up to `limit` messages that are due, each the oldest of its pair, for `lasts`. Effective once committed.
+
+    Only of pairs behind `after`; they come in order of their pairs, so that a caller who goes on from the last is fair to all.
+    """
     await connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": CLAIMS_LOCK})
-    rows = await connection.execute(text(_CLAIM), {"limit": limit, "lasts": lasts})
+    system_id, store_id, item_id = after
+    asked = {"limit": limit, "lasts": lasts, "system_id": system_id, "store_id": store_id, "item_id": item_id}
+    rows = await connection.execute(text(_CLAIM), asked)
     return [OutboxMessage(*row) for row in rows]
 
 
@@ -114,28 +133,32 @@ async def await_claims(connection: AsyncConnection) -> None:
 class Settled:
     """What became of a claimed message. Still pending, it is due again after `pause`."""
 
-    outbox_message_id: int
+    message: OutboxMessage
     state: OutboxState
     words: str | None = None
     pause: timedelta = timedelta()
 
 
 async def settle(connection: AsyncConnection, settled: Sequence[Settled]) -> None:
-    """End the claims. What somebody has dismissed or covered in the meantime stays so, but for what was sent."""
+    """End the claims. What was sent is sent, whatever happened meanwhile; all else counts only while the claim is still held."""
     await connection.execute(
         text("""
         UPDATE outbox_message AS message
         SET state = done.state, words = done.words, next_attempt_at = now() + done.pause, claimed_until = NULL,
           closed_at = CASE WHEN done.state <> 'pending' THEN now() END
-        FROM unnest(CAST(:ids AS bigint[]), CAST(:states AS text[]), CAST(:words AS text[]), CAST(:pauses AS interval[]))
-          AS done (outbox_message_id, state, words, pause)
-        WHERE message.outbox_message_id = done.outbox_message_id AND (message.state = 'pending' OR done.state = 'sent')
+        FROM unnest(
+          CAST(:ids AS bigint[]), CAST(:states AS text[]), CAST(:words AS text[]), CAST(:pauses AS interval[]),
+          CAST(:claims AS timestamptz[])
+        ) AS done (outbox_message_id, state, words, pause, claimed_until)
+        WHERE message.outbox_message_id = done.outbox_message_id
+          AND (done.state = 'sent' OR (message.state = 'pending' AND message.claimed_until = done.claimed_until))
         """),
         {
-            "ids": [one.outbox_message_id for one in settled],
+            "ids": [one.message.outbox_message_id for one in settled],
             "states": [one.state.value for one in settled],
             "words": [one.words for one in settled],
             "pauses": [one.pause for one in settled],
+            "claims": [one.message.claimed_until for one in settled],
         },
     )
 

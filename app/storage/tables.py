@@ -171,7 +171,6 @@ stock_movement = Table(
     Column("note", Text),
     PrimaryKeyConstraint("store_id", "item_id", "level_version"),
     UniqueConstraint("store_id", "dedupe_key", "occurrence"),
-    ForeignKeyConstraint(["store_id", "item_id"], ["stock_level.store_id", "stock_level.item_id"]),
     CheckConstraint("level_version > 0", name="level_version"),
     CheckConstraint(
         "source IN ('inventory_system', 'opening', 'reconcile', 'reversal', 'pos_sale', 'pos_count', 'pos_receipt')",

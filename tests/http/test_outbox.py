@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from app.sandbox.platform import InventorySystem
+from app.storage import outbox
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
 from tests.support.mipos import SYSTEM, Remote, mipos
@@ -315,3 +317,49 @@ async def test_all_that_is_dead_is_retried_at_once(world: World, run: Run) -> No
 
     assert "to be sent again: 1\n" == (await run("outbox", "retry", "--dead")).output
     assert "Nothing: every stock update has been sent." not in (await run("outbox", "list")).output
+
+
+async def test_a_call_that_is_under_way_when_the_service_stops_ends_and_is_not_made_again(world: World) -> None:
+    await connect_stores(world)
+    await sell(world, "1", "one")
+    async with mipos() as remote:
+        remote.fail("stock_update", delay=0.5, status=204, body="")
+        async with running(settings_for(world, **remote.settings())):
+
+            async def is_called() -> bool:
+                return bool(updates(remote))
+
+            await until(is_called)
+
+    assert ["sent"] == [message.state for message in await messages(world)]
+
+
+async def test_who_settles_after_another_has_claimed_changes_nothing_of_that_claim(world: World) -> None:
+    await connect_stores(world)
+    await sell(world, "1", "one")
+    lasts = timedelta(seconds=60)
+    async with world.engine.begin() as connection:
+        (first,) = await outbox.claim(connection, limit=5, lasts=lasts)
+    await world.execute("UPDATE outbox_message SET claimed_until = now() - interval '1 second'")
+    async with world.engine.begin() as connection:
+        (second,) = await outbox.claim(connection, limit=5, lasts=lasts)
+    async with world.engine.begin() as connection:
+        await outbox.settle(connection, [outbox.Settled(first, outbox.OutboxState.PENDING, "too late")])
+    (kept,) = await messages(world)
+
+    assert (second.claimed_until, None) == (kept.claimed_until, kept.words)
+
+
+async def test_claims_go_on_from_pair_to_pair_and_never_hold_two_of_one(world: World) -> None:
+    await connect_stores(world)
+    for item in ("avcc123", "saf001", "tom001"):
+        await sell(world, "0.001", f"{item} 1", item=item)
+        await sell(world, "0.001", f"{item} 2", item=item)
+    lasts = timedelta(seconds=60)
+    async with world.engine.begin() as connection:
+        first = await outbox.claim(connection, limit=2, lasts=lasts)
+        rest = await outbox.claim(connection, limit=2, lasts=lasts, after=first[-1].pair)
+        again = await outbox.claim(connection, limit=9, lasts=lasts)
+
+    assert ["avcc123", "saf001", "tom001"] == [message.item_id for message in [*first, *rest]]
+    assert [] == again

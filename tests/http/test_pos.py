@@ -98,6 +98,12 @@ async def test_a_ticket_with_a_refused_line_records_the_others_and_only_that_one
         ({**SALE, "happened_at": "2026-05-30T12:45:03"}, 422, "happened_at must be a time"),
         ({"movements": [SALE, {**SALE, "quantity": "1,5"}]}, 422, "movements[1].quantity"),
         ({"movements": []}, 422, "movements must be a list"),
+        (
+            {"movements": [SALE, {**SALE, "kind": "count"}]},
+            422,
+            "movements[1].kind is a count of an item that occurs more than once",
+        ),
+        ({**SALE, "happened_at": "9999-12-31T23:59:59Z"}, 422, "happened_at must be after 1970"),
         ({"movements": ["x"]}, 422, "movements[0] must be an object"),
         ([], 400, "not a JSON object"),
         ({"item_id": "avcc123", "kind": "sale"}, 422, "quantity is missing"),
@@ -130,6 +136,10 @@ async def test_without_the_setting_the_routes_do_not_exist(client: httpx2.AsyncC
     ]
 
     assert [404, 404] == [answer.status_code for answer in answers]
+
+
+async def test_a_store_id_that_nobody_has_reaches_no_database(till: httpx2.AsyncClient) -> None:
+    assert 404 == (await record(till, SALE, path="/pos/stores/%00/movements")).status_code
 
 
 @pytest.mark.parametrize("key", [None, "", "x" * 256, "ü"], ids=["none", "empty", "long", "not ASCII"])
@@ -169,6 +179,10 @@ async def test_the_stock_and_the_ledger_are_read_page_by_page(till: httpx2.Async
         ("/pos/stores/1/stock?limit=0", 422),
         ("/pos/stores/1/movements?after=x", 422),
         ("/pos/stores/1/movements?source=x", 422),
+        ("/pos/stores/1/stock?item_id=%00", 422),
+        ("/pos/stores/1/stock?after=%00", 422),
+        ("/pos/stores/1/movements?after=1:%00", 422),
+        ("/pos/stores/%00/stock", 422),
     ],
 )
 async def test_a_bad_question_is_answered_with_a_message(till: httpx2.AsyncClient, path: str, status: int) -> None:
@@ -189,11 +203,14 @@ async def test_sql_records_the_same_in_the_callers_transaction(world: World) -> 
     assert Decimal("17.44") == await by_sql(world, "receipt", "5", "2")
     assert Decimal("16.5") == await by_sql(world, "count", "16.5", "3")
     assert Decimal("17.44") == await by_sql(world, "receipt", "5", "2")
+    # Sixteen decimals, all but one of them zeros.
+    assert Decimal("15.00") == await by_sql(world, "sale", "3.0 / 2", "4")
+    await by_sql(world, "receipt", "1.5", "5")
     async with world.engine.connect() as connection:
         await connection.execute(text("SELECT record_pos_movement('1', 'avcc123', 'sale', 1, 'never')"))
         await connection.rollback()
 
-    assert 3 == len(await world.ledger())
+    assert 5 == len(await world.ledger())
     assert Decimal("16.5") == await world.level()
     assert {} == await world.broken_invariants()
 
