@@ -110,7 +110,7 @@ class IdempotencyKeyReused(PosSyncError):
 
     def __init__(self, key: str) -> None:
         super().__init__(
-            f"The Idempotency-Key {shown(key)} was used for another movement; this one was not recorded. Send it with its own key."
+            f"The Idempotency-Key {shown(key)} was used for another movement; this one was not recorded. Use another key."
         )
 
 

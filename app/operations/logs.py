@@ -29,12 +29,12 @@ class _PatientFile:
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
+        self._texts: list[str] = []
         self._flushing: asyncio.AbstractEventLoop | None = None
 
     def write(self, text: str) -> None:
-        """Write, or lose, `text`."""
-        with suppress(OSError, ValueError):
-            self._file.write(text)
+        """Keep `text` until `flush`."""
+        self._texts.append(text)
 
     def flush(self) -> None:
         """Flush at the end of this turn, or now where no loop runs."""
@@ -49,7 +49,9 @@ class _PatientFile:
 
     def _flush(self) -> None:
         self._flushing = None
+        texts, self._texts = self._texts, []
         with suppress(OSError, ValueError):
+            self._file.write("".join(texts))
             self._file.flush()
 
 
