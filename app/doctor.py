@@ -143,8 +143,13 @@ def _examine_durability(server: Server) -> Check:
     return Check("durability", Verdict.OK, "a commit survives a crash")
 
 
+WRITERS_AND_LISTENERS = 2
+"""Connections of a worker outside its pools."""
+
+
 def _examine_connections(server: Server, settings: Settings, *, workers: int) -> Check:
-    wanted = workers * (1 + POOL_SIZE)
+    pools = 1 + (settings.pos_api_key is not None) + (settings.sync_every is not None)
+    wanted = workers * (WRITERS_AND_LISTENERS + pools * POOL_SIZE)
     reason = f"{workers} workers use up to {wanted} of {server.max_connections}; more replicas, more of them"
     if settings.database_pooler == "none" and wanted > server.max_connections // 2:
         return Check("connections", Verdict.WARNING, reason, "Use fewer workers, or PgBouncer (docs/deploying.md).")

@@ -18,6 +18,7 @@ from bench.machine import Running, Server, cpu_seconds, running
 
 NOOP, TEXTBOOK, OURS, MIPOS = "noop", "textbook", "pos-sync", "mipos"
 PARALLEL = 8
+WARM_UP_SECONDS = 20
 _CALLING = "pos_sync_outbox_call_seconds_sum"
 RELAY_SECONDS = 300.0
 MOST_PER_SECOND = 20_000
@@ -30,6 +31,7 @@ class Sample:
     """One service under one load."""
 
     name: str
+    port: int
     workers: int
     connections: int
     rate: float
@@ -100,8 +102,12 @@ class Bench:
         empty, large = self._new_database(), self._new_database(rows=rows)
         with ExitStack() as stack:
             services = [self._start(stack, OURS, empty, workers=1), self._start(stack, OURS, large, workers=1)]
+            # Right after a checkpoint Postgres writes each page that it touches as a whole: on a large ledger for some seconds,
+            # and then no more until the next.
+            for service in services:
+                self._load(service, connections=64, seconds=WARM_UP_SECONDS)
             samples = self._alternate(services, workers=1, connections=[64], rounds=rounds, seconds=seconds)
-        return samples[0::2], samples[1::2]
+        return [s for s in samples if s.port == services[0].port], [s for s in samples if s.port == services[1].port]
 
     def latency(self, *, rounds: int, seconds: float) -> list[Latency]:
         """This service at one connection beside one prepared insert-and-update transaction made directly with asyncpg."""
@@ -187,7 +193,9 @@ class Bench:
         samples = []
         for number in range(rounds):
             for count in connections:
-                for service in services:
+                # In another order each round, so that nobody always follows the one that leaves most to clean up.
+                turn = number % len(services)
+                for service in [*services[turn:], *services[:turn]]:
                     sample = self._sample(service, workers=workers, connections=count, seconds=seconds)
                     samples.append(sample)
                     self._say(
@@ -204,6 +212,7 @@ class Bench:
         thousands = result.answers / 1000
         return Sample(
             name=service.name,
+            port=service.port,
             workers=workers,
             connections=connections,
             rate=result.rate,

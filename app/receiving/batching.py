@@ -30,6 +30,7 @@ from app.stock.movement import Movement
 from app.storage.faults import Fault, classify, sqlstate
 
 LARGEST_BATCH = 256
+ANSWERS_IN_A_TURN = 8
 ASIDE_SECONDS = 0.05
 """How long a delivery whose level is held by another session is set aside before it is tried again."""
 MOST_CONFLICTS = 3
@@ -193,11 +194,15 @@ class GroupCommit:
             log("batch failed", fault=fault.name.lower(), size=size, error=_describe(error))
 
     def _answer(self, group: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
-        for delivery, outcome in zip(group, outcomes, strict=True):
+        """Give each its outcome, a few in each turn of the loop: in between, the next batch's own answers are looked for."""
+        for delivery, outcome in zip(group[:ANSWERS_IN_A_TURN], outcomes[:ANSWERS_IN_A_TURN], strict=True):
             if isinstance(outcome, Busy):
                 self._set_aside(delivery)
             elif not delivery.answer.done():
                 delivery.answer.set_result(outcome)
+        if len(group) > ANSWERS_IN_A_TURN:
+            later = group[ANSWERS_IN_A_TURN:], outcomes[ANSWERS_IN_A_TURN:]
+            asyncio.get_running_loop().call_soon(self._answer, *later)
 
     def _settle_alone(self, delivery: Delivery, fault: Fault) -> None:
         """What becomes of a delivery that fails apart from all others."""
