@@ -134,8 +134,8 @@ def _page(results: Results, name: str) -> list[str]:
     if results.large_ledger:
         empty, large = median_of(results.empty_ledger), median_of(results.large_ledger)
         lines += ["", "| ledger | per s | service CPU s/1000 | Postgres CPU s/1000 |", "|---|--:|--:|--:|"]
-        for name, sample in (("empty", empty), (f"{results.ledger_rows:,} rows", large)):
-            lines.append(f"| {name} | {sample.rate:.0f} | {sample.service_cpu:.3f} | {sample.postgres_cpu:.3f} |")
+        for kind, sample in (("empty", empty), (f"{results.ledger_rows:,} rows", large)):
+            lines.append(f"| {kind} | {sample.rate:.0f} | {sample.service_cpu:.3f} | {sample.postgres_cpu:.3f} |")
     if results.sent is not None:
         sent = results.sent
         lines += [
