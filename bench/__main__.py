@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--workers", default="1,2")
     parser.add_argument("--ledger-rows", type=int, default=5_000_000)
     parser.add_argument("--memory-minutes", type=float, default=10)
+    parser.add_argument("--name", default="latest", help="of the files in bench/results [latest]")
     asked = parser.parse_args()
     parts = asked.only or PARTS
     given = " ".join(sys.argv[1:])
@@ -57,7 +58,7 @@ def main() -> int:
             results.memory = bench.memory(seconds=60 * asked.memory_minutes)
 
     in_a_folder(measure)
-    page = report.write(results)
+    page = report.write(results, asked.name)
     print()  # noqa: T201
     for promise in report.promises(results):
         verdict = "kept    " if promise.is_kept else "NOT KEPT"

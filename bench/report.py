@@ -93,18 +93,18 @@ def growth(memory: Sequence[Memory]) -> float:
     return statistics.median(m.megabytes for m in late) / statistics.median(m.megabytes for m in early)
 
 
-def write(results: Results) -> Path:
-    """Write all of it to bench/results; the page's path."""
+def write(results: Results, name: str) -> Path:
+    """Write all of it to bench/results, in files of that name; the page's path."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "latest.json").write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
     if results.samples:
-        _plot(results, RESULTS / "latest.svg")
-    page = RESULTS / "latest.md"
-    page.write_text("\n".join(_page(results)) + "\n", encoding="utf-8")
+        _plot(results, RESULTS / f"{name}.svg")
+    page = RESULTS / f"{name}.md"
+    page.write_text("\n".join(_page(results, name)) + "\n", encoding="utf-8")
     return page
 
 
-def _page(results: Results) -> list[str]:
+def _page(results: Results, name: str) -> list[str]:
     lines = [
         "# What `make bench` measured",
         "",
@@ -121,7 +121,7 @@ def _page(results: Results) -> list[str]:
             f"| {promise.text} | {promise.found:.2f} | {bound} {promise.limit:g} | {'yes' if promise.is_kept else '**no**'} |"
         )
     if results.samples:
-        lines += ["", "![rates by connections](latest.svg)", "", *_table(results)]
+        lines += ["", f"![rates by connections]({name}.svg)", "", *_table(results)]
     if results.latencies:
         lines += [
             "",
@@ -134,8 +134,8 @@ def _page(results: Results) -> list[str]:
     if results.large_ledger:
         empty, large = median_of(results.empty_ledger), median_of(results.large_ledger)
         lines += ["", "| ledger | per s | service CPU s/1000 | Postgres CPU s/1000 |", "|---|--:|--:|--:|"]
-        for name, sample in (("empty", empty), (f"{results.ledger_rows:,} rows", large)):
-            lines.append(f"| {name} | {sample.rate:.0f} | {sample.service_cpu:.3f} | {sample.postgres_cpu:.3f} |")
+        for kind, sample in (("empty", empty), (f"{results.ledger_rows:,} rows", large)):
+            lines.append(f"| {kind} | {sample.rate:.0f} | {sample.service_cpu:.3f} | {sample.postgres_cpu:.3f} |")
     if results.sent is not None:
         sent = results.sent
         lines += [
