@@ -1,0 +1,68 @@
+"""The exception family; each is rendered in one way, so that no answer leaves without a `message` for a person."""
+
+from app.errors.base import InternalError, PosSyncError, render, shown
+from app.errors.refusals import (
+    BelowZero,
+    BeyondRange,
+    BusinessRefusal,
+    IntegrationDisabled,
+    InvalidField,
+    NoIntegration,
+    NotParseable,
+    OtherPos,
+    Refusal,
+    UnknownItem,
+    UnknownStore,
+    UnstorableValue,
+)
+from app.errors.requests import (
+    BodyTooLarge,
+    IdempotencyKeyReused,
+    NoIdempotencyKey,
+    NoSuchPage,
+    NotAuthorized,
+    NotSigned,
+    SlowBody,
+    WrongMediaType,
+    WrongMethod,
+)
+from app.errors.syncs import CannotSync, NoStoreToSync, SyncUnderWay, UnsendableCatalog
+from app.errors.trying_again import DatabaseAway, DatabaseNotSetUp, OutcomeUnknown, Overloaded, ShuttingDown, TryAgain
+
+__all__ = [
+    "BelowZero",
+    "BeyondRange",
+    "BodyTooLarge",
+    "BusinessRefusal",
+    "CannotSync",
+    "DatabaseAway",
+    "DatabaseNotSetUp",
+    "IdempotencyKeyReused",
+    "IntegrationDisabled",
+    "InternalError",
+    "InvalidField",
+    "NoIdempotencyKey",
+    "NoIntegration",
+    "NoStoreToSync",
+    "NoSuchPage",
+    "NotAuthorized",
+    "NotParseable",
+    "NotSigned",
+    "OtherPos",
+    "OutcomeUnknown",
+    "Overloaded",
+    "PosSyncError",
+    "Refusal",
+    "ShuttingDown",
+    "SlowBody",
+    "SyncUnderWay",
+    "TryAgain",
+    "UnknownItem",
+    "UnknownStore",
+    "UnsendableCatalog",
+    "UnstorableValue",
+    "WrongMediaType",
+    "WrongMethod",
+    "render",
+    "shown",
+]
