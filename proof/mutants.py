@@ -27,6 +27,7 @@ class Mutant:
 SIGNATURES = ("tests/unit/test_signature.py", "tests/http/test_answers.py")
 COPIES = ("tests/http/test_batching.py", "tests/system/test_storm.py", "-k", "copy_that_waited or two_services or copies")
 BATCHING = ("tests/http/test_batching.py",)
+LONE = ("tests/http/test_lone.py",)
 MOVEMENTS = ("tests/unit/test_movement.py",)
 APPLYING = ("tests/unit/test_applying.py",)
 
@@ -75,6 +76,25 @@ MUTANTS = (
         COPIES,
         most=2,
         also=(r'sa\.PrimaryKeyConstraint\(\s*"store_id", "item_id", "level_version", name=op\.f\([^)]*\)\s*\),', ""),
+    ),
+    Mutant(
+        "one alone is applied without a look at the identities",
+        re.escape("AND NOT EXISTS (SELECT FROM stock_movement AS known WHERE known.store_id = $1 AND known.dedupe_key = $4)"),
+        "",
+        LONE,
+    ),
+    Mutant(
+        "one alone is applied without a look at what was refused",
+        r"AND NOT EXISTS \(SELECT FROM refused_delivery AS refused [^)]*\)",
+        "",
+        LONE,
+    ),
+    Mutant("one alone is applied whether its system is enabled or not", re.escape(" AND i.enabled"), "", LONE),
+    Mutant(
+        "one alone is applied below zero, whatever the store says",
+        re.escape(" AND coalesce(store.negative_stock, $6) = "),
+        " AND 'allow' = ",
+        LONE,
     ),
     Mutant(
         "written at once, and answered before it",

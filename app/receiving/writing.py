@@ -11,6 +11,7 @@ from app.stock.applying import AlreadyApplied, Applied, Decision, Knowledge, Neg
 from app.stock.movement import Movement
 from app.stock.reading import ReportedStock
 from app.storage import movements, refusals
+from app.storage.lone import apply_plain
 from app.storage.movements import Locking
 from app.storage.writer import Writer
 
@@ -24,8 +25,9 @@ class GroupWriter:
     """Writes one group at a time.
 
     **At once** is two statements, each a transaction of its own: read, and write with the versions that the read found. Where
-    another session has changed a level in between, the ledger's keys refuse the whole write (`Fault.CONFLICT`). That
-    decides only what is plainly new: whatever looks refused, or known, is decided again **under locks**, in one transaction.
+    another session has changed a level in between, the ledger's keys refuse the whole write (`Fault.CONFLICT`). A delivery
+    that is alone takes one statement. Either applies only what is plainly new: whatever looks refused, or known, is decided
+    **under locks**, in one transaction.
     """
 
     def __init__(self, writer: Writer, *, default_negative_stock: NegativeStock, reported_stock: ReportedStock) -> None:
@@ -73,6 +75,9 @@ class GroupWriter:
         if len(asked) < len(group):
             return None
         connection = await self._writer.connect()
+        if len(asked) == 1:
+            entry = await apply_plain(connection, asked[0], default_negative_stock=self._default_negative_stock)
+            return None if entry is None else [Applied(entry)]
         knowledge = await self._read(connection, asked, Locking.NONE)
         decision = decide(asked, knowledge)
         if knowledge.refused or not all(isinstance(outcome, Applied) for outcome in decision.outcomes):

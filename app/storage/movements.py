@@ -51,8 +51,6 @@ LEFT JOIN LATERAL (
 """
 _ASKED = """unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
   WITH ORDINALITY AS asked (store_id, item_id, inventory_system_id, dedupe_key, position)"""
-_ASKED_ONE = """(VALUES ($1::text, $2::text, $3::text, $4::bytea, 1))
-  AS asked (store_id, item_id, inventory_system_id, dedupe_key, position)"""
 _WITH_LOCKED_LEVEL = """
 WITH asked AS (
   SELECT * FROM {asked}
@@ -92,17 +90,14 @@ _READ = {
     ),
 }
 
-_READ_ONE = _READ_KNOWLEDGE.format(with_level="", asked=_ASKED_ONE, level="stock_level", is_busy="false")
-"""Without locks, for a delivery that is alone: a row of values costs less than arrays of one."""
-
 # Numbers travel as text, which the driver writes much faster than arrays of numbers. The levels are written before the ledger
 # (the last line sees to it): whoever writes takes the locks of the levels first, so that one who has read without locks waits
 # there, and not in a circle with one who holds them.
-_WRITE_ROWS = """
+_WRITE = """
 WITH level AS (
   INSERT INTO stock_level (store_id, item_id, quantity, version)
   SELECT store_id, item_id, quantity::numeric, version::bigint
-  FROM {changed} AS changed (store_id, item_id, quantity, version)
+  FROM unnest($13::text[], $14::text[], $15::text[], $16::text[]) AS changed (store_id, item_id, quantity, version)
   ON CONFLICT (store_id, item_id) DO UPDATE
   SET quantity = excluded.quantity, version = excluded.version, updated_at = now()
   RETURNING version
@@ -115,23 +110,13 @@ SELECT
   entry.store_id, entry.item_id, entry.level_version::bigint, entry.source, entry.inventory_system_id,
   entry.movement_type::smallint, entry.quantity::numeric, entry.balance_after::numeric, entry.reported_stock::numeric,
   entry.date_text, entry.sent_text, entry.dedupe_key
-FROM {entry} AS entry (
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+  $9::text[], $10::text[], $11::text[], $12::bytea[]) AS entry (
   store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity, balance_after,
   reported_stock, date_text, sent_text, dedupe_key
 )
 WHERE (SELECT count(*) FROM level) > 0
 """
-_WRITE = _WRITE_ROWS.format(
-    entry="unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],"
-    " $9::text[], $10::text[], $11::text[], $12::bytea[])",
-    changed="unnest($13::text[], $14::text[], $15::text[], $16::text[])",
-)
-_WRITE_ONE = _WRITE_ROWS.format(
-    entry="(VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::text, $8::text,"
-    " $9::text, $10::text, $11::text, $12::bytea))",
-    changed="(VALUES ($13::text, $14::text, $15::text, $16::text))",
-)
-
 
 _TYPES = {movement_type: str(int(movement_type)) for movement_type in MovementType}
 
@@ -158,10 +143,7 @@ async def read_knowledge(
         [movement.inventory_system_id for movement in movements],
         [movement.dedupe_key for movement in movements],
     ]
-    if len(movements) == 1 and locking is Locking.NONE:
-        rows = await connection.fetch(_READ_ONE, *(column[0] for column in columns))
-    else:
-        rows = await connection.fetch(_READ[locking], *columns)
+    rows = await connection.fetch(_READ[locking], *columns)
     stores: dict[str, NegativeStock] = {}
     items: set[str] = set()
     integrations: dict[tuple[str, str], bool] = {}
@@ -225,10 +207,7 @@ async def write(connection: asyncpg.Connection, entries: Sequence[LedgerEntry], 
         [to_plain(level.quantity) for _, level in changed],
         [str(level.version) for _, level in changed],
     ]
-    if len(entries) == 1:
-        await connection.execute(_WRITE_ONE, *(column[0] for column in columns))
-    else:
-        await connection.execute(_WRITE, *columns)
+    await connection.execute(_WRITE, *columns)
 
 
 def _place(entry: LedgerEntry) -> tuple[str, str, int]:

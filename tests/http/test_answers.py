@@ -243,10 +243,10 @@ async def test_503_with_retry_after_when_the_database_is_away(world: World) -> N
 
 
 async def test_500_says_nothing_of_its_cause(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("internals")
 
-    monkeypatch.setattr("app.receiving.writing.decide", fail)
+    monkeypatch.setattr("app.receiving.writing.apply_plain", fail)
     answer = await deliver(client)
 
     assert 500 == answer.status_code

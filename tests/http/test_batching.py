@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -216,9 +216,9 @@ async def test_a_connection_that_the_server_cuts_is_replaced_within_the_delivery
     assert {} == await world.broken_invariants()
 
 
-@pytest.mark.parametrize("takes_locks", [False, True], ids=["at once", "under locks"])
+@pytest.mark.parametrize(("size", "takes_locks"), [(1, False), (10, False), (10, True)], ids=["alone", "at once", "under locks"])
 async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
-    world: World, monkeypatch: pytest.MonkeyPatch, *, takes_locks: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, size: int, *, takes_locks: bool
 ) -> None:
     """The server commits, and the connection dies before it says so."""
     lost = 0
@@ -228,38 +228,42 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
 
         async def connect_badly(_: Database) -> Any:
             connection = await connect(database)
-            execute = connection.execute
 
-            async def lose_the_answer(query: str, *args: Any, **kwargs: Any) -> str:
-                nonlocal lost
-                status = await execute(query, *args, **kwargs)
-                if not connection.is_in_transaction() and lost < 2 and ("COMMIT" in query or "stock_movement" in query):
-                    lost += 1
-                    connection.terminate()
-                    raise ConnectionResetError
-                return str(status)
+            def losing(run: Callable[..., Any]) -> Callable[..., Any]:
+                async def lose_the_answer(query: str, *args: Any, **kwargs: Any) -> Any:
+                    nonlocal lost
+                    answer = await run(query, *args, **kwargs)
+                    has_committed = not connection.is_in_transaction() and ("COMMIT" in query or "INTO stock_movement" in query)
+                    if has_committed and lost < 2:
+                        lost += 1
+                        connection.terminate()
+                        raise ConnectionResetError
+                    return answer
 
-            return _Wrapped(connection, lose_the_answer)
+                return lose_the_answer
+
+            return _Wrapped(connection, execute=losing(connection.execute), fetch=losing(connection.fetch))
 
         connect = Database.connect
         monkeypatch.setattr(Database, "connect", connect_badly)
         monkeypatch.setattr("app.receiving.writing.LOCKING_SECONDS", 60.0)
         if takes_locks:
             app._group_commit._writer.lock_for_a_while()  # noqa: SLF001 - what a conflict does
-        statuses = await deliver_together(client, [{"date": str(number)} for number in range(10)])
+        statuses = await deliver_together(client, [{"date": str(number)} for number in range(size)])
 
     assert 2 == lost
-    assert [204] * 10 == statuses
-    assert 10 == len(await world.ledger())
+    assert [204] * size == statuses
+    assert size == len(await world.ledger())
     assert {} == await world.broken_invariants()
 
 
 class _Wrapped:
-    """A driver connection with another `execute`."""
+    """A driver connection with another `execute` and `fetch`."""
 
-    def __init__(self, connection: Any, execute: Any) -> None:
+    def __init__(self, connection: Any, *, execute: Callable[..., Any], fetch: Callable[..., Any]) -> None:
         self._connection = connection
         self.execute = execute
+        self.fetch = fetch
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
