@@ -113,10 +113,16 @@ async def test_many_for_a_locked_row_do_not_hold_up_the_others(world: World) -> 
     assert {} == await world.broken_invariants()
 
 
-async def test_a_copy_that_waited_for_its_original_is_known_and_not_refused(world: World) -> None:
+@pytest.mark.parametrize("takes_locks", [False, True], ids=["alone", "under locks"])
+async def test_a_copy_that_waited_for_its_original_is_known_and_not_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, takes_locks: bool
+) -> None:
     """The store refuses negative stock, and the original leaves too little for a second one."""
+    monkeypatch.setattr("app.receiving.writing.LOCKING_SECONDS", 60.0)
     refusing = settings_for(world, negative_stock="refuse")
-    async with running(refusing) as (_, one), running(refusing) as (_, other):
+    async with running(refusing) as (one_app, one), running(refusing) as (other_app, other):
+        for app in (one_app, other_app) if takes_locks else ():
+            app._group_commit._writer.lock_for_a_while()  # noqa: SLF001 - what a conflict does
         for number in range(30):
             changes = {"quantity": "12", "date": str(number)}
             assert [204, 204] == list(await asyncio.gather(deliver(one, **changes), deliver(other, **changes)))
