@@ -10,7 +10,7 @@ from app.stock.applying import NegativeStock, Refused, decide
 from app.stock.catalog import Catalog, CatalogRefused
 from app.stock.movement import opening_movement
 from app.storage import movements
-from app.storage.catalog import connect_system, create_store, get_catalog, list_stores, put_catalog
+from app.storage.catalog import connect_system, create_store, find_store, get_catalog, put_catalog
 from app.storage.engine import driver_of
 
 MOST_TRIES = 5
@@ -78,13 +78,13 @@ async def export_catalog(engine: AsyncEngine, store_id: str, *, inventory_system
     """
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ")
-        found = [store for store in await list_stores(connection) if store.store_id == store_id]
-        if not found:
+        store = await find_store(connection, store_id)
+        if store is None:
             raise UnknownStoreError(
                 f"There is no store {store_id}. Make it with: pos-sync catalog import --store {store_id} FILE"
             )
-        matching = [i for i in found[0].integrations if inventory_system_id in (None, i.inventory_system_id)]
+        matching = [i for i in store.integrations if inventory_system_id in (None, i.inventory_system_id)]
         if len(matching) != 1:
-            known = ", ".join(i.inventory_system_id for i in found[0].integrations) or "none"
+            known = ", ".join(i.inventory_system_id for i in store.integrations) or "none"
             raise WhichSystemError(f"Name one inventory system with --system. Store {store_id} has: {known}")
         return await get_catalog(connection, store_id, matching[0])

@@ -1,12 +1,15 @@
-"""How commands that apply something after all say what they did."""
+"""What the commands that apply something after all, or put it aside for good, have in common."""
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import click
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.cli.database import with_database
 from app.mending.verdict import Mended, Verdict
+from app.settings import load_database_settings
 
 MOST_SHOWN = 20
 
@@ -21,3 +24,18 @@ def show_mended(mended: Sequence[Mended], *, lead: str = "") -> None:
     if len(failures) > MOST_SHOWN:
         click.echo(f"  ... and {len(failures) - MOST_SHOWN} more")
     sys.exit(1 if failures else 0)
+
+
+def dismiss(numbers: Sequence[int], close: Callable[[AsyncConnection, int], Awaitable[bool]]) -> None:
+    """Put each aside by `close`, which says whether it was open; ends with an error where one was not."""
+    # In order, so that two people never wait for each other in a circle.
+    chosen = sorted(set(numbers))
+
+    async def work(engine: AsyncEngine) -> list[int]:
+        async with engine.begin() as connection:
+            return [number for number in chosen if not await close(connection, number)]
+
+    not_open = with_database(load_database_settings(), work)
+    click.echo(f"Dismissed: {len(chosen) - len(not_open)}")
+    if not_open:
+        raise click.ClickException(f"Not open, so left as they are: {', '.join(map(str, not_open))}")

@@ -2,13 +2,14 @@
 
 import json
 import sys
+from functools import partial
 from typing import Any
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.mended import show_mended
+from app.cli.mended import dismiss, show_mended
 from app.cli.operator import actor_option, note_option
 from app.cli.tables import show_table
 from app.cli.text import body_fields, body_text, to_utc
@@ -173,21 +174,7 @@ def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
     \b
     Example:  pos-sync refused dismiss 17 18 --note "typed by hand on Monday"
     """
-    # In order, so that two people never wait for each other in a circle.
-    chosen = sorted(set(numbers))
-
-    async def work(engine: AsyncEngine) -> list[int]:
-        async with engine.begin() as connection:
-            return [
-                number
-                for number in chosen
-                if not await refused_deliveries.close(connection, number, state=State.DISMISSED, actor=actor, note=note)
-            ]
-
-    not_open = with_database(load_database_settings(), work)
-    click.echo(f"Dismissed: {len(chosen) - len(not_open)}")
-    if not_open:
-        raise click.ClickException(f"Not open, so left as they are: {', '.join(map(str, not_open))}")
+    dismiss(numbers, partial(refused_deliveries.close, state=State.DISMISSED, actor=actor, note=note))
 
 
 def _to_document(delivery: KeptDelivery) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from app.cli.database import with_database
 from app.cli.tables import show_table
 from app.settings import load_database_settings
 from app.stock.text import fault_in
-from app.storage.catalog import Store, change_store, connect_system, enable_system, list_stores
+from app.storage.catalog import Store, change_store, connect_system, enable_system, find_store, list_stores
 
 LONGEST_TEXT = 255
 
@@ -93,7 +93,7 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
 
     async def work(engine: AsyncEngine) -> None:
         async with engine.begin() as connection:
-            if store_id not in {store.store_id for store in await list_stores(connection)}:
+            if await find_store(connection, store_id) is None:
                 raise click.ClickException(f"There is no store {store_id}. `pos-sync store list` shows all.")
             if values:
                 await change_store(connection, store_id, values)

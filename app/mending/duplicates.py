@@ -2,18 +2,15 @@
 
 from dataclasses import replace
 
-import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import Refusal
-from app.mending.replaying import MOST_TRIES
 from app.mending.verdict import Mended, Verdict
 from app.receiving.payload import read_report
 from app.stock.applying import NegativeStock, Refused, decide
 from app.storage import entries, movements, suspicions
 from app.storage.engine import driver_of
-from app.storage.faults import Fault, classify
-from app.storage.patience import limit_waiting
+from app.storage.patience import again_on_conflict, limit_waiting
 from app.storage.suspicions import State, SuspectedDuplicate
 
 
@@ -21,13 +18,7 @@ async def apply_suspected(
     engine: AsyncEngine, suspected_duplicate_id: int, *, negative_stock: NegativeStock, actor: str
 ) -> Mended:
     """Apply one by the rules of any movement; again, or by two at once, changes nothing more."""
-    for _ in range(MOST_TRIES - 1):
-        try:
-            return await _try(engine, suspected_duplicate_id, negative_stock=negative_stock, actor=actor)
-        except asyncpg.PostgresError as error:
-            if classify(error) is not Fault.CONFLICT:
-                raise
-    return await _try(engine, suspected_duplicate_id, negative_stock=negative_stock, actor=actor)
+    return await again_on_conflict(lambda: _try(engine, suspected_duplicate_id, negative_stock=negative_stock, actor=actor))
 
 
 async def _try(engine: AsyncEngine, suspected_duplicate_id: int, *, negative_stock: NegativeStock, actor: str) -> Mended:

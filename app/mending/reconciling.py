@@ -3,11 +3,9 @@
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.mending.drifting import Scope, drifts_in
-from app.mending.replaying import MOST_TRIES
 from app.stock.applying import NEVER_STOCKED, NegativeStock, Refused, decide
 from app.stock.drift import CauseKind
 from app.stock.movement import reconciling_movement
@@ -15,8 +13,7 @@ from app.stock.quantity import EXACT, ZERO
 from app.stock.reading import ReportedStock
 from app.storage import entries, movements
 from app.storage.engine import driver_of
-from app.storage.faults import Fault, classify
-from app.storage.patience import limit_waiting
+from app.storage.patience import again_on_conflict, limit_waiting
 
 _WAITING = {CauseKind.REFUSED, CauseKind.SUSPECTED_DUPLICATE}
 
@@ -101,13 +98,7 @@ async def reconcile(  # noqa: PLR0913 - rules, and who and why
                 await connection.commit()
             return Reconciled(before, target, entry.level_version, waiting)
 
-    for _ in range(MOST_TRIES - 1):
-        try:
-            return await attempt()
-        except asyncpg.PostgresError as error:
-            if classify(error) is not Fault.CONFLICT:
-                raise
-    return await attempt()
+    return await again_on_conflict(attempt)
 
 
 def _no_report(adoption: Adoption) -> str:

@@ -29,10 +29,9 @@ from app.stock.movement import Movement
 from app.storage import movements, refused_deliveries
 from app.storage.engine import driver_of
 from app.storage.faults import Fault, classify
-from app.storage.patience import limit_waiting
+from app.storage.patience import again_on_conflict, limit_waiting
 from app.storage.refused_deliveries import KeptDelivery, State
 
-MOST_TRIES = 5
 PREVIEW_BATCH = 500
 
 
@@ -94,17 +93,12 @@ async def preview(engine: AsyncEngine, refused_delivery_ids: Sequence[int], rule
 
 
 async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, rules: Rules, *, actor: str) -> Mended:
-    for _ in range(MOST_TRIES - 1):
-        try:
-            return await _try_one(engine, refused_delivery_id, rules, actor=actor)
-        except asyncpg.PostgresError as error:
-            fault = classify(error)
-            if fault is Fault.DATA:
-                return await _keep_unstorable(engine, refused_delivery_id, actor=actor)
-            if fault is not Fault.CONFLICT:
-                raise
-            # A delivery, or another replay, took a place in the ledger first; the next try sees it.
-    return await _try_one(engine, refused_delivery_id, rules, actor=actor)
+    try:
+        return await again_on_conflict(lambda: _try_one(engine, refused_delivery_id, rules, actor=actor))
+    except asyncpg.PostgresError as error:
+        if classify(error) is Fault.DATA:
+            return await _keep_unstorable(engine, refused_delivery_id, actor=actor)
+        raise
 
 
 async def _try_one(engine: AsyncEngine, refused_delivery_id: int, rules: Rules, *, actor: str) -> Mended:

@@ -1,7 +1,8 @@
 """The relay: sends what the outbox holds, each pair (system, store, item) strictly in order, many pairs at once.
 
 At least once: mipOS has no key by which it could know a message again, so one whose answer was lost is sent again. What an
-answer means is decided by `verdict_of`, a pure function; `Relay` acts. Every replica may run one: a message is claimed first.
+answer means is decided by `stock_update.verdict_of`, a pure function; `Relay` acts. Every replica may run one: a message is
+claimed first.
 """
 
 import asyncio
@@ -9,10 +10,9 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Protocol
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import asyncpg
 import structlog
@@ -20,11 +20,11 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
+from app.mipos.answers import Answer, NeedsHuman, Transient, Unauthorized
 from app.mipos.client import MiposClient
 from app.mipos.registration import backoff
+from app.mipos.stock_update import stock_update_body, verdict_of
 from app.mipos.token import AccessTokens
-from app.stock.quantity import to_plain
 from app.storage import outbox
 from app.storage.engine import Database
 from app.storage.outbox import Backlog, OutboxMessage, OutboxState, Settled
@@ -40,16 +40,12 @@ IN_HAND = 3
 """Messages claimed for each call that is allowed."""
 BACKLOG_SECONDS = 5.0
 PAUSE_FOR_A_HUMAN = timedelta(minutes=1)
-MOST_ODD_REFUSALS = 8
-"""How often a message is tried that is refused neither by mipOS's rules (409, 422) nor for the moment: then it is dead."""
 REST = 10
 """A turn that found nothing is followed by a rest of so many times what it took: a long backlog must not load the database."""
 SHORTEST_REST_SECONDS = 0.05
 FINISH_SECONDS = 3.0
 """How long calls that are under way may still take when the service stops: cut off, they are made again."""
 STOP_SECONDS = 1.0
-_DEAD = {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}
-_DATE = "%Y-%m-%d %H:%M:%S"
 
 _log = structlog.get_logger("pos_sync.outbox")
 
@@ -69,54 +65,6 @@ class RelayObserver(Protocol):
 
     def on_backlog(self, backlog: Backlog) -> None:
         """How much waits."""
-
-
-def stock_update_body(message: OutboxMessage) -> dict[str, Any]:
-    """The documented body (docs/reference/pos-sync-inventory.md): numbers as strings, the date in the store's timezone."""
-    return {
-        "user_id_tps": message.user_id_tps,
-        "inventory_system_id": message.inventory_system_id,
-        "current_stock": to_plain(message.balance_after),
-        "quantity": to_plain(message.quantity),
-        "date": _local_time(message).strftime(_DATE),
-        "movement_type": message.movement_type,
-        "external_id": message.item_id,
-    }
-
-
-def _local_time(message: OutboxMessage) -> datetime:
-    moment = message.received_at
-    if message.source.startswith("pos_") and message.date_text is not None:
-        # What the POS itself recorded holds the time of the sale, not that of its recording.
-        with suppress(ValueError):
-            moment = datetime.fromisoformat(message.date_text)
-    try:
-        return moment.astimezone(ZoneInfo(message.timezone))
-    except (ZoneInfoNotFoundError, ValueError, OSError, OverflowError):
-        # A timezone that this machine does not know, or a time at the very edge of the calendar.
-        return message.received_at.astimezone(UTC)
-
-
-def verdict_of(answer: Answer, message: OutboxMessage, *, jitter: float) -> Settled:
-    """What becomes of `message` after `answer`; `jitter` is from 0 to 1.
-
-    409 and 422 are mipOS's own rules: sent again, the same message is refused again, so it waits for a person and the pair goes
-    on. Other refusals come from anywhere between here and the inventory system, and may pass.
-    """
-    match answer:
-        case Done():
-            return Settled(message, OutboxState.SENT)
-        case NeedsHuman(words, status) if status in _DEAD:
-            return Settled(message, OutboxState.DEAD, words)
-        case NeedsHuman(words, status):
-            if message.attempts >= MOST_ODD_REFUSALS:
-                return Settled(message, OutboxState.DEAD, f"{status}: {words}")
-            return Settled(message, OutboxState.PENDING, f"{status}: {words}", backoff(message.attempts + 3, jitter=jitter))
-        case Unauthorized(words):
-            return Settled(message, OutboxState.PENDING, words, backoff(message.attempts, jitter=jitter))
-        case Transient(words, retry_after):
-            pause = backoff(message.attempts, jitter=jitter, asked=retry_after)
-            return Settled(message, OutboxState.PENDING, words, pause)
 
 
 class Relay:

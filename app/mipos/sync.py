@@ -6,38 +6,32 @@ Sending it twice does no harm, so an unknown outcome is tried again, from a new 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.errors import CannotSync, NoStoreToSync, SyncUnderWay, UnsendableCatalog
+from app.errors import CannotSync, SyncUnderWay, UnsendableCatalog
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient
 from app.mipos.client import MiposClient
+from app.mipos.hold import RELEASE_SECONDS, Hold, acquire, holding
+from app.mipos.sync_target import Target, find_target
 from app.mipos.token import AccessTokens
 from app.stock.catalog import CatalogRefused, check_for_sync
 from app.storage import leases, syncs
-from app.storage.catalog import Integration, Store
-from app.storage.leases import Lease
 from app.storage.syncs import Ending, Pair, Snapshot, State
 
 MOST_TRIES = 3
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
-LEASE = timedelta(seconds=60)
-"""How long messages wait after a process that synchronised has died."""
-EXTENSIONS = 4
-"""How often a lease is extended within the time that it lasts."""
 QUIET_SECONDS = 120.0
 """How long to wait for the messages that are on their way; each has a deadline of its own."""
 POLL_SECONDS = 0.05
-RELEASE_SECONDS = 2.0
 _STOPPED = "It was stopped before it ended. Whether mipOS took it is not known."
 
 
@@ -82,13 +76,6 @@ class Synchronised:
     """mipOS's own, and what a person should know besides."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    pair: Pair
-    mipos_store_id: str | None
-    connected: Integration
-
-
 async def check(
     engine: AsyncEngine, order: Order, *, on_progress: OnProgress = lambda _phase, _done, _total: None
 ) -> dict[str, Any]:
@@ -97,7 +84,7 @@ async def check(
     Raises:
         CannotSync: as `synchronise` does.
     """
-    target = await _find(engine, order)
+    target = await find_target(engine, order.store_id, order.inventory_system_id)
     _, body = await _prepare(engine, target, on_progress)
     return body
 
@@ -120,9 +107,9 @@ async def synchronise(
             catalogue breaks a rule (`UnsendableCatalog`); or another one is at it (`SyncUnderWay`). Nothing was sent.
         OSError, TimeoutError, SQLAlchemyError: the database went away; the outcome is unknown, and the next run says so.
     """
-    target = await _find(engine, order)
+    target = await find_target(engine, order.store_id, order.inventory_system_id)
     async with engine.begin() as connection:
-        held = await leases.acquire(connection, _lease_name(target.pair), lasts=LEASE)
+        held = await acquire(connection, target.pair)
         if held is None:
             raise _under_way(target.pair)
         if order.not_within is not None and await syncs.has_run_within(connection, target.pair, order.not_within):
@@ -132,7 +119,7 @@ async def synchronise(
             number = await syncs.start(connection, target.pair, actor=order.actor)
     if number is None:
         raise _under_way(target.pair)
-    async with _holding(engine, held) as hold:
+    async with holding(engine, held) as hold:
         run = _Run(engine, client, tokens, target, number, hold, on_progress)
         try:
             ending = await run.carry_out()
@@ -158,44 +145,6 @@ async def synchronise(
     )
 
 
-class _Hold:
-    """A lease that is kept alive in the background."""
-
-    def __init__(self, engine: AsyncEngine, held: Lease) -> None:
-        self._engine = engine
-        self.held: Lease | None = held
-        self.lock = asyncio.Lock()
-
-    async def keep(self) -> None:
-        """Extend it for ever, or until another has it."""
-        while self.held is not None:
-            await asyncio.sleep(LEASE.total_seconds() / EXTENSIONS)
-            with suppress(OSError, TimeoutError, SQLAlchemyError):
-                async with self.lock:
-                    if self.held is None:
-                        return
-                    async with self._engine.begin() as connection:
-                        extended = await leases.extend(connection, self.held, lasts=LEASE)
-                    self.held = extended
-
-
-@asynccontextmanager
-async def _holding(engine: AsyncEngine, held: Lease) -> AsyncIterator[_Hold]:
-    hold = _Hold(engine, held)
-    keeper = asyncio.create_task(hold.keep(), name="sync lease")
-    try:
-        yield hold
-    finally:
-        keeper.cancel()
-        # A database that is away gives it back by its end.
-        with suppress(Exception):
-            async with asyncio.timeout(RELEASE_SECONDS):
-                await asyncio.wait([keeper])
-                if hold.held is not None:
-                    async with engine.begin() as connection:
-                        await leases.give_back(connection, hold.held)
-
-
 class _Run:
     """One run, with its lease held."""
 
@@ -204,9 +153,9 @@ class _Run:
         engine: AsyncEngine,
         client: MiposClient,
         tokens: AccessTokens,
-        target: _Target,
+        target: Target,
         number: int,
-        hold: _Hold,
+        hold: Hold,
         on_progress: OnProgress,
     ) -> None:
         self._engine = engine
@@ -232,7 +181,7 @@ class _Run:
                     if settled is not None:
                         return settled
                     ending = _ending(State.UNKNOWN, body, _REPLACED)
-                    if self._hold.held is None:
+                    if self._hold.is_lost:
                         break
                 case NeedsHuman(words):
                     ending = _ending(State.REFUSED, body, words)
@@ -261,7 +210,6 @@ class _Run:
 
     async def _send(self, body: dict[str, Any]) -> Done | Transient | NeedsHuman:
         mipos_store_id = self._target.mipos_store_id
-        assert mipos_store_id is not None
 
         async def send(token: SecretStr) -> Answer:
             return await self._client.sync(
@@ -276,19 +224,16 @@ class _Run:
     async def _settle(self, snapshot: Snapshot, words: str, *, is_last: bool) -> Ending | None:
         """After mipOS took it: close what it covers, and with it the run; None: do it again, or the lease is lost."""
         pair = self._target.pair
-        async with self._hold.lock:
-            async with self._engine.begin() as connection:
-                # Locks the lease's row, so that nobody takes it before this is committed.
-                held = None if self._hold.held is None else await leases.extend(connection, self._hold.held, lasts=LEASE)
-                ending = None
-                if held is not None:
-                    self._covered += await syncs.cover(connection, pair, snapshot.versions)
-                    overtaken = await syncs.count_overtaken(connection, pair, snapshot.versions)
-                    if is_last or not overtaken:
-                        ending = _ending_of(snapshot, self._covered, words, overtaken)
-                        await syncs.end(connection, self._number, ending)
-            self._hold.held = held
-        return ending
+        async with self._hold.extended() as connection:
+            if connection is None:
+                return None
+            self._covered += await syncs.cover(connection, pair, snapshot.versions)
+            overtaken = await syncs.count_overtaken(connection, pair, snapshot.versions)
+            if overtaken and not is_last:
+                return None
+            ending = _ending_of(snapshot, self._covered, words, overtaken)
+            await syncs.end(connection, self._number, ending)
+            return ending
 
 
 _REPLACED = (
@@ -314,43 +259,7 @@ def _ending_of(snapshot: Snapshot, covered: int, words: str, overtaken: int) -> 
     return Ending(State.DONE, words, len(catalog.items), len(catalog.units), len(catalog.suppliers), covered)
 
 
-async def _find(engine: AsyncEngine, order: Order) -> _Target:
-    """Which integration is meant, with all that a call needs."""
-    async with engine.connect() as connection:
-        store = await syncs.find_store(connection, order.store_id)
-    if store is None:
-        raise NoStoreToSync(order.store_id)
-    connected = _choose(store, order.inventory_system_id)
-    if store.mipos_store_id is None:
-        raise CannotSync(
-            f"mipOS's id of store {store.store_id} is not set, and calls to mipOS name it. Set it with: "
-            f"pos-sync store set {store.store_id} --mipos-id ID"
-        )
-    return _Target(Pair(store.store_id, connected.inventory_system_id), store.mipos_store_id, connected)
-
-
-def _choose(store: Store, inventory_system_id: str | None) -> Integration:
-    known = {connected.inventory_system_id: connected for connected in store.integrations}
-    if inventory_system_id is not None:
-        if inventory_system_id not in known:
-            raise CannotSync(
-                f"Store {store.store_id} is not connected to that inventory system. It has: {', '.join(known) or 'none'}. "
-                f"Connect it with: pos-sync store set {store.store_id} --connect SYSTEM"
-            )
-        if not known[inventory_system_id].enabled:
-            raise CannotSync(
-                f"The connection of store {store.store_id} to {inventory_system_id} is switched off. Switch it on with: "
-                f"pos-sync store set {store.store_id} --enable {inventory_system_id}"
-            )
-        return known[inventory_system_id]
-    enabled = [connected for connected in store.integrations if connected.enabled]
-    if len(enabled) != 1:
-        listed = ", ".join(connected.inventory_system_id for connected in enabled) or "none"
-        raise CannotSync(f"Name one inventory system with --system. Enabled for store {store.store_id}: {listed}")
-    return enabled[0]
-
-
-async def _prepare(engine: AsyncEngine, target: _Target, on_progress: OnProgress) -> tuple[Snapshot, dict[str, Any]]:
+async def _prepare(engine: AsyncEngine, target: Target, on_progress: OnProgress) -> tuple[Snapshot, dict[str, Any]]:
     """A snapshot and its body, checked."""
     on_progress(Phase.READING, 0, 1)
     snapshot = await syncs.read_snapshot(engine, target.pair.store_id, target.connected)
@@ -365,10 +274,6 @@ async def _prepare(engine: AsyncEngine, target: _Target, on_progress: OnProgress
         return snapshot, await asyncio.to_thread(checked)
     except CatalogRefused as refused:
         raise UnsendableCatalog(target.pair.store_id, refused.problems) from None
-
-
-def _lease_name(pair: Pair) -> str:
-    return leases.sync_lease(pair.store_id, pair.inventory_system_id)
 
 
 def _under_way(pair: Pair) -> SyncUnderWay:

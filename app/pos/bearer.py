@@ -4,6 +4,10 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 
+from fastapi import APIRouter, Depends, Request
+
+from app.errors import NotAuthorized
+
 _SCHEME = b"bearer"
 
 
@@ -21,3 +25,13 @@ class ApiKey:
         scheme, _, key = given[0].partition(b" ")
         # Hashed, so that neither its bytes nor its length decide how long comparing takes.
         return scheme.lower() == _SCHEME and hmac.compare_digest(hashlib.sha256(key.strip()).digest(), self._digest)
+
+
+def guarded_router(api_key: ApiKey) -> APIRouter:
+    """A router for what belongs to one store, whose every route asks for the key first."""
+
+    def authorize(request: Request) -> None:
+        if not api_key.is_in(request.scope["headers"]):
+            raise NotAuthorized
+
+    return APIRouter(prefix="/pos/stores/{store_id}", dependencies=[Depends(authorize)], tags=["POS"])

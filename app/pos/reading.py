@@ -3,19 +3,19 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.errors import DatabaseAway, InvalidField, NotAuthorized, UnknownStore
-from app.pos.bearer import ApiKey
+from app.errors import DatabaseAway, InvalidField, UnknownStore
+from app.pos.bearer import ApiKey, guarded_router
 from app.receiving.fields import LONGEST_ID
 from app.stock.movement import Source
 from app.stock.quantity import to_plain
 from app.stock.text import fault_in
 from app.storage import recorded
-from app.storage.catalog import list_stores
+from app.storage.catalog import find_store
 from app.storage.levels import list_levels
 
 MOST_ROWS = 1000
@@ -26,22 +26,18 @@ _Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows in a page.")
 def reading_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
     """The routes, guarded by the key."""
 
-    def authorize(request: Request) -> None:
-        if not api_key.is_in(request.scope["headers"]):
-            raise NotAuthorized
-
     async def connection_to(store_id: str) -> AsyncIterator[AsyncConnection]:
         _require_text("store_id", store_id)
         try:
             async with engine.connect() as connection:
                 await connection.execute(text(f"SET LOCAL statement_timeout = '{LONGEST_READ}'"))
-                if store_id not in {store.store_id for store in await list_stores(connection)}:
+                if await find_store(connection, store_id) is None:
                     raise UnknownStore(store_id)
                 yield connection
         except (OSError, TimeoutError, SQLAlchemyError) as error:
             raise DatabaseAway from error
 
-    router = APIRouter(prefix="/pos/stores/{store_id}", dependencies=[Depends(authorize)], tags=["POS"])
+    router = guarded_router(api_key)
     connected = Annotated[AsyncConnection, Depends(connection_to)]
 
     @router.get("/stock", summary="The stock, in order of item ids.")

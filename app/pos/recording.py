@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
-import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import IdempotencyKeyReused, Refusal
@@ -11,10 +10,7 @@ from app.stock.applying import AlreadyApplied, Applied, NegativeStock, Refused, 
 from app.stock.movement import Movement
 from app.storage import movements, recorded
 from app.storage.engine import driver_of
-from app.storage.faults import Fault, classify
-from app.storage.patience import limit_waiting
-
-MOST_TRIES = 5
+from app.storage.patience import again_on_conflict, limit_waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +29,7 @@ async def record(engine: AsyncEngine, movement: Movement, *, idempotency_key: st
         Refusal: this POS cannot apply it.
         IdempotencyKeyReused: the key was used for another movement.
     """
-    for _ in range(MOST_TRIES - 1):
-        try:
-            return await _try(engine, movement, idempotency_key=idempotency_key, negative_stock=negative_stock)
-        except asyncpg.PostgresError as error:
-            if classify(error) is not Fault.CONFLICT:
-                raise
-    return await _try(engine, movement, idempotency_key=idempotency_key, negative_stock=negative_stock)
+    return await again_on_conflict(lambda: _try(engine, movement, idempotency_key=idempotency_key, negative_stock=negative_stock))
 
 
 async def _try(engine: AsyncEngine, movement: Movement, *, idempotency_key: str, negative_stock: NegativeStock) -> Recording:

@@ -4,15 +4,15 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.errors import CannotSync, DatabaseAway, NotAuthorized
+from app.errors import CannotSync, DatabaseAway
 from app.mipos.sync import Order, Synchronised, check, synchronise
 from app.mipos.wiring import mipos_of, why_not_sending
-from app.pos.bearer import ApiKey
+from app.pos.bearer import ApiKey, guarded_router
 from app.settings import Settings
 from app.storage.syncs import State
 
@@ -22,12 +22,7 @@ _STATUS = {State.DONE: HTTPStatus.OK, State.REFUSED: HTTPStatus.CONFLICT}
 
 def syncing_router(settings: Settings, engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
     """The route, guarded by the key."""
-
-    def authorize(request: Request) -> None:
-        if not api_key.is_in(request.scope["headers"]):
-            raise NotAuthorized
-
-    router = APIRouter(prefix="/pos/stores/{store_id}", dependencies=[Depends(authorize)], tags=["POS"])
+    router = guarded_router(api_key)
 
     @router.post(
         "/sync",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Table, select, update
+from sqlalchemy import ColumnElement, Table, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -37,6 +37,15 @@ class Store:
 
 async def list_stores(connection: AsyncConnection) -> list[Store]:
     """Every store with its integrations, in order of their ids."""
+    return await _read_stores(connection, true())
+
+
+async def find_store(connection: AsyncConnection, store_id: str) -> Store | None:
+    """The store with its integrations."""
+    return next(iter(await _read_stores(connection, store.c.store_id == store_id)), None)
+
+
+async def _read_stores(connection: AsyncConnection, is_asked: ColumnElement[bool]) -> list[Store]:
     stores = {
         row.store_id: Store(
             store_id=row.store_id,
@@ -45,9 +54,9 @@ async def list_stores(connection: AsyncConnection) -> list[Store]:
             timezone=row.timezone,
             negative_stock=None if row.negative_stock is None else NegativeStock(row.negative_stock),
         )
-        for row in await connection.execute(select(store).order_by(store.c.store_id))
+        for row in await connection.execute(select(store).where(is_asked).order_by(store.c.store_id))
     }
-    query = select(integration).order_by(integration.c.store_id, integration.c.inventory_system_id)
+    query = select(integration).join(store).where(is_asked).order_by(integration.c.store_id, integration.c.inventory_system_id)
     for row in await connection.execute(query):
         stores[row.store_id].integrations.append(Integration(row.inventory_system_id, row.user_id_tps, row.enabled))
     return list(stores.values())

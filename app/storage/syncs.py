@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.stock.catalog import Catalog
 from app.storage import leases, outbox
-from app.storage.catalog import Integration, Store, get_catalog, list_stores
+from app.storage.catalog import Integration, get_catalog
 from app.storage.outbox import OutboxState
 from app.storage.tables import integration, outbox_message, stock_level, store, sync_run
 
@@ -75,11 +75,6 @@ class Run:
     ended_at: datetime | None
     is_held: bool
     """Whether somebody works on the pair now; a run that is `running` without it was cut off."""
-
-
-async def find_store(connection: AsyncConnection, store_id: str) -> Store | None:
-    """The store with its integrations."""
-    return next((found for found in await list_stores(connection) if found.store_id == store_id), None)
 
 
 async def is_quiet(engine: AsyncEngine, pair: Pair) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select, text
 
 from app.errors import CannotSync, NoStoreToSync, SyncUnderWay, UnsendableCatalog
-from app.mipos import sync
+from app.mipos import hold, sync
 from app.mipos.client import MiposClient
 from app.mipos.sync import Order, Phase, Synchronised, synchronise
 from app.mipos.token import AccessTokens
@@ -353,7 +353,7 @@ async def test_one_that_is_stopped_gives_its_lease_back(outbound: Outbound) -> N
 
 
 async def test_a_lease_is_extended_while_it_works(outbound: Outbound, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "LEASE", timedelta(seconds=0.4))
+    monkeypatch.setattr(hold, "LEASE", timedelta(seconds=0.4))
     outbound.remote.fail("sync", delay=1)
 
     assert State.DONE == (await outbound.synchronise()).state

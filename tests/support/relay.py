@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from app.mipos.answers import Answer
 from app.mipos.client import MiposClient
-from app.mipos.outbox import stock_update_body, verdict_of
+from app.mipos.stock_update import stock_update_body, verdict_of
 from app.mipos.token import AccessTokens
 from app.mipos.wiring import relay
 from app.operations.metrics import Metrics

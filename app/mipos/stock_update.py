@@ -1,0 +1,65 @@
+"""One stock update: the body that is sent, and what an answer makes of its message. Pure."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
+from app.mipos.registration import backoff
+from app.stock.quantity import to_plain
+from app.storage.outbox import OutboxMessage, OutboxState, Settled
+
+MOST_ODD_REFUSALS = 8
+"""How often a message is tried that is refused neither by mipOS's rules (409, 422) nor for the moment: then it is dead."""
+_DEAD = {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}
+_DATE = "%Y-%m-%d %H:%M:%S"
+
+
+def stock_update_body(message: OutboxMessage) -> dict[str, Any]:
+    """The documented body (docs/reference/pos-sync-inventory.md): numbers as strings, the date in the store's timezone."""
+    return {
+        "user_id_tps": message.user_id_tps,
+        "inventory_system_id": message.inventory_system_id,
+        "current_stock": to_plain(message.balance_after),
+        "quantity": to_plain(message.quantity),
+        "date": _local_time(message).strftime(_DATE),
+        "movement_type": message.movement_type,
+        "external_id": message.item_id,
+    }
+
+
+def _local_time(message: OutboxMessage) -> datetime:
+    moment = message.received_at
+    if message.source.startswith("pos_") and message.date_text is not None:
+        # What the POS itself recorded holds the time of the sale, not that of its recording.
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(message.date_text)
+    try:
+        return moment.astimezone(ZoneInfo(message.timezone))
+    except (ZoneInfoNotFoundError, ValueError, OSError, OverflowError):
+        # A timezone that this machine does not know, or a time at the very edge of the calendar.
+        return message.received_at.astimezone(UTC)
+
+
+def verdict_of(answer: Answer, message: OutboxMessage, *, jitter: float) -> Settled:
+    """What becomes of `message` after `answer`; `jitter` is from 0 to 1.
+
+    409 and 422 are mipOS's own rules: sent again, the same message is refused again, so it waits for a person and the pair goes
+    on. Other refusals come from anywhere between here and the inventory system, and may pass.
+    """
+    match answer:
+        case Done():
+            return Settled(message, OutboxState.SENT)
+        case NeedsHuman(words, status) if status in _DEAD:
+            return Settled(message, OutboxState.DEAD, words)
+        case NeedsHuman(words, status):
+            if message.attempts >= MOST_ODD_REFUSALS:
+                return Settled(message, OutboxState.DEAD, f"{status}: {words}")
+            return Settled(message, OutboxState.PENDING, f"{status}: {words}", backoff(message.attempts + 3, jitter=jitter))
+        case Unauthorized(words):
+            return Settled(message, OutboxState.PENDING, words, backoff(message.attempts, jitter=jitter))
+        case Transient(words, retry_after):
+            pause = backoff(message.attempts, jitter=jitter, asked=retry_after)
+            return Settled(message, OutboxState.PENDING, words, pause)
