@@ -1,6 +1,7 @@
 """Fault 2: the connection to Postgres dies after each message of a delivery, in both directions, before and after COMMIT."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ DEADLINE = 0.5
 """RESPONSE_DEADLINE, in seconds, where the delivery cannot be saved: the shortest that the service takes."""
 SAVING_DEADLINE = 4.0
 """Where it can be: a lost connection is to be replaced within the delivery."""
+USUAL_SECONDS = 10.0
+POLL_SECONDS = 0.1
 
 
 class Phase(Enum):
@@ -78,6 +81,7 @@ async def _cut_everywhere(route: Route, mode: Mode, name: str) -> Finding:
             sender = Sender(Book(name), lambda: service.port)
             sender.may_answer = frozenset({NO_CONTENT, UNAVAILABLE})
             async with compared(finding, world, sender):
+                usual = len(await _conversation(proxy, sender, is_new=False))
                 for is_new in (True, False):
                     messages = await _conversation(proxy, sender, is_new=is_new)
                     points = _points(messages, mode)
@@ -87,6 +91,7 @@ async def _cut_everywhere(route: Route, mode: Mode, name: str) -> Finding:
                         "was once the first to be lost"
                     )
                     for after in points:
+                        await _wait_for_usual(proxy, sender, usual)
                         await _cut(proxy, sender, world, mode, finding=finding, cuts=cuts, after=after, is_new=is_new)
                         finding.rounds = (finding.rounds or 0) + 1
                     if cuts.not_reached > len(points) // 2:
@@ -110,6 +115,17 @@ async def _conversation(proxy: PostgresProxy, sender: Sender, *, is_new: bool) -
     proxy.arm(None)
     await sender.settle([sender.book.write()], connections=1)
     return list(proxy.passed)
+
+
+async def _wait_for_usual(proxy: PostgresProxy, sender: Sender, usual: int) -> None:
+    """After a cut the service takes locks for two seconds, in more messages: a cut then would fall before those that count."""
+    deadline = time.monotonic() + USUAL_SECONDS
+    while time.monotonic() < deadline:
+        proxy.arm(None)
+        await sender.settle([sender.book.write()], connections=1)
+        if len(proxy.passed) <= usual:
+            return
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _points(messages: Sequence[Message], mode: Mode) -> list[int]:
@@ -149,7 +165,6 @@ async def _cut(  # noqa: PLR0913 - everything that one cut touches
     answer = await sender.deliver(sent)
     sender.slowest_allowed = None
     if not proxy.lost:
-        # After an unknown outcome the service takes locks for two seconds, and then writes at once again, in fewer messages.
         cuts.not_reached += 1
         finding.rounds = (finding.rounds or 0) - 1
     proxy.disarm()

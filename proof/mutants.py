@@ -93,7 +93,7 @@ MUTANTS = (
     Mutant(
         "one alone is applied below zero, whatever the store says",
         re.escape(" AND coalesce(store.negative_stock, $6) = "),
-        " AND 'allow' = ",
+        " AND $6::text <> '' AND 'allow' = ",
         LONE,
     ),
     Mutant(

@@ -8,7 +8,7 @@ import asyncpg
 from app.receiving.delivery import Delivery
 from app.receiving.suspecting import keep_suspects
 from app.stock.applying import AlreadyApplied, Applied, Decision, Knowledge, NegativeStock, Outcome, Refused, decide
-from app.stock.movement import Movement
+from app.stock.movement import Movement, Source
 from app.stock.reading import ReportedStock
 from app.storage import movements, refusals
 from app.storage.lone import apply_plain
@@ -26,8 +26,8 @@ class GroupWriter:
 
     **At once** is two statements, each a transaction of its own: read, and write with the versions that the read found. Where
     another session has changed a level in between, the ledger's keys refuse the whole write (`Fault.CONFLICT`). A delivery
-    that is alone takes one statement. Either applies only what is plainly new: whatever looks refused, or known, is decided
-    **under locks**, in one transaction.
+    that is alone takes one statement (`storage.lone`). Either applies only what is plainly right: whatever looks refused, or
+    known, is decided **under locks**, in one transaction.
     """
 
     def __init__(self, writer: Writer, *, default_negative_stock: NegativeStock, reported_stock: ReportedStock) -> None:
@@ -75,7 +75,7 @@ class GroupWriter:
         if len(asked) < len(group):
             return None
         connection = await self._writer.connect()
-        if len(asked) == 1:
+        if len(asked) == 1 and asked[0].source is not Source.POS_COUNT:
             entry = await apply_plain(connection, asked[0], default_negative_stock=self._default_negative_stock)
             return None if entry is None else [Applied(entry)]
         knowledge = await self._read(connection, asked, Locking.NONE)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.stock.applying import NegativeStock
 from app.stock.catalog import Catalog, Item, Supplier, Unit
+from app.stock.text import fault_in
 from app.storage.tables import integration, item, stock_level, store, supplier, unit
 
 
@@ -41,7 +42,9 @@ async def list_stores(connection: AsyncConnection) -> list[Store]:
 
 
 async def find_store(connection: AsyncConnection, store_id: str) -> Store | None:
-    """The store with its integrations."""
+    """The store with its integrations; None where there is none, as of what can be nobody's id."""
+    if fault_in(store_id, longest=len(store_id)):
+        return None
     return next(iter(await _read_stores(connection, store.c.store_id == store_id)), None)
 
 
@@ -58,7 +61,9 @@ async def _read_stores(connection: AsyncConnection, is_asked: ColumnElement[bool
     }
     query = select(integration).join(store).where(is_asked).order_by(integration.c.store_id, integration.c.inventory_system_id)
     for row in await connection.execute(query):
-        stores[row.store_id].integrations.append(Integration(row.inventory_system_id, row.user_id_tps, row.enabled))
+        # A store that was made between the two statements is not among them.
+        if (found := stores.get(row.store_id)) is not None:
+            found.integrations.append(Integration(row.inventory_system_id, row.user_id_tps, row.enabled))
     return list(stores.values())
 
 

@@ -1,4 +1,7 @@
-"""One ledger row that a person made: with an occurrence, or with actor and note. Deliveries go through `storage.movements`."""
+"""One ledger row that a person made: with an occurrence, or with actor and note.
+
+Deliveries go through `storage.movements` and `storage.lone`.
+"""
 
 import asyncpg
 

@@ -1,9 +1,9 @@
 """One movement by one statement: the shortest way for what is plainly right, and no way for anything else.
 
 A delivery that comes alone waits for each message to the database. So this one statement looks, changes the level under its
-row's lock, and writes the ledger row, in a transaction of its own. It only ever **applies**: whatever `stock.applying.decide`
-would answer otherwise (known, refused, below zero, the first of its level) leaves everything as it was, and is for the
-caller to decide on what it reads.
+row's lock, and writes the ledger row, in a transaction of its own. It only ever **applies**. What `stock.applying.decide`
+does not apply, and what takes more to decide (the first of a level, one that was refused before, below zero in a store that
+refuses that), leaves everything as it was, and is for the caller to decide on what it reads.
 """
 
 import asyncpg
@@ -13,7 +13,8 @@ from app.stock.movement import Movement, Source
 from app.stock.quantity import to_plain
 
 # A level refers to its store and its item, so where there is one, there are both. Everything but the level is looked at as it
-# was when the statement began: a copy that waited here for its original collides with it in the ledger's unique keys.
+# was when the statement began: a copy that waited here for its original collides with it in the ledger's unique keys, and a
+# refusal that another session is just recording stays open until the movement is sent, or replayed, once more.
 _APPLY = """
 WITH level AS (
   UPDATE stock_level
@@ -51,8 +52,8 @@ async def apply_plain(
         asyncpg.UniqueViolationError: a copy of it was applied meanwhile; decide it anew.
         asyncpg.LockNotAvailableError: another session holds the level for longer than the lock timeout.
     """
-    if movement.dedupe_key is None or movement.source is Source.POS_COUNT:
-        return None
+    assert movement.dedupe_key is not None, "what cannot arrive twice does not come this way"
+    assert movement.source is not Source.POS_COUNT, "what a count comes to depends on the level"
     rows = await connection.fetch(
         _APPLY,
         movement.store_id,

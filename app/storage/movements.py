@@ -1,7 +1,7 @@
 """The ledger and the levels: what a batch has to know before it is decided, and the rows that it comes to.
 
-Both run on the driver's own connection inside a transaction of the caller: this is the hot path, so each is one statement
-for a whole batch.
+Both run on the driver's own connection, in the caller's transaction where there is one: this is the hot path, so each is one
+statement for a whole batch. What a delivery that is alone needs is in `storage.lone`.
 """
 
 from collections.abc import Mapping, Sequence

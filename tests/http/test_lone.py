@@ -55,7 +55,6 @@ def every_kind_of_movement() -> Iterator[Movement]:
         of_pos = replace(by_pos, inventory_system_id=None, reported_stock=None, sent_text=None)
         if movement_type is MovementType.ADD:
             yield replace(of_pos, source=Source.POS_RECEIPT)
-            yield replace(of_pos, source=Source.POS_COUNT)
         else:
             yield replace(of_pos, source=Source.POS_SALE)
 
@@ -108,9 +107,9 @@ async def test_it_applies_what_the_rules_apply_and_leaves_all_else(
 
 
 def takes_more(movement: Movement, outcome: Applied, knowledge: Knowledge) -> bool:
-    """What is right and not plain: a count needs the level, a first movement makes it, and below zero takes a second look."""
+    """What is right and not plain: the first movement makes its level, and below zero takes a second look."""
     stays_below_zero = outcome.entry.balance_after < ZERO and knowledge.stores[movement.store_id] is NegativeStock.REFUSE
-    return movement.source is Source.POS_COUNT or movement.key not in knowledge.levels or stays_below_zero
+    return movement.key not in knowledge.levels or stays_below_zero
 
 
 async def test_it_leaves_what_is_in_the_ledger_already(connection: asyncpg.Connection) -> None:

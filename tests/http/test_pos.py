@@ -298,13 +298,14 @@ async def test_a_store_is_synchronised_over_http(world: World) -> None:
         remote.fail("sync", status=409, body='{"message": ["You don\'t have this store available."], "data": null}')
         refused = await client.post("/pos/stores/1/sync")
         unknown_store = await client.post("/pos/stores/9/sync")
+        impossible_store = await client.post("/pos/stores/%00/sync", params={"dry_run": "true"})
         unauthorized = await client.post("/pos/stores/1/sync", headers={"Authorization": "Bearer wrong"})
 
     assert (200, 3, 0) == (dry.status_code, dry.json()["items"], sent_before)
     assert (200, "done", 3) == (done.status_code, done.json()["state"], done.json()["items"])
     assert 409 == refused.status_code
     assert "don't have this store available" in refused.json()["message"]
-    assert (404, 401) == (unknown_store.status_code, unauthorized.status_code)
+    assert (404, 404, 401) == (unknown_store.status_code, impossible_store.status_code, unauthorized.status_code)
 
 
 async def test_without_an_account_a_store_is_not_synchronised_and_said_why(till: httpx2.AsyncClient) -> None:
