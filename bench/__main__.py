@@ -49,7 +49,9 @@ def main() -> int:
             results.latencies = bench.latency(rounds=2 * rounds + 1, seconds=seconds)
         if "ledger" in parts:
             results.ledger_rows = asked.ledger_rows
-            results.empty_ledger, results.large_ledger = bench.compare_ledgers(asked.ledger_rows, rounds=rounds, seconds=seconds)
+            results.empty_ledger, results.large_ledger = bench.compare_ledgers(
+                asked.ledger_rows, rounds=2 * rounds + 1, seconds=seconds
+            )
         if "record" in parts:
             results.deliveries, results.recordings = bench.record(rounds=rounds, seconds=seconds)
         if "relay" in parts:

@@ -39,8 +39,11 @@ _FILL = """
 INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,
   balance_after, reported_stock, date_text, sent_text, dedupe_key)
 SELECT store_id, item_id, place, 'inventory_system', '4344be8c-c6b9-4c51-88a6-d620144ab406', 1, 1.25, 1.25 * place,
-  12.44, '2020-05-30 12:45:03', '2020-06-01 02:55:18', sha256(convert_to(store_id || ' ' || item_id || ' ' || place, 'UTF8'))
-FROM stock_level, generate_series($1::bigint, $2::bigint) AS place
+  12.44, moment.date_text, moment.date_text,
+  convert_to(left(moment.date_text, 10), 'UTF8')
+    || substr(sha256(convert_to(store_id || ' ' || item_id || ' ' || place, 'UTF8')), 11)
+FROM stock_level, generate_series($1::bigint, $2::bigint) AS place,
+  LATERAL (SELECT to_char(timestamp '2020-01-01' + place * interval '1 hour', 'YYYY-MM-DD HH24:MI:SS') AS date_text) AS moment
 """
 
 

