@@ -51,7 +51,8 @@ def application() -> FastAPI:
     async def receive_movement(body: StockMovementBody, db: Annotated[AsyncSession, Depends(session)]) -> None:
         store_id, item_id = str(body.store_id), str(body.external_id)
         identity = (body.inventory_system_id, store_id, item_id, body.movement_type, body.quantity, body.current_stock, body.date)
-        key = hashlib.sha256(repr(identity).encode()).digest()
+        # Dated, as the ledger wants it.
+        key = body.date.encode()[:10].ljust(10, b"\0") + hashlib.sha256(repr(identity).encode()).digest()[10:]
         known = await db.scalar(select(Movement).filter_by(store_id=store_id, dedupe_key=key))
         if known is not None:
             return

@@ -173,7 +173,7 @@ def _dated(date_text: str, identity: bytes) -> bytes:
     """`identity` with its first bytes replaced by those of the date, mostly the day: 32 bytes again, 22 of them the hash's.
 
     So the movements of one time lie side by side in the ledger's index of identities. At random places, each would touch a
-    page of its own, which in a large ledger is mostly not in memory.
+    page of its own, which in a large ledger is mostly not in memory. The ledger has a check that every key is made so.
     """
     return date_text.encode()[:_DATED].ljust(_DATED, b"\0") + identity[_DATED:]
 

@@ -180,6 +180,12 @@ stock_movement = Table(
     CheckConstraint("movement_type IN (1, 2)", name="movement_type"),
     CheckConstraint("length(dedupe_key) = 32", name="dedupe_key"),
     CheckConstraint("occurrence > 0", name="occurrence"),
+    # So that every writer makes identities in the same way: by two ways, one movement would be two.
+    CheckConstraint(
+        "source <> 'inventory_system' OR substr(dedupe_key, 1, 10) ="
+        " substr(convert_to(date_text, 'UTF8') || decode(repeat('00', 10), 'hex'), 1, 10)",
+        name="dated",
+    ),
     CheckConstraint(
         "source <> 'inventory_system' OR (inventory_system_id IS NOT NULL AND dedupe_key IS NOT NULL"
         " AND reported_stock IS NOT NULL AND date_text IS NOT NULL AND sent_text IS NOT NULL)",

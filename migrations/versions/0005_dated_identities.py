@@ -1,8 +1,8 @@
 """The identity of a reported movement begins with its date, so that an index of millions is touched in one place at a time.
 
-Its first ten bytes become those of the date, and the rest of the hash stays (`app.stock.movement`): every row holds what that
-takes, and to do it twice changes nothing. Stop the service meanwhile: code from before makes identities as they were. So
-going back to it leaves them as they are, and does not know these movements again.
+Its first ten bytes become those of the date, and the rest of the hash stays (`app.stock.movement`). Code from before makes
+identities as they were, and would not know a movement again: so stop the service meanwhile. A check in the ledger refuses
+what a replica that was forgotten would add, and there is no way back but a backup.
 """
 
 from alembic import op
@@ -10,30 +10,57 @@ from alembic import op
 revision = "0005"
 down_revision = "0004"
 
-DATED = r"""
-CREATE OR REPLACE FUNCTION pg_temp.dated(date_text text, identity bytea) RETURNS bytea LANGUAGE sql IMMUTABLE RETURN
-  substr(convert_to(date_text, 'UTF8') || '\x00000000000000000000'::bytea, 1, 10) || substr(identity, 11)
-"""
+DATED = "substr(convert_to({date}, 'UTF8') || decode(repeat('00', 10), 'hex'), 1, 10)"
 """As `app.stock.movement` makes it: the first ten bytes of the date's UTF-8, filled up with zeros."""
+SUSPECTED = """
+UPDATE suspected_duplicate AS s SET dedupe_key = {dated} || substr(s.dedupe_key, 11)
+FROM stock_movement AS m WHERE m.store_id = s.store_id AND m.dedupe_key = s.dedupe_key AND m.occurrence = 1
+"""
+"""Each has its original in the ledger, by which it is found as long as that has not changed."""
+REFUSED = """
+DO $$
+DECLARE
+  v_number bigint;
+BEGIN
+  -- What could be read names a store; what could not is known by the hash of its bytes, which stays.
+  FOR v_number IN SELECT refused_delivery_id FROM refused_delivery WHERE store_id IS NOT NULL LOOP
+    BEGIN
+      UPDATE refused_delivery SET fingerprint = {dated} || substr(fingerprint, 11) WHERE refused_delivery_id = v_number;
+    EXCEPTION WHEN data_exception THEN
+      -- Postgres cannot read an escape in it that we can ("\\u0000" in a field that nobody asks for). It can still be replayed.
+      NULL;
+    END;
+  END LOOP;
+END $$
+"""
+LEDGER = """
+UPDATE stock_movement SET dedupe_key = {dated} || substr(dedupe_key, 11)
+WHERE source = 'inventory_system' AND substr(dedupe_key, 1, 10) <> {dated}
+"""
+NO_WAY_BACK = """
+DO $$ BEGIN
+  IF EXISTS (SELECT FROM stock_movement WHERE source = 'inventory_system') THEN
+    RAISE EXCEPTION 'Code from before revision 0005 would apply reported movements again that are sent again: restore a backup.';
+  END IF;
+END $$
+"""
 
 
 def upgrade() -> None:
-    op.execute(DATED)
-    # Each has its original in the ledger, by which it is found as long as that has not changed.
-    op.execute(
-        "UPDATE suspected_duplicate AS s SET dedupe_key = pg_temp.dated(m.date_text, s.dedupe_key) FROM stock_movement AS m"
-        " WHERE m.store_id = s.store_id AND m.dedupe_key = s.dedupe_key AND m.occurrence = 1"
-    )
-    # What could be read names a store; what could not is known by the hash of its bytes, which stays.
-    op.execute(
-        "UPDATE refused_delivery"
-        " SET fingerprint = pg_temp.dated(convert_from(raw_body, 'UTF8')::json ->> 'date', fingerprint)"
-        " WHERE store_id IS NOT NULL"
-    )
+    op.execute("LOCK TABLE stock_movement IN ACCESS EXCLUSIVE MODE")
+    op.execute(SUSPECTED.format(dated=DATED.format(date="m.date_text")))
+    op.execute(REFUSED.format(dated=DATED.format(date="convert_from(raw_body, 'UTF8')::json ->> 'date'")))
     op.execute("ALTER TABLE stock_movement DISABLE TRIGGER stock_movement_keeps_rows")
-    op.execute("UPDATE stock_movement SET dedupe_key = pg_temp.dated(date_text, dedupe_key) WHERE source = 'inventory_system'")
+    op.execute(LEDGER.format(dated=DATED.format(date="date_text")))
     op.execute("ALTER TABLE stock_movement ENABLE TRIGGER stock_movement_keeps_rows")
+    op.create_check_constraint(
+        op.f("stock_movement_dated_check"),
+        "stock_movement",
+        f"source <> 'inventory_system' OR substr(dedupe_key, 1, 10) = {DATED.format(date='date_text')}",
+        postgresql_not_valid=True,
+    )
 
 
 def downgrade() -> None:
-    pass
+    op.execute(NO_WAY_BACK)
+    op.drop_constraint(op.f("stock_movement_dated_check"), "stock_movement")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -16,7 +17,7 @@ from app.storage.migrating import SERVICE_RIGHTS, current_revision, head, migrat
 from app.storage.tables import metadata
 from tests.conftest import settings_for
 from tests.support.postgres import database_of
-from tests.support.sender import body_of
+from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
 
@@ -91,7 +92,8 @@ async def test_movements_of_a_ledger_from_before_are_known_by_their_new_identiti
     assert movement.dedupe_key is not None
     new = movement.dedupe_key.hex()
     before = "ff" * 10 + new[20:]
-    unreadable = "ee" * 32
+    odd, unreadable = "fe" * 32, "fd" * 32
+    assert "0004" == await migrate(world.engine, revision="0004")
     await world.execute(
         "INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,"
         " balance_after, reported_stock, date_text, sent_text, dedupe_key) VALUES"
@@ -100,12 +102,10 @@ async def test_movements_of_a_ledger_from_before_are_known_by_their_new_identiti
         f" sent_text, raw_body) VALUES ('1', '\\x{before}', 2, 'avcc123', 'x', 2, 'n', '')",
         "INSERT INTO refused_delivery (fingerprint, reason, http_status, message, raw_body, store_id) VALUES"
         f" ('\\x{before}', 'r', 409, 'm', '\\x{body_of(date=date).hex()}', '1'),"
+        f" ('\\x{odd}', 'r', 409, 'm', '\\x{body_of(date=date, remark=chr(0)).hex()}', '1'),"
         f" ('\\x{unreadable}', 'r', 400, 'm', '\\xff00', NULL)",
-        "UPDATE alembic_version SET version_num = '0004'",
     )
 
-    assert head() == await migrate(world.engine)
-    assert "0004" == await migrate(world.engine, revision="0004")
     assert head() == await migrate(world.engine)
 
     async with world.engine.connect() as connection:
@@ -116,9 +116,25 @@ async def test_movements_of_a_ledger_from_before_are_known_by_their_new_identiti
                 " UNION ALL SELECT encode(fingerprint, 'hex') FROM refused_delivery ORDER BY 1 DESC"
             )
         )
-    assert [unreadable, new, new, new] == list(kept)
+    assert [odd, unreadable, new, new, new] == list(kept)
     with pytest.raises(DBAPIError, match="immutable ledger"):
         await world.execute("UPDATE stock_movement SET quantity = 0")
+
+
+async def test_identities_are_made_in_one_way_and_code_that_made_them_otherwise_does_not_come_back(
+    world: World, client: httpx2.AsyncClient
+) -> None:
+    body = body_of()
+    assert 204 == (await client.post(PATH, content=body, headers=signed(body))).status_code
+
+    with pytest.raises(DBAPIError, match="stock_movement_dated_check"):
+        await world.execute(
+            "INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,"
+            " balance_after, reported_stock, date_text, sent_text, dedupe_key)"
+            " VALUES ('1', 'avcc123', 3, 'inventory_system', 'x', 2, 1, 1, 1, '2026', 'n', sha256('x'))"
+        )
+    with pytest.raises(DBAPIError, match="restore a backup"):
+        await migrate(world.engine, revision="0004")
 
 
 async def test_several_migrations_at_once_all_end_at_head(empty_world: World) -> None:
