@@ -28,7 +28,7 @@ from app.storage.migrating import SERVICE_RIGHTS, current_revision, fault_in_rev
 from app.storage.registrations import State
 from app.storage.summaries import Server, describe_server, last_clocks
 from app.storage.tables import stock_movement
-from app.storage.writer import LOCK_SECONDS
+from app.storage.transactions import LOCK_SECONDS
 
 OLDEST_POSTGRES, NEWEST_POSTGRES = 14, 18
 LARGEST_SKEW = timedelta(seconds=30)
@@ -204,13 +204,13 @@ async def _examine_clock(connection: AsyncConnection, *, skew: timedelta) -> Che
         return Check("clock", Verdict.FAILED, reason, "Synchronise both clocks (NTP).")
     clocks = await last_clocks(connection)
     if clocks is not None:
-        sent_text, received_at = clocks
+        sent_at_text, received_at = clocks
         try:
-            sent_at = datetime.strptime(sent_text, DATE_FORMAT).replace(tzinfo=UTC)
+            sent_at = datetime.strptime(sent_at_text, DATE_FORMAT).replace(tzinfo=UTC)
         except ValueError:
             return Check("clock", Verdict.OK, "as Postgres's; mipOS's is in a form that we do not know")
         if abs(received_at - sent_at) > LARGEST_SENDER_SKEW:
-            reason = f"the latest delivery was sent at {sent_text}, and received at {received_at:%Y-%m-%d %H:%M:%S} UTC"
+            reason = f"the latest delivery was sent at {sent_at_text}, and received at {received_at:%Y-%m-%d %H:%M:%S} UTC"
             return Check("clock", Verdict.WARNING, reason, "An old movement sent again, or a clock of mipOS that is wrong.")
     return Check("clock", Verdict.OK, "as Postgres's")
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from app.applying.batch_writer import BatchWriter
+from app.applying.group_commit import GroupCommit
 from app.errors import InternalError, InvalidField, NoSuchPage, PosSyncError, WrongMethod, render
 from app.mipos.outbox import Relay
 from app.mipos.schedule import Schedule
@@ -27,14 +30,14 @@ from app.pos.describing import describe_recording
 from app.pos.movements import PosMovements, is_recording
 from app.pos.reading import reading_router
 from app.pos.syncing import syncing_router
-from app.receiving.batching import GroupCommit
 from app.receiving.middleware import WEBHOOK_PATH, Receipt, SignedBodyMiddleware
 from app.receiving.routes import StockWebhook, describe_webhook
 from app.receiving.signature import Key
-from app.receiving.writing import GroupWriter
 from app.settings import Settings
+from app.stock.rules import differing
+from app.storage.connection import Connection
 from app.storage.engine import Database
-from app.storage.writer import Writer
+from app.storage.rules import record_first
 from app.version import version
 
 STOP_SECONDS = 5.0
@@ -57,11 +60,7 @@ class PosSync(FastAPI):
         self._readiness = Readiness(self._engine, why_not_registering=why_not_registering(settings))
         self._receipt = Receipt(max_body_bytes=settings.max_body_bytes)
         self._group_commit = GroupCommit(
-            GroupWriter(
-                Writer(self._database, statement_seconds=settings.response_deadline),
-                default_negative_stock=settings.negative_stock,
-                reported_stock=settings.reported_stock,
-            ),
+            BatchWriter(Connection(self._database, statement_seconds=settings.response_deadline, on_connect=self._record_rules)),
             waiting_line=settings.waiting_line,
             observer=self._metrics,
         )
@@ -74,7 +73,7 @@ class PosSync(FastAPI):
             redoc_url=None,
             redirect_slashes=False,
         )
-        webhook = StockWebhook(self._group_commit, pos_id=settings.pos_id)
+        webhook = StockWebhook(self._group_commit)
         guarded = SignedBodyMiddleware(
             webhook, receipt=self._receipt, secrets=_secrets(settings), response_seconds=settings.response_deadline
         )
@@ -87,6 +86,7 @@ class PosSync(FastAPI):
         self._recording: ObservingMiddleware | None = None
         self._pos_engine: AsyncEngine | None = None
         self._relay: Relay | None = None
+        self._said: dict[str, object] = {}
         if settings.pos_api_key is not None:
             # Of its own: what the POS reads must not take the connections by which /readyz looks.
             self._pos_engine = self._database.create_engine()
@@ -116,6 +116,20 @@ class PosSync(FastAPI):
             await self._recording(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    async def _record_rules(self, connection: asyncpg.Connection) -> None:
+        """Record the rules of this process unless some are recorded; say where they differ from those that count."""
+        own = self._settings.rules
+        recorded = await record_first(connection, own)
+        differences = {name: getattr(own, name) for name in differing(own, recorded)}
+        if differences and differences != self._said:
+            self._said = differences
+            _log.warning(
+                "this process was started with other rules than the database has recorded, and those count",
+                **{f"{name}_here": value for name, value in differences.items()},
+                **{f"{name}_recorded": getattr(recorded, name) for name in differences},
+                remedy="pos-sync rules --record",
+            )
 
     def drain(self) -> None:
         """Say not ready from now on, and go on receiving."""

@@ -15,8 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from app.stock.applying import NegativeStock
-from app.stock.reading import ReportedStock
+from app.stock.rules import NegativeStock, ReportedStock, Rules
 
 SECRETS_DIRECTORY = Path("/run/secrets")
 SHORTEST_SECRET = 16
@@ -144,6 +143,16 @@ class DatabaseSettings(BaseSettings):
         default=ReportedStock.AFTER,
         description="Whether current_stock is the inventory system's stock 'after' or 'before' its movement. Only for comparing.",
     )
+
+    @property
+    def rules(self) -> Rules:
+        """Return the rules as this process was started; those that the database has recorded count."""
+        return Rules(
+            pos_id=self.pos_id,
+            negative_stock=self.negative_stock,
+            reported_stock=self.reported_stock,
+            timezone=self.timezone,
+        )
 
     @property
     def sqlalchemy_url(self) -> URL:

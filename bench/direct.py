@@ -20,7 +20,7 @@ WHERE store_id = $1 AND item_id = $2 RETURNING quantity, version
 """
 _INSERT = """
 INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,
-  balance_after, reported_stock, date_text, sent_text, dedupe_key)
+  balance_after, reported_stock, date_text, sent_at_text, dedupe_key)
 VALUES ($1, $2, $3, 'inventory_system', '4344be8c-c6b9-4c51-88a6-d620144ab406', 1, $4, $5, 12.44, '2020-05-30 12:45:03',
   '2020-05-30 12:45:03', $6)
 """

@@ -37,7 +37,7 @@ INSERT INTO stock_level (store_id, item_id, quantity, version) SELECT store_id, 
 """
 _FILL = """
 INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,
-  balance_after, reported_stock, date_text, sent_text, dedupe_key)
+  balance_after, reported_stock, date_text, sent_at_text, dedupe_key)
 SELECT store_id, item_id, place, 'inventory_system', '4344be8c-c6b9-4c51-88a6-d620144ab406', 1, 1.25, 1.25 * place,
   12.44, moment.date_text, moment.date_text,
   convert_to(left(moment.date_text, 10), 'UTF8')

@@ -74,7 +74,7 @@ def application() -> FastAPI:
                 balance_after=level.quantity,
                 reported_stock=Decimal(str(body.current_stock)),
                 date_text=body.date,
-                sent_text=body.now,
+                sent_at_text=body.now,
                 dedupe_key=key,
             )
         )

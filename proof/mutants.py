@@ -141,8 +141,8 @@ MUTANTS = (
     ),
     Mutant(
         "an applied movement does not close its refusal",
-        r"fingerprint = ANY \(\$1::bytea\[\]\)",
-        "fingerprint = ANY ($1::bytea[]) AND false",
+        r"delivery_key = ANY \(\$1::bytea\[\]\)",
+        "delivery_key = ANY ($1::bytea[]) AND false",
         ("tests/http/test_refusals.py",),
     ),
     Mutant(
@@ -159,7 +159,7 @@ MUTANTS = (
     Mutant(
         "`now` is a part of the identity",
         r"to_canonical\(reported_stock\),\n",
-        "to_canonical(reported_stock), sent_text,\n",
+        "to_canonical(reported_stock), sent_at_text,\n",
         MOVEMENTS,
     ),
     Mutant(

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.cataloguing import Imported, UnknownStoreError, WhichSystemError, export_catalog, import_catalog
 from app.cli.database import with_database
+from app.operator.catalog import Imported, UnknownStoreError, WhichSystemError, export_catalog, import_catalog
 from app.settings import load_database_settings
 from app.stock.catalog import Catalog, CatalogRefused, read_catalog, to_document
 from app.stock.csv_catalog import FILES, read_tables, to_tables
@@ -53,7 +53,7 @@ def import_command(store_id: str, source: Path, inventory_system_id: str | None,
             catalog = read_catalog(source.read_text(encoding="utf-8"))
 
         async def work(engine: AsyncEngine) -> Imported:
-            return await import_catalog(engine, store_id, catalog, timezone=settings.timezone)
+            return await import_catalog(engine, store_id, catalog, rules=settings.rules)
 
         imported = with_database(settings, work)
     except UnicodeDecodeError as error:

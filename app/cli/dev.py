@@ -20,10 +20,11 @@ import httpx2
 from sqlalchemy import make_url, text
 
 import app
-from app.cataloguing import import_catalog
 from app.cli.demonstrating import demonstrate
+from app.operator.catalog import import_catalog
 from app.settings import ENV_FILE_VARIABLE, Settings
 from app.stock.catalog import read_catalog
+from app.stock.rules import Rules
 from app.storage.catalog import change_store
 from app.storage.embedded import SERVICE_ROLE, EmbeddedPostgres, EmbeddedPostgresError
 from app.storage.engine import Database
@@ -196,7 +197,7 @@ async def _prepare(owner: Database) -> None:
     await migrate(engine, grant_to=SERVICE_ROLE)
     for store_id, sample in SAMPLES.items():
         catalog = read_catalog((SAMPLE_FOLDER / sample).read_text(encoding="utf-8"))
-        await import_catalog(engine, store_id, catalog, timezone="UTC")
+        await import_catalog(engine, store_id, catalog, rules=Rules())
         async with engine.begin() as connection:
             await change_store(connection, store_id, {"mipos_store_id": store_id})
     await engine.dispose()

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.cli.database import with_database
 from app.cli.tables import show_table
 from app.cli.text import to_utc
-from app.mending.drifting import DEFAULT_WINDOW, Scope, find_drifts
+from app.operator.drift import DEFAULT_WINDOW, Scope, find_drifts
 from app.settings import load_database_settings
 from app.stock.drift import Drift
 from app.stock.quantity import to_canonical, to_signed
@@ -43,7 +43,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     scope = Scope(store_id=store_id, item_id=item_id, system_id=system_id, window=window)
 
     async def work(engine: AsyncEngine) -> list[Drift]:
-        return await find_drifts(engine, scope, settings.reported_stock)
+        return await find_drifts(engine, scope, settings.rules)
 
     found = with_database(settings, work)
     if as_json:

@@ -12,8 +12,8 @@ from app.cli.mended import dismiss, show_mended
 from app.cli.operator import actor_option, note_option
 from app.cli.tables import show_table
 from app.cli.text import body_fields, body_text, to_utc
-from app.mending.duplicates import apply_suspected
-from app.mending.verdict import Mended
+from app.operator.duplicates import apply_suspected
+from app.operator.result import OperatorResult
 from app.settings import load_database_settings
 from app.storage import suspicions
 from app.storage.suspicions import State, SuspectedDuplicate
@@ -82,11 +82,8 @@ def apply_command(numbers: tuple[int, ...], actor: str) -> None:
     """
     settings = load_database_settings()
 
-    async def work(engine: AsyncEngine) -> list[Mended]:
-        return [
-            await apply_suspected(engine, number, negative_stock=settings.negative_stock, actor=actor)
-            for number in dict.fromkeys(numbers)
-        ]
+    async def work(engine: AsyncEngine) -> list[OperatorResult]:
+        return [await apply_suspected(engine, number, actor=actor) for number in dict.fromkeys(numbers)]
 
     show_mended(with_database(settings, work))
 

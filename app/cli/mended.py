@@ -8,13 +8,13 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import with_database
-from app.mending.verdict import Mended, Verdict
+from app.operator.result import OperatorResult, Verdict
 from app.settings import load_database_settings
 
 MOST_SHOWN = 20
 
 
-def show_mended(mended: Sequence[Mended], *, lead: str = "") -> None:
+def show_mended(mended: Sequence[OperatorResult], *, lead: str = "") -> None:
     """Print counts after `lead`, and why each was not applied; ends the command, with status 1 where one was not."""
     counts = Counter(one.verdict for one in mended)
     click.echo(lead + ", ".join(f"{verdict.value}: {counts[verdict]}" for verdict in Verdict if counts[verdict]))

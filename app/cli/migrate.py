@@ -10,30 +10,21 @@ from app.storage.migrating import migrate
 
 @click.command()
 @click.option("--grant-to", metavar="ROLE", help="An existing database role that gets the rights that the service needs.")
-@click.option("--to", "revision", default="head", show_default=True, help="Another revision; 'base' drops every table.")
-@click.option("--yes", is_flag=True, help="Go back to an older revision, which can drop tables, the ledger among them.")
-def command(grant_to: str | None, revision: str, *, yes: bool) -> None:
+def command(grant_to: str | None) -> None:
     """Bring the database schema to the newest revision; safe when several start at once.
 
     Needs DATABASE_URL only, as a role that may create tables; connect to Postgres itself, not through a pooler. The service
-    should run as another role: --grant-to gives it just the rights that it needs (the ledger: SELECT and INSERT).
+    should run as another role: --grant-to gives it just the rights that it needs (the ledger: SELECT, and calling the function that writes it).
 
     \b
     Example:  pos-sync migrate --grant-to pos_sync
     """
-    if revision != "head" and not yes:
-        raise click.UsageError(
-            "Going back can drop tables, the ledger among them. Make a backup, stop the service, and add --yes."
-        )
     settings = load_database_settings()
 
     async def work(engine: AsyncEngine) -> str | None:
         return await migrate(
-            engine,
-            revision=revision,
-            grant_to=grant_to,
-            on_wait=lambda: click.echo("Another migration is running. Waiting for it ..."),
+            engine, grant_to=grant_to, on_wait=lambda: click.echo("Another migration is running. Waiting for it ...")
         )
 
     reached = with_database(settings, work)
-    click.echo(f"The schema is at revision {reached or 'base'}.")
+    click.echo(f"The schema is at revision {reached}.")

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.cli.database import with_database
 from app.cli.quantity import QuantityType
 from app.errors import PosSyncError
-from app.pos.recording import Recording, record
+from app.operator.movement import Recording, record
 from app.settings import load_database_settings
 from app.stock.movement import PosKind, pos_movement
 from app.stock.quantity import to_plain
@@ -60,7 +60,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     settings = load_database_settings()
 
     async def work(engine: AsyncEngine) -> Recording:
-        return await record(engine, movement, idempotency_key=key, negative_stock=settings.negative_stock)
+        return await record(engine, movement, idempotency_key=key)
 
     try:
         recording = with_database(settings, work)

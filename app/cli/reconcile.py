@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.cli.database import with_database
 from app.cli.operator import actor_option, note_option
 from app.cli.quantity import QuantityType
-from app.mending.drifting import DEFAULT_WINDOW
-from app.mending.reconciling import Adoption, CannotReconcile, Reconciled, reconcile
+from app.operator.drift import DEFAULT_WINDOW
+from app.operator.reconcile import Adoption, CannotReconcile, Reconciled, reconcile
 from app.settings import load_database_settings
 from app.stock.quantity import EXACT, to_plain, to_signed
 
@@ -53,8 +53,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         return await reconcile(
             engine,
             adoption,
-            reading=settings.reported_stock,
-            negative_stock=settings.negative_stock,
+            rules=settings.rules,
             actor=actor,
             note=note,
             is_dry=is_dry,

@@ -13,8 +13,8 @@ from app.cli.mended import dismiss, show_mended
 from app.cli.operator import actor_option, note_option
 from app.cli.tables import show_table
 from app.cli.text import body_fields, body_text, to_utc
-from app.mending.replaying import Rules, preview, replay
-from app.mending.verdict import Mended
+from app.operator.refused import preview, replay
+from app.operator.result import OperatorResult
 from app.settings import load_database_settings
 from app.storage import refused_deliveries
 from app.storage.refused_deliveries import KeptDelivery, Selection, State
@@ -144,18 +144,17 @@ def replay_command(  # noqa: PLR0913 - one parameter per option
     if bool(numbers) == is_all or (numbers and (reason or store_id or item_id)):
         raise click.UsageError("Name the numbers of deliveries, or --all with or without --reason, --store and --item.")
     settings = load_database_settings()
-    rules = Rules(settings.pos_id, settings.negative_stock)
 
-    async def work(engine: AsyncEngine) -> list[Mended]:
+    async def work(engine: AsyncEngine) -> list[OperatorResult]:
         ids = list(dict.fromkeys(numbers))
         if is_all:
             async with engine.connect() as connection:
                 selection = Selection(reason=reason, store_id=store_id, item_id=item_id)
                 ids = await refused_deliveries.list_ids(connection, selection)
         if is_dry:
-            return await preview(engine, ids, rules)
+            return await preview(engine, ids)
         with click.progressbar(length=len(ids), label="Replaying", file=sys.stderr, hidden=len(ids) < MANY) as bar:
-            return await replay(engine, ids, rules, actor=actor, on_each=lambda: bar.update(1))
+            return await replay(engine, ids, actor=actor, on_each=lambda: bar.update(1))
 
     replays = with_database(settings, work)
     if not replays:
@@ -174,7 +173,7 @@ def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
     \b
     Example:  pos-sync refused dismiss 17 18 --note "typed by hand on Monday"
     """
-    dismiss(numbers, partial(refused_deliveries.close, state=State.DISMISSED, actor=actor, note=note))
+    dismiss(numbers, partial(refused_deliveries.dismiss, actor=actor, note=note))
 
 
 def _to_document(delivery: KeptDelivery) -> dict[str, Any]:

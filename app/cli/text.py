@@ -20,7 +20,7 @@ def body_fields(raw_body: bytes) -> dict[str, str | None]:
         "quantity": to_plain(movement.quantity),
         "current_stock": None if movement.reported_stock is None else to_plain(movement.reported_stock),
         "date": movement.date_text,
-        "now": movement.sent_text,
+        "now": movement.sent_at_text,
     }
 
 

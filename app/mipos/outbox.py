@@ -169,7 +169,8 @@ class Relay:
         if self._database.is_pooled or (self._listener is not None and not self._listener.is_closed()):
             return
         self._listener = await self._database.connect()
-        await self._listener.add_listener(outbox.CHANNEL, lambda *_: self._wake.set())
+        channel = await self._listener.fetchval(f"SELECT {outbox.CHANNEL}")
+        await self._listener.add_listener(channel, lambda *_: self._wake.set())
 
     async def _keep_sending(self) -> None:
         while True:

@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import Receive, Scope, Send
 
+from app.applying.group_commit import GroupCommit
 from app.errors import (
-    DatabaseAway,
     IdempotencyKeyReused,
     InternalError,
     NoIdempotencyKey,
@@ -24,16 +23,13 @@ from app.errors import (
 )
 from app.pos.bearer import ApiKey
 from app.pos.payload import read_movements
-from app.receiving.batching import GroupCommit
 from app.receiving.fields import LONGEST_ID
 from app.receiving.middleware import ClientGone, Receipt, refuse, require_plain_json
 from app.scope import BODY_ARRIVED
-from app.stock.applying import AlreadyApplied, Applied, Outcome, Refused
 from app.stock.movement import Movement
+from app.stock.outcome import Applied, KeyReused, Known, Outcome, Refused
 from app.stock.quantity import to_plain
 from app.stock.text import fault_in
-from app.storage import recorded
-from app.storage.recorded import Recorded
 
 _PATH = re.compile(r"/pos/stores/([^/]+)/movements")
 _KEY = re.compile(rb"[!-~](?:[ -~]{0,253}[!-~])?")
@@ -97,43 +93,27 @@ class PosMovements:
         )
         idempotency_key = key.decode("ascii")
         movements = read_movements(raw, store_id=matched.group(1), idempotency_key=idempotency_key, now=datetime.now(UTC))
-        outcomes = await self._apply(movements, deadline)
+        outcomes = await self._group_commit.submit_ticket(movements, deadline=deadline)
         self._on_recorded()
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await self._answer(movements, outcomes, idempotency_key)
-        except TimeoutError:
-            raise DatabaseAway from None
+        return self._answer(movements, outcomes, idempotency_key)
 
-    async def _apply(self, movements: Sequence[Movement], deadline: float) -> list[Outcome]:
-        submitted = [self._group_commit.submit(None, movement=movement, deadline=deadline) for movement in movements]
-        if len(submitted) == 1:
-            return [await submitted[0]]
-        results = await asyncio.gather(*submitted, return_exceptions=True)
-        outcomes: list[Outcome] = []
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-            outcomes.append(result)
-        return outcomes
-
-    async def _answer(self, movements: Sequence[Movement], outcomes: Sequence[Outcome], key: str) -> tuple[int, bytes]:
+    def _answer(self, movements: Sequence[Movement], outcomes: Sequence[Outcome], key: str) -> tuple[int, bytes]:
         """201 where something was recorded, 200 where all of it was before; else the first refusal, with all that became of each.
 
         A refusal of one movement does not undo the others: sent again with the same key, once what was wrong is right, only that
         one is recorded.
         """
-        known = await self._known(movements, outcomes, key)
         entries: list[dict[str, Any]] = []
         first_refusal: PosSyncError | None = None
         for movement, outcome in zip(movements, outcomes, strict=True):
             about: dict[str, Any] = {"item_id": movement.item_id}
             match outcome:
-                case Applied(entry):
-                    about |= {"state": "recorded", "stock": to_plain(entry.balance_after), "level_version": entry.level_version}
-                case AlreadyApplied():
-                    row = known[movement.dedupe_key]
-                    about |= {"state": "known", "stock": to_plain(row.balance_after), "level_version": row.level_version}
+                case Applied(level_version, balance):
+                    about |= {"state": "recorded", "stock": to_plain(balance), "level_version": level_version}
+                case Known(level_version, balance):
+                    about |= {"state": "known", "stock": to_plain(balance), "level_version": level_version}
+                case KeyReused():
+                    raise IdempotencyKeyReused(key)
                 case Refused(error):
                     first_refusal = first_refusal or error
                     about |= {"state": "refused", "reason": error.reason, "message": error.message}
@@ -146,20 +126,3 @@ class PosMovements:
         is_new = any(isinstance(outcome, Applied) for outcome in outcomes)
         status = HTTPStatus.CREATED if is_new else HTTPStatus.OK
         return int(status), json.dumps({"movements": entries}).encode("ascii")
-
-    async def _known(self, movements: Sequence[Movement], outcomes: Sequence[Outcome], key: str) -> dict[bytes | None, Recorded]:
-        """What the ledger holds of those that were recorded before, and whether it is the same that is asked now."""
-        pairs = zip(movements, outcomes, strict=True)
-        repeated = [movement for movement, outcome in pairs if isinstance(outcome, AlreadyApplied)]
-        if not repeated:
-            return {}
-        try:
-            async with self._engine.connect() as connection:
-                found = await recorded.find(connection, repeated)
-        except (OSError, SQLAlchemyError) as error:
-            raise DatabaseAway from error
-        for movement in repeated:
-            row = found.get(movement.dedupe_key)
-            if row is None or not row.is_of(movement):
-                raise IdempotencyKeyReused(key)
-        return found

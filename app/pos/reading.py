@@ -14,8 +14,8 @@ from app.receiving.fields import LONGEST_ID
 from app.stock.movement import Source
 from app.stock.quantity import to_plain
 from app.stock.text import fault_in
-from app.storage import recorded
 from app.storage.catalog import find_store
+from app.storage.ledger import list_rows
 from app.storage.levels import list_levels
 
 MOST_ROWS = 1000
@@ -69,7 +69,7 @@ def reading_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
         limit: _Limit = 100,
     ) -> dict[str, Any]:
         _require_text("item_id", item_id)
-        rows = await recorded.page(connection, store_id, item_id=item_id, source=source, after=_cursor(after), limit=limit)
+        rows = await list_rows(connection, store_id, item_id=item_id, source=source, after=_cursor(after), limit=limit)
         listed = [
             {
                 "item_id": row.item_id,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from app.errors import InvalidField, OtherPos
+from app.errors import InvalidField
 from app.receiving.fields import date_text, decimal_number, field_of, identifier, parse_object
 from app.stock.movement import Movement, MovementType, reported_movement
 
@@ -16,7 +16,7 @@ _MOVEMENT_TYPES = {"1": MovementType.ADD, "2": MovementType.REMOVE}
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one delivery says: the movement, and which POS it was meant for."""
+    """What one delivery says, and which POS it was meant for."""
 
     pos_id: str
     movement: Movement
@@ -30,9 +30,11 @@ def read_report(raw: bytes) -> Report:
         InvalidField: a field is missing or out of its contract.
     """
     fields = parse_object(raw)
+    pos_id = identifier(fields, "pos_id")
     return Report(
-        pos_id=identifier(fields, "pos_id"),
-        movement=reported_movement(
+        pos_id,
+        reported_movement(
+            pos_id=pos_id,
             inventory_system_id=identifier(fields, "inventory_system_id"),
             store_id=identifier(fields, "store_id"),
             item_id=identifier(fields, "external_id"),
@@ -40,19 +42,9 @@ def read_report(raw: bytes) -> Report:
             quantity=_quantity(fields),
             reported_stock=decimal_number(fields, "current_stock"),
             date_text=date_text(fields, "date"),
-            sent_text=date_text(fields, "now"),
+            sent_at_text=date_text(fields, "now"),
         ),
     )
-
-
-def require_pos(report: Report, pos_id: str | None) -> None:
-    """Refuse a report that was meant for another POS than the configured one; without a setting, any will do.
-
-    Raises:
-        OtherPos: the ids differ.
-    """
-    if pos_id is not None and report.pos_id != pos_id:
-        raise OtherPos(report.pos_id)
 
 
 def _quantity(fields: dict[str, Any]) -> Decimal:

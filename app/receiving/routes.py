@@ -5,15 +5,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
+from app.applying.group_commit import GroupCommit
 from app.errors import NoSuchPage, PosSyncError, Refusal, TryAgain
-from app.receiving.batching import GroupCommit
 from app.receiving.middleware import WEBHOOK_PATH, refuse
-from app.receiving.payload import read_report, require_pos
+from app.receiving.payload import read_report
 from app.receiving.sender import DOCUMENTED_MOVEMENT
 from app.receiving.signature import HEADER
 from app.scope import DEADLINE, FACTS, VERIFIED_BODY
-from app.stock.applying import AlreadyApplied, Applied, Busy, Outcome, Refused
 from app.stock.movement import Movement
+from app.stock.outcome import Applied, Known, Outcome, Refused
 from app.stock.quantity import ZERO, to_plain
 
 _NO_CONTENT: tuple[dict[str, Any], dict[str, Any]] = (
@@ -28,9 +28,8 @@ class StockWebhook:
     A bare ASGI endpoint and no FastAPI function: on the hot path there is no dependency to solve and nothing to serialise.
     """
 
-    def __init__(self, group_commit: GroupCommit, *, pos_id: str | None) -> None:
+    def __init__(self, group_commit: GroupCommit) -> None:
         self._group_commit = group_commit
-        self._pos_id = pos_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
         """Answer one request (ASGI)."""
@@ -42,10 +41,8 @@ class StockWebhook:
         movement: Movement | None = None
         refusal: Refusal | None = None
         try:
-            report = read_report(raw_body)
-            movement = report.movement
+            movement = read_report(raw_body).movement
             _note_movement(facts, movement)
-            require_pos(report, self._pos_id)
         except Refusal as error:
             refusal = error
         try:
@@ -73,20 +70,20 @@ def _note_movement(facts: dict[str, object], movement: Movement) -> None:
 
 def _note_outcome(facts: dict[str, object], outcome: Outcome) -> None:
     match outcome:
-        case Applied(entry):
+        case Applied(level_version, balance):
             facts["outcome"] = "applied"
-            facts["balance"] = to_plain(entry.balance_after)
-            facts["level_version"] = entry.level_version
-            if entry.balance_after < ZERO:
+            facts["balance"] = to_plain(balance)
+            facts["level_version"] = level_version
+            if balance < ZERO:
                 facts["is_negative"] = True
-        case AlreadyApplied():
+        case Known():
             facts["outcome"] = "already_applied"
         case Refused(error):
             facts["outcome"] = "refused"
             facts["message"] = error.message
             facts["reason"] = error.reason
-        case Busy():
-            raise AssertionError("the group commit answers only what was decided")
+        case _:
+            raise AssertionError("a delivery of mipOS is answered only once it is decided, and has no idempotency key")
 
 
 class StockMovementBody(BaseModel):

@@ -12,8 +12,8 @@ from enum import StrEnum
 
 from app.stock.movement import Source
 from app.stock.quantity import EXACT, ZERO, to_signed
-from app.stock.reading import ReportedStock
 from app.stock.reports import LedgerRow, Report, UnappliedReport, reports_of
+from app.stock.rules import ReportedStock
 
 FEWEST_FOR_A_READING = 3
 READING_SHARE = Decimal("0.9")

@@ -1,12 +1,12 @@
 """What a stock movement is, and the identity by which it is applied once."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 
-from app.stock.quantity import EXACT, ZERO, to_canonical
+from app.stock.quantity import ZERO, to_canonical
 
 IDENTITY_VERSION = "1"
 _DATED = len("2026-11-23")
@@ -34,7 +34,10 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """A change of one item's stock in one store. `quantity` is never negative: the direction is in `movement_type`."""
+    """A change of one item's stock in one store. `quantity` is never negative: the direction is in `movement_type`.
+
+    The quantity of a count is what was counted; the ledger makes of it the change of the level.
+    """
 
     store_id: str
     item_id: str
@@ -46,16 +49,18 @@ class Movement:
     """The sender's own stock, kept as a report and never written over ours."""
     date_text: str | None = None
     """The movement's date as sent; it has no zone, so it is interpreted only for showing."""
-    sent_text: str | None = None
+    sent_at_text: str | None = None
     """`now` of the delivery: when mipOS sent it. Never part of the identity: a retry carries a new one."""
     dedupe_key: bytes | None = None
     """32 bytes, or None for what cannot arrive twice (an opening row)."""
-
-    def counted_from(self, level: Decimal) -> "Movement":
-        """A count, whose `quantity` is what was counted, as the change that it makes of `level`."""
-        change = EXACT.subtract(self.quantity, level)
-        movement_type = MovementType.REMOVE if change < ZERO else MovementType.ADD
-        return replace(self, movement_type=movement_type, quantity=change.copy_abs())
+    pos_id: str | None = None
+    """The POS that a report was meant for."""
+    happened_at: datetime | None = None
+    """None: when it is received."""
+    occurrence: int = 1
+    """2 and more for a copy that an operator says is a movement of its own."""
+    reason: str | None = None
+    reference: str | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -78,7 +83,8 @@ def reported_movement(  # noqa: PLR0913 - the eight fields of the document that 
     quantity: Decimal,
     reported_stock: Decimal,
     date_text: str,
-    sent_text: str,
+    sent_at_text: str,
+    pos_id: str | None = None,
 ) -> Movement:
     """A movement that an inventory system reported, with its identity."""
     return Movement(
@@ -90,7 +96,8 @@ def reported_movement(  # noqa: PLR0913 - the eight fields of the document that 
         inventory_system_id=inventory_system_id,
         reported_stock=reported_stock,
         date_text=date_text,
-        sent_text=sent_text,
+        sent_at_text=sent_at_text,
+        pos_id=pos_id,
         dedupe_key=_dated(
             date_text,
             _identity(
@@ -156,7 +163,7 @@ def pos_movement(  # noqa: PLR0913 - what makes one
 ) -> Movement:
     """A movement that the POS records: `number` tells those of one request, with one key, apart.
 
-    The SQL function record_pos_movement (migration 0004) makes the same identity.
+    The SQL function record_pos_movement (migration 0006) makes the same identity.
     """
     return Movement(
         store_id=store_id,
@@ -165,6 +172,7 @@ def pos_movement(  # noqa: PLR0913 - what makes one
         quantity=quantity,
         source=kind.source,
         date_text=happened_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        happened_at=happened_at,
         dedupe_key=_identity("pos", store_id, idempotency_key, str(number)),
     )
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from app.stock.movement import MovementType
-from app.stock.reading import ReportedStock, stock_after
+from app.stock.rules import ReportedStock, stock_after
 
 LARGEST_LEAD = timedelta(hours=26)
 """A date that is this much later than the `now` it was sent with is no date of a movement, in no two timezones."""
@@ -25,7 +25,7 @@ class LedgerRow:
     balance_after: Decimal
     reported_stock: Decimal | None
     date_text: str | None
-    sent_text: str | None
+    sent_at_text: str | None
     received_at: datetime
     note: str | None = None
 
@@ -52,7 +52,7 @@ class UnappliedReport:
     delta: Decimal
     reported_stock: Decimal
     date_text: str
-    sent_text: str
+    sent_at_text: str
     seen_at: datetime
     after_version: int | None = None
 
@@ -66,7 +66,7 @@ class Report:
     stock: Decimal
     delta: Decimal
     date_text: str
-    sent_text: str
+    sent_at_text: str
     received_at: datetime
     twin: tuple[int, Decimal, str] | None = None
     """What a resent movement shares with its original; None of what was not applied"""
@@ -88,7 +88,7 @@ def reports_of(
             stock_after(row.reported_stock, row.delta, reading),
             row.delta,
             row.date_text or "",
-            row.sent_text or "",
+            row.sent_at_text or "",
             row.received_at,
             twin=(row.movement_type, row.quantity, row.date_text or ""),
         )
@@ -101,7 +101,7 @@ def reports_of(
             stock_after(one.reported_stock, one.delta, reading),
             one.delta,
             one.date_text,
-            one.sent_text,
+            one.sent_at_text,
             one.seen_at,
             unapplied=one,
         )
@@ -121,7 +121,7 @@ def _place_of(one: UnappliedReport, rows: Sequence[LedgerRow]) -> int:
 def _by_date(reports: Sequence[Report]) -> list[Report] | None:
     """None where dates cannot be compared."""
     dates = [_moment(report.date_text) for report in reports]
-    sent = [_moment(report.sent_text) for report in reports]
+    sent = [_moment(report.sent_at_text) for report in reports]
     known = [date for date in dates if date is not None]
     if len(known) < len(reports) or len({date.tzinfo is None for date in known}) > 1:
         return None

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from app.stock.movement import Movement
 from app.stock.quantity import EXACT
-from app.stock.reading import ReportedStock, stock_after
+from app.stock.rules import ReportedStock, stock_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Trace:
     """What the ledger holds of an identity."""
 
     occurrences: int
-    sent_texts: Collection[str | None]
+    sent_at_texts: Collection[str | None]
     """`now` of each of them"""
     later: LaterReport | None
 
@@ -36,7 +36,7 @@ class Trace:
 def is_maybe_distinct(copy: Movement, trace: Trace, reading: ReportedStock) -> bool:
     """Whether `copy`, whose identity the ledger holds, may be another movement; never sure, so a person decides."""
     later = trace.later
-    if later is None or copy.reported_stock is None or copy.sent_text in trace.sent_texts:
+    if later is None or copy.reported_stock is None or copy.sent_at_text in trace.sent_at_texts:
         return False
     before = stock_after(later.reported_stock, later.delta, reading)
     return EXACT.add(before, copy.delta) == stock_after(copy.reported_stock, copy.delta, reading)

@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, Table, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.stock.applying import NegativeStock
 from app.stock.catalog import Catalog, Item, Supplier, Unit
+from app.stock.rules import NegativeStock
 from app.stock.text import fault_in
 from app.storage.tables import integration, item, stock_level, store, supplier, unit
 

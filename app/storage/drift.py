@@ -25,7 +25,7 @@ SELECT level.store_id, level.item_id, level.quantity AS level_quantity, newest.*
 FROM stock_level AS level
 LEFT JOIN LATERAL (
   SELECT level_version, source, inventory_system_id, movement_type, quantity, balance_after, reported_stock, date_text,
-    sent_text, received_at, note
+    sent_at_text, received_at, note
   FROM stock_movement AS m WHERE m.store_id = level.store_id AND m.item_id = level.item_id
   ORDER BY level_version DESC LIMIT $1
 ) AS newest ON true
@@ -80,17 +80,17 @@ async def waiting_refused(connection: AsyncConnection, *, store_id: str | None, 
     kept = refused_delivery.c
     level = (stock_level.c.store_id == kept.store_id) & (stock_level.c.item_id == kept.item_id)
     query = (
-        select(kept.refused_delivery_id, kept.store_id, kept.item_id, kept.raw_body, kept.first_seen_at, kept.fingerprint)
+        select(kept.refused_delivery_id, kept.store_id, kept.item_id, kept.raw_body, kept.first_seen_at, kept.delivery_key)
         .join(stock_level, level)
         .where(kept.state == "open", kept.reason != "other_pos")
-        .order_by(kept.fingerprint, kept.first_seen_at)
+        .order_by(kept.delivery_key, kept.first_seen_at)
     )
     if store_id is not None:
         query = query.where(kept.store_id == store_id)
     if item_id is not None:
         query = query.where(kept.item_id == item_id)
     rows = await connection.execute(query)
-    return [WaitingDelivery(*next(same)[:5]) for _, same in groupby(rows, key=lambda row: row.fingerprint)]
+    return [WaitingDelivery(*next(same)[:5]) for _, same in groupby(rows, key=lambda row: row.delivery_key)]
 
 
 async def waiting_suspected(connection: AsyncConnection, *, store_id: str | None, item_id: str | None) -> list[WaitingDelivery]:

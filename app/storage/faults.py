@@ -3,6 +3,7 @@
 from enum import Enum, auto
 
 import asyncpg
+from sqlalchemy.exc import DBAPIError
 
 
 class Fault(Enum):
@@ -45,7 +46,9 @@ def sqlstate(error: asyncpg.PostgresError) -> str:
 
 
 def classify(error: BaseException) -> Fault:
-    """The fault behind `error`."""
+    """Return the fault behind `error`, which is the driver's, or SQLAlchemy's around it."""
+    if isinstance(error, DBAPIError):
+        error = (error.orig and error.orig.__cause__) or error
     if isinstance(error, asyncpg.PostgresError):
         state = sqlstate(error)
         if state in _CONFLICTS or isinstance(error, asyncpg.InvalidCachedStatementError):

@@ -87,6 +87,12 @@ async def list_levels(
     return [StockedItem(*row) for row in await connection.execute(query)]
 
 
+async def lock_level(connection: AsyncConnection, store_id: str, item_id: str) -> Decimal:
+    """Lock a level until the caller's transaction ends, and return its quantity; 0 where nothing was ever stocked."""
+    query = select(stock_level.c.quantity).where(stock_level.c.store_id == store_id, stock_level.c.item_id == item_id)
+    return await connection.scalar(query.with_for_update(key_share=True)) or Decimal(0)
+
+
 async def broken_invariants(connection: AsyncConnection) -> dict[str, int]:
     """The invariants that do not hold, and in how many places; empty when all is well."""
     counts = {name: await connection.scalar(text(query)) for name, query in INVARIANTS.items()}

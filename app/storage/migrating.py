@@ -21,6 +21,7 @@ from app.storage.tables import (
     metadata,
     outbox_message,
     refused_delivery,
+    service_rule,
     stock_level,
     stock_movement,
     store,
@@ -31,8 +32,8 @@ from app.storage.tables import (
     webhook_registration,
 )
 
-MIGRATION_LOCK = 0x706F735F73796E63
-"""The advisory lock that one migration holds at a time: "pos_sync" in ASCII."""
+MIGRATION_LOCK = "hashtextextended('pos_sync migration ' || current_schema(), 0)"
+"""SQL for the advisory lock that one migration holds at a time."""
 
 SERVICE_RIGHTS = {
     store.name: "SELECT, INSERT, UPDATE",
@@ -40,18 +41,20 @@ SERVICE_RIGHTS = {
     unit.name: "SELECT, INSERT, UPDATE",
     supplier.name: "SELECT, INSERT, UPDATE",
     item.name: "SELECT, INSERT, UPDATE",
-    stock_level.name: "SELECT, INSERT, UPDATE",
-    stock_movement.name: "SELECT, INSERT",
+    # Written by apply_movements alone, with its owner's rights. UPDATE is for locking a level.
+    stock_level.name: "SELECT, UPDATE",
+    stock_movement.name: "SELECT",
+    service_rule.name: "SELECT, INSERT, UPDATE",
     refused_delivery.name: "SELECT, INSERT, UPDATE",
     suspected_duplicate.name: "SELECT, INSERT, UPDATE",
-    outbox_message.name: "SELECT, INSERT, UPDATE",
+    outbox_message.name: "SELECT, UPDATE",
     sync_run.name: "SELECT, INSERT, UPDATE",
     webhook_registration.name: "SELECT, INSERT, UPDATE",
     access_token.name: "SELECT, INSERT, UPDATE",
     lease.name: "SELECT, INSERT, UPDATE, DELETE",
     "alembic_version": "SELECT",
 }
-"""All that the service's database role may do. The ledger takes rows and gives none back."""
+"""All that the service's database role may do, beside calling apply_movements."""
 
 
 class WrongEncodingError(Exception):
@@ -85,7 +88,7 @@ def fault_in_revision(revision: str | None) -> str | None:
     if revision is not None and revision not in known:
         return (
             f"The database schema is at revision {revision}, which this version does not know: it was migrated by a newer one. "
-            f"Deploy that version, or go back with its own: pos-sync migrate --to {head()}"
+            "Deploy that version."
         )
     return f"The database schema is at revision {revision or 'none'}, and this version needs {head()}. Run: pos-sync migrate"
 
@@ -95,14 +98,10 @@ async def current_revision(connection: AsyncConnection) -> str | None:
     return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
 
 
-async def migrate(
-    engine: AsyncEngine,
-    *,
-    revision: str = "head",
-    grant_to: str | None = None,
-    on_wait: Callable[[], None] = lambda: None,
-) -> str | None:
-    """Bring the schema to `revision` in one transaction, and return where it stands; safe when several start at once.
+async def migrate(engine: AsyncEngine, *, grant_to: str | None = None, on_wait: Callable[[], None] = lambda: None) -> str | None:
+    """Bring the schema to head in one transaction, and return where it stands; safe when several start at once.
+
+    There is no way back but a backup: an older revision would lose what the newer one keeps.
 
     Checks that a revision added as NOT VALID are validated afterwards, each in a transaction of its own: that reads the whole
     table, and must not happen under the lock that adding a check takes.
@@ -113,15 +112,15 @@ async def migrate(
 
     Raises:
         WrongEncodingError: the database is not UTF-8.
-        alembic.util.CommandError: there is no such revision, or the database is at one of a newer release.
+        alembic.util.CommandError: the database is at a revision of a newer release.
     """
     has_waited = False
     while True:
         async with engine.begin() as connection:
-            if await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK}):
+            if await connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")):
                 await _require_unicode(connection)
                 await connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
-                await connection.run_sync(_run, revision)
+                await connection.run_sync(_upgrade)
                 if grant_to is not None:
                     await _grant(connection, grant_to)
                 reached = await current_revision(connection)
@@ -130,29 +129,18 @@ async def migrate(
             on_wait()
             has_waited = True
         await asyncio.sleep(_POLL_SECONDS)
-    if reached == head():
-        await _validate_checks(engine)
+    await _validate_checks(engine)
     return reached
 
 
-def _run(connection: Connection, revision: str) -> None:
+def _upgrade(connection: Connection) -> None:
     config = configuration()
     config.attributes["connection"] = connection
-    if revision.startswith("-") or revision in _older_revisions(connection, config):
-        command.downgrade(config, revision)
-    else:
-        command.upgrade(config, revision)
-
-
-def _older_revisions(connection: Connection, config: Config) -> set[str]:
-    """Those behind the one that the database is at, and "base"; to upgrade to one of them would do nothing."""
-    current = MigrationContext.configure(connection).get_current_revision()
-    order = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
-    return {"base", *(order[order.index(current) + 1 :] if current in order else ())}
+    command.upgrade(config, "head")
 
 
 async def _validate_checks(engine: AsyncEngine) -> None:
-    """Also those that an earlier run left, because it was ended in between. Only at head: going back, rows may not pass."""
+    """Also those that an earlier run left, because it was ended in between."""
     waiting = text(
         "SELECT conrelid::regclass::text, quote_ident(conname) FROM pg_constraint"
         " WHERE NOT convalidated AND contype = 'c' AND connamespace = current_schema()::regnamespace"
@@ -180,7 +168,9 @@ async def _grant(connection: AsyncConnection, role: str) -> None:
     schema = await connection.scalar(text("SELECT quote_ident(current_schema())"))
     await connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {quoted}"))
     for table, rights in SERVICE_RIGHTS.items():
+        await connection.execute(text(f"REVOKE ALL ON {table} FROM {quoted}"))
         await connection.execute(text(f"GRANT {rights} ON {table} TO {quoted}"))
+    await connection.execute(text(f"GRANT EXECUTE ON FUNCTION apply_movements TO {quoted}"))
 
 
 def table_names() -> list[str]:

@@ -1,4 +1,4 @@
-"""Messages that go out: claimed, settled, listed. They are queued by the ledger's own trigger (migration 0004).
+"""Messages that go out: claimed, settled, listed. The function apply_movements queues them.
 
 The order of a pair (inventory system, store, item) is that of its ledger rows. Only the oldest pending message of a pair can be
 claimed, so a pair never has two on their way; a claim ends by itself, so one that was lost with its process is sent again.
@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.tables import outbox_message, stock_movement
 
-CHANNEL = "pos_sync_outbox"
-"""On which a new message is announced; only a hint."""
-CLAIMS_LOCK = 0x706F735F6F757462
-"""Shared by those who claim, held alone by one who has to know that nobody is about to: "pos_outb" in ASCII."""
+CHANNEL = "left('pos_sync_outbox:' || current_schema(), 63)"
+"""SQL for the channel on which a new message is announced, which is only a hint. With the schema in its name, so that two
+installations in one database do not wake each other; as record_pos_movement names it."""
+CLAIMS_LOCK = "hashtextextended('pos_sync outbox claims ' || current_schema(), 0)"
+"""SQL for an advisory lock. Claimers take it shared; a sync takes it exclusively, to wait until no claim is in progress."""
 
 
 class OutboxState(StrEnum):
@@ -117,7 +118,7 @@ async def claim(
 
     Only of pairs behind `after`; they come in order of their pairs, so that a caller who goes on from the last is fair to all.
     """
-    await connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": CLAIMS_LOCK})
+    await connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({CLAIMS_LOCK})"))
     system_id, store_id, item_id = after
     asked = {"limit": limit, "lasts": lasts, "system_id": system_id, "store_id": store_id, "item_id": item_id}
     rows = await connection.execute(text(_CLAIM), asked)
@@ -126,7 +127,7 @@ async def claim(
 
 async def await_claims(connection: AsyncConnection) -> None:
     """Return once nobody is in the middle of claiming: who begins to after this sees all that was committed before."""
-    await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CLAIMS_LOCK})
+    await connection.execute(text(f"SELECT pg_advisory_xact_lock({CLAIMS_LOCK})"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +284,7 @@ async def retry(connection: AsyncConnection, outbox_message_ids: Sequence[int]) 
         .returning(table.c.outbox_message_id)
     )
     found = list(await connection.scalars(statement))
-    await connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
+    await connection.execute(text(f"SELECT pg_notify({CHANNEL}, '')"))
     return found
 
 

@@ -54,13 +54,13 @@ async def summarise(connection: AsyncConnection) -> Summary:
 async def last_clocks(connection: AsyncConnection) -> tuple[str, datetime] | None:
     """`now` as mipOS wrote it and the time at which we received it, of the latest reported movement; None before the first."""
     query = (
-        select(stock_movement.c.sent_text, stock_movement.c.received_at)
-        .where(stock_movement.c.sent_text.is_not(None))
+        select(stock_movement.c.sent_at_text, stock_movement.c.received_at)
+        .where(stock_movement.c.sent_at_text.is_not(None))
         .order_by(stock_movement.c.received_at.desc())
         .limit(1)
     )
     row = (await connection.execute(query)).one_or_none()
-    return None if row is None else (row.sent_text, row.received_at)
+    return None if row is None else (row.sent_at_text, row.received_at)
 
 
 async def describe_server(connection: AsyncConnection) -> Server:

@@ -11,16 +11,17 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.stock.movement import Movement
+from app.stock.rules import ReportedStock
 from app.stock.suspicion import LaterReport, Trace
 from app.storage.tables import suspected_duplicate
 
 # Cost: one probe by identity and one walk of the level's newest rows, which ends at the system's first row or at the original.
 _READ_TRACES = """
-SELECT original.occurrences, original.sent_texts, later.level_version, later.reported_stock, later.delta
+SELECT (SELECT reported_stock FROM service_rule) AS reading, original.occurrences, original.sent_at_texts, later.level_version, later.reported_stock, later.delta
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
   WITH ORDINALITY AS asked (store_id, item_id, inventory_system_id, dedupe_key, position)
 CROSS JOIN LATERAL (
-  SELECT count(*) AS occurrences, array_agg(sent_text) AS sent_texts, max(level_version) AS newest
+  SELECT count(*) AS occurrences, array_agg(sent_at_text) AS sent_at_texts, max(level_version) AS newest
   FROM stock_movement AS m WHERE m.store_id = asked.store_id AND m.dedupe_key = asked.dedupe_key
 ) AS original
 LEFT JOIN LATERAL (
@@ -34,16 +35,16 @@ ORDER BY asked.position
 
 _RECORD = """
 INSERT INTO suspected_duplicate AS suspected (
-  store_id, dedupe_key, occurrence, item_id, inventory_system_id, after_version, sent_text, raw_body, attempts
+  store_id, dedupe_key, occurrence, item_id, inventory_system_id, after_version, sent_at_text, raw_body, attempts
 )
 SELECT * FROM unnest(
   $1::text[], $2::bytea[], $3::smallint[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::bytea[], $9::integer[]
 )
 ON CONFLICT (store_id, dedupe_key, occurrence) DO UPDATE SET
   attempts = suspected.attempts + excluded.attempts,
-  sent_text = excluded.sent_text,
+  sent_at_text = excluded.sent_at_text,
   raw_body = excluded.raw_body,
-  last_seen_at = now(),
+  last_seen_at = excluded.last_seen_at,
   -- What an operator dismissed stays dismissed, until the system has reported something else in between.
   state = CASE WHEN suspected.state = 'dismissed' AND suspected.after_version < excluded.after_version
     THEN 'open' ELSE suspected.state END,
@@ -83,7 +84,7 @@ class SuspectedDuplicate:
     inventory_system_id: str
     occurrence: int
     after_version: int
-    sent_text: str
+    sent_at_text: str
     raw_body: bytes
     attempts: int
     state: State
@@ -97,8 +98,8 @@ class SuspectedDuplicate:
 _COLUMNS = [suspected_duplicate.c[name] for name in SuspectedDuplicate.__slots__]
 
 
-async def read_traces(connection: asyncpg.Connection, movements: Sequence[Movement]) -> list[Trace]:
-    """What the ledger holds of the identity of each of `movements`, in order. Runs in the caller's transaction."""
+async def read_traces(connection: asyncpg.Connection, movements: Sequence[Movement]) -> tuple[ReportedStock, list[Trace]]:
+    """Return how reported stock is read, and what the ledger holds of the identity of each of `movements`, in order."""
     rows = await connection.fetch(
         _READ_TRACES,
         [movement.store_id for movement in movements],
@@ -106,10 +107,11 @@ async def read_traces(connection: asyncpg.Connection, movements: Sequence[Moveme
         [movement.inventory_system_id for movement in movements],
         [movement.dedupe_key for movement in movements],
     )
-    return [
-        Trace(occurrences, sent_texts or (), None if version is None else LaterReport(version, reported, delta))
-        for occurrences, sent_texts, version, reported, delta in rows
+    traces = [
+        Trace(occurrences, sent_at_texts or (), None if version is None else LaterReport(version, reported, delta))
+        for _, occurrences, sent_at_texts, version, reported, delta in rows
     ]
+    return ReportedStock(rows[0]["reading"]), traces
 
 
 async def record(connection: asyncpg.Connection, suspects: Sequence[Suspect]) -> None:
@@ -121,7 +123,7 @@ async def record(connection: asyncpg.Connection, suspects: Sequence[Suspect]) ->
         key = (suspect.movement.store_id, suspect.movement.dedupe_key, suspect.occurrence)
         attempts[key] = attempts.get(key, 0) + 1
         latest[key] = suspect
-    # In key order, so that two transactions never wait for each other in a circle.
+    # In key order, so that two transactions cannot deadlock.
     keys = sorted(latest)
     rows = [latest[key] for key in keys]
     await connection.execute(
@@ -132,7 +134,7 @@ async def record(connection: asyncpg.Connection, suspects: Sequence[Suspect]) ->
         [row.movement.item_id for row in rows],
         [row.movement.inventory_system_id for row in rows],
         [row.after_version for row in rows],
-        [row.movement.sent_text for row in rows],
+        [row.movement.sent_at_text for row in rows],
         [row.raw_body for row in rows],
         [attempts[key] for key in keys],
     )
@@ -148,10 +150,10 @@ async def list_suspected(
     return [_suspected(row) for row in await connection.execute(query)]
 
 
-async def read(connection: AsyncConnection, suspected_duplicate_id: int, *, locks: bool = False) -> SuspectedDuplicate | None:
-    """One, or None; locked until the caller's transaction ends where `locks`, only after its level was locked."""
+async def read(connection: AsyncConnection, suspected_duplicate_id: int) -> SuspectedDuplicate | None:
+    """Return one, or None."""
     query = select(*_COLUMNS).where(suspected_duplicate.c.suspected_duplicate_id == suspected_duplicate_id)
-    row = (await connection.execute(query.with_for_update() if locks else query)).one_or_none()
+    row = (await connection.execute(query)).one_or_none()
     return None if row is None else _suspected(row)
 
 

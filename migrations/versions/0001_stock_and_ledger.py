@@ -182,18 +182,3 @@ def upgrade() -> None:
         "CREATE TRIGGER stock_movement_keeps_all_rows BEFORE TRUNCATE ON stock_movement"
         " FOR EACH STATEMENT EXECUTE FUNCTION stock_movement_is_immutable()"
     )
-
-
-def downgrade() -> None:
-    op.drop_table("stock_movement")
-    op.drop_table("stock_level")
-    op.drop_table("item")
-    op.drop_table("integration")
-    op.drop_table("unit")
-    op.drop_table("supplier")
-    op.drop_table("store")
-    op.drop_index(
-        "refused_delivery_open_fingerprint_idx", table_name="refused_delivery", postgresql_where=sa.text("state = 'open'")
-    )
-    op.drop_table("refused_delivery")
-    op.execute("DROP FUNCTION stock_movement_is_immutable()")

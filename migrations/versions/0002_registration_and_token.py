@@ -37,9 +37,3 @@ def upgrade() -> None:
         sa.Column("obtained_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("account", name=op.f("access_token_pkey")),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("access_token")
-    op.drop_table("lease")
-    op.drop_table("webhook_registration")

@@ -11,7 +11,6 @@ revision = "0003"
 down_revision = "0002"
 
 SOURCES = "source IN ('inventory_system', 'opening', 'reconcile', 'reversal', 'pos_sale', 'pos_count', 'pos_receipt')"
-FORMER_SOURCES = "source IN ('inventory_system', 'opening')"
 
 
 def upgrade() -> None:
@@ -64,15 +63,3 @@ def upgrade() -> None:
 
 def _add_check(table: str, name: str, condition: str) -> None:
     op.create_check_constraint(op.f(name), table, condition, postgresql_not_valid=True)
-
-
-def downgrade() -> None:
-    op.drop_table("suspected_duplicate")
-    op.drop_column("refused_delivery", "note")
-    op.drop_column("refused_delivery", "actor")
-    op.drop_column("refused_delivery", "replayed_at")
-    op.drop_column("refused_delivery", "replay_message")
-    op.drop_constraint(op.f("stock_movement_reconcile_check"), "stock_movement")
-    op.drop_constraint(op.f("stock_movement_source_check"), "stock_movement")
-    # NOT VALID, and actor and note stay: the ledger may hold rows of the newer sources, and gives nothing back.
-    _add_check("stock_movement", "stock_movement_source_check", FORMER_SOURCES)

@@ -179,11 +179,3 @@ def upgrade() -> None:
         "CREATE TRIGGER stock_movement_queues_messages AFTER INSERT ON stock_movement"
         " REFERENCING NEW TABLE AS moved FOR EACH STATEMENT EXECUTE FUNCTION queue_outbox_messages()"
     )
-
-
-def downgrade() -> None:
-    op.execute("DROP TRIGGER stock_movement_queues_messages ON stock_movement")
-    op.drop_table("sync_run")
-    op.drop_table("outbox_message")
-    op.execute("DROP FUNCTION record_pos_movement")
-    op.execute("DROP FUNCTION queue_outbox_messages()")

@@ -37,13 +37,6 @@ LEDGER = """
 UPDATE stock_movement SET dedupe_key = {dated} || substr(dedupe_key, 11)
 WHERE source = 'inventory_system' AND substr(dedupe_key, 1, 10) <> {dated}
 """
-NO_WAY_BACK = """
-DO $$ BEGIN
-  IF EXISTS (SELECT FROM stock_movement WHERE source = 'inventory_system') THEN
-    RAISE EXCEPTION 'Code from before revision 0005 would apply reported movements again that are sent again: restore a backup.';
-  END IF;
-END $$
-"""
 
 
 def upgrade() -> None:
@@ -59,8 +52,3 @@ def upgrade() -> None:
         f"source <> 'inventory_system' OR substr(dedupe_key, 1, 10) = {DATED.format(date='date_text')}",
         postgresql_not_valid=True,
     )
-
-
-def downgrade() -> None:
-    op.execute(NO_WAY_BACK)
-    op.drop_constraint(op.f("stock_movement_dated_check"), "stock_movement")

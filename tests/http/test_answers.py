@@ -39,7 +39,7 @@ async def test_204_with_a_truly_empty_body_when_applied(world: World, client: ht
         row.level_version,
         row.reported_stock,
     )
-    assert ("2020-05-30 12:45:03", "2020-06-01 02:55:18", 1) == (row.date_text, row.sent_text, row.occurrence)
+    assert ("2020-05-30 12:45:03", "2020-06-01 02:55:18", 1) == (row.date_text, row.sent_at_text, row.occurrence)
     assert {} == await world.broken_invariants()
 
 

@@ -113,16 +113,10 @@ async def test_many_for_a_locked_row_do_not_hold_up_the_others(world: World) -> 
     assert {} == await world.broken_invariants()
 
 
-@pytest.mark.parametrize("takes_locks", [False, True], ids=["alone", "under locks"])
-async def test_a_copy_that_waited_for_its_original_is_known_and_not_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch, *, takes_locks: bool
-) -> None:
+async def test_a_copy_that_waited_for_its_original_is_known_and_not_refused(world: World) -> None:
     """The store refuses negative stock, and the original leaves too little for a second one."""
-    monkeypatch.setattr("app.receiving.writing.LOCKING_SECONDS", 60.0)
     refusing = settings_for(world, negative_stock="refuse")
-    async with running(refusing) as (one_app, one), running(refusing) as (other_app, other):
-        for app in (one_app, other_app) if takes_locks else ():
-            app._group_commit._writer.lock_for_a_while()  # noqa: SLF001 - what a conflict does
+    async with running(refusing) as (_, one), running(refusing) as (_, other):
         for number in range(30):
             changes = {"quantity": "12", "date": str(number)}
             assert [204, 204] == list(await asyncio.gather(deliver(one, **changes), deliver(other, **changes)))
@@ -173,10 +167,10 @@ async def test_a_failure_inside_postgres_for_one_row_spares_the_others(world: Wo
 
 
 async def test_a_database_that_is_not_set_up_is_503_and_said_so(world: World, client: httpx2.AsyncClient) -> None:
-    await world.execute("REVOKE INSERT ON stock_movement FROM pos_sync")
+    await world.execute("REVOKE EXECUTE ON FUNCTION apply_movements FROM pos_sync")
     body = body_of()
     answer = await client.post(PATH, content=body, headers=signed(body))
-    await world.execute("GRANT INSERT ON stock_movement TO pos_sync")
+    await world.execute("GRANT EXECUTE ON FUNCTION apply_movements TO pos_sync")
 
     assert 503 == answer.status_code
     assert "not set up" in answer.json()["message"]
@@ -222,39 +216,35 @@ async def test_a_connection_that_the_server_cuts_is_replaced_within_the_delivery
     assert {} == await world.broken_invariants()
 
 
-@pytest.mark.parametrize(("size", "takes_locks"), [(1, False), (10, False), (10, True)], ids=["alone", "at once", "under locks"])
+@pytest.mark.parametrize("size", [1, 10], ids=["alone", "together"])
+@pytest.mark.parametrize("pooler", ["none", "transaction"])
 async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
-    world: World, monkeypatch: pytest.MonkeyPatch, size: int, *, takes_locks: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, size: int, pooler: str
 ) -> None:
     """The server commits, and the connection dies before it says so."""
     lost = 0
 
-    async with running(settings_for(world)) as (app, client):
-        database = app._database  # noqa: SLF001 - the only place from which a lost answer can be made exactly
+    async def connect_badly(database: Database) -> Any:
+        connection = await connect(database)
 
-        async def connect_badly(_: Database) -> Any:
-            connection = await connect(database)
+        def losing(run: Callable[..., Any]) -> Callable[..., Any]:
+            async def lose_the_answer(query: str, *args: Any, **kwargs: Any) -> Any:
+                nonlocal lost
+                answer = await run(query, *args, **kwargs)
+                has_committed = not connection.is_in_transaction() and ("COMMIT" in query or "apply_movements" in query)
+                if has_committed and lost < 2:
+                    lost += 1
+                    connection.terminate()
+                    raise ConnectionResetError
+                return answer
 
-            def losing(run: Callable[..., Any]) -> Callable[..., Any]:
-                async def lose_the_answer(query: str, *args: Any, **kwargs: Any) -> Any:
-                    nonlocal lost
-                    answer = await run(query, *args, **kwargs)
-                    has_committed = not connection.is_in_transaction() and ("COMMIT" in query or "INTO stock_movement" in query)
-                    if has_committed and lost < 2:
-                        lost += 1
-                        connection.terminate()
-                        raise ConnectionResetError
-                    return answer
+            return lose_the_answer
 
-                return lose_the_answer
+        return _Wrapped(connection, execute=losing(connection.execute), fetchrow=losing(connection.fetchrow))
 
-            return _Wrapped(connection, execute=losing(connection.execute), fetch=losing(connection.fetch))
-
-        connect = Database.connect
-        monkeypatch.setattr(Database, "connect", connect_badly)
-        monkeypatch.setattr("app.receiving.writing.LOCKING_SECONDS", 60.0)
-        if takes_locks:
-            app._group_commit._writer.lock_for_a_while()  # noqa: SLF001 - what a conflict does
+    connect = Database.connect
+    monkeypatch.setattr(Database, "connect", connect_badly)
+    async with running(settings_for(world, database_pooler=pooler)) as (_, client):
         statuses = await deliver_together(client, [{"date": str(number)} for number in range(size)])
 
     assert 2 == lost
@@ -264,12 +254,12 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
 
 
 class _Wrapped:
-    """A driver connection with another `execute` and `fetch`."""
+    """A driver connection with another `execute` and `fetchrow`."""
 
-    def __init__(self, connection: Any, *, execute: Callable[..., Any], fetch: Callable[..., Any]) -> None:
+    def __init__(self, connection: Any, *, execute: Callable[..., Any], fetchrow: Callable[..., Any]) -> None:
         self._connection = connection
         self.execute = execute
-        self.fetch = fetch
+        self.fetchrow = fetchrow
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -286,11 +276,7 @@ async def test_two_services_on_one_database_apply_each_movement_once(world: Worl
     assert {} == await world.broken_invariants()
 
 
-async def test_services_that_contend_for_one_level_lock_it_and_refuse_nobody(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without the locks most of their transactions would conflict, and some of them again and again."""
-    monkeypatch.setattr("app.receiving.writing.LOCKING_SECONDS", 60.0)
+async def test_services_that_contend_for_one_level_do_not_conflict(world: World) -> None:
     async with running(settings_for(world)) as (_, one), running(settings_for(world)) as (_, other):
         answers = []
         for round_ in range(15):
@@ -300,8 +286,7 @@ async def test_services_that_contend_for_one_level_lock_it_and_refuse_nobody(
 
     assert {204} == {status for statuses in answers for status in statuses}
     assert 300 == len(await world.ledger())
-    # Each finds out once that it is not alone.
-    assert sum(map(conflicts, metrics)) <= 2
+    assert 0 == sum(map(conflicts, metrics))
     assert {} == await world.broken_invariants()
 
 

@@ -9,9 +9,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from app.mending.reconciling import Adoption, reconcile
-from app.stock.applying import NegativeStock
-from app.stock.reading import ReportedStock
+from app.operator.reconcile import Adoption, reconcile
 from app.storage.drift import _WINDOWS
 from tests.support.commands import Run
 from tests.support.postgres import database_of
@@ -164,8 +162,7 @@ async def test_several_operators_and_deliveries_at_once_adopt_once(world: World,
             reconcile(
                 engine,
                 adoption,
-                reading=ReportedStock.AFTER,
-                negative_stock=NegativeStock.ALLOW,
+                rules=Rules(),
                 actor="ana",
                 note="counted",
             )

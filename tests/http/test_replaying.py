@@ -8,9 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.mending.replaying import Rules, replay
-from app.mending.verdict import Verdict
-from app.stock.applying import NegativeStock
+from app.operator.refused import replay
+from app.operator.result import Verdict
 from tests.conftest import running, settings_for
 from tests.http.test_batching import POISON
 from tests.support.commands import Run
@@ -22,7 +21,6 @@ NEW_ITEM = (
     "INSERT INTO item SELECT 'new', 'New dish', purchase_unit_id, consumption_unit_id, supplier_id, cost"
     " FROM item WHERE item_id = 'avcc123'"
 )
-RULES = Rules(pos_id=None, negative_stock=NegativeStock.ALLOW)
 
 
 async def deliver(client: httpx2.AsyncClient, **changes: Any) -> int:
@@ -91,7 +89,7 @@ async def test_replays_and_retries_at_once_apply_once(world: World, client: http
     engines = [database_of(world.service_url).create_engine() for _ in range(3)]
 
     results = await asyncio.gather(
-        *(replay(engine, ids, RULES, actor=str(number)) for number, engine in enumerate(engines)),
+        *(replay(engine, ids, actor=str(number)) for number, engine in enumerate(engines)),
         *(deliver(client, external_id="new", date=str(number), now="retry") for number in range(count)),
     )
 

@@ -8,9 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.mending.duplicates import apply_suspected
-from app.mending.verdict import Verdict
-from app.stock.applying import NegativeStock
+from app.operator.duplicates import apply_suspected
+from app.operator.result import Verdict
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
 from tests.support.postgres import database_of
@@ -110,9 +109,7 @@ async def test_several_operators_apply_one_once(world: World, client: httpx2.Asy
     (one,) = await suspected(run)
     engines = [database_of(world.service_url).create_engine() for _ in range(4)]
 
-    results = await asyncio.gather(
-        *(apply_suspected(engine, one["number"], negative_stock=NegativeStock.ALLOW, actor="ana") for engine in engines)
-    )
+    results = await asyncio.gather(*(apply_suspected(engine, one["number"], actor="ana") for engine in engines))
 
     for engine in engines:
         await engine.dispose()

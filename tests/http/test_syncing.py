@@ -302,7 +302,7 @@ async def test_a_movement_of_the_system_itself_meanwhile_has_it_done_again(outbo
     await outbound.world.execute(
         "UPDATE stock_level SET quantity = quantity - 1, version = version + 1 WHERE store_id = '1' AND item_id = 'avcc123'",
         "INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,"
-        f" balance_after, reported_stock, date_text, sent_text, dedupe_key) VALUES ('1', 'avcc123', 2, 'inventory_system',"
+        f" balance_after, reported_stock, date_text, sent_at_text, dedupe_key) VALUES ('1', 'avcc123', 2, 'inventory_system',"
         f" '{SYSTEM}', 2, 1, 12.69, 12.69, 'x', 'x', 'x' || substr(decode(repeat('00', 32), 'hex'), 2))",
     )
 

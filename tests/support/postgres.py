@@ -7,14 +7,18 @@ import tempfile
 from pathlib import Path
 
 import asyncpg
+from alembic import command
+from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 import app
-from app.cataloguing import import_catalog
+from app.operator.catalog import import_catalog
 from app.stock.catalog import read_catalog
+from app.stock.rules import Rules
 from app.storage.embedded import SERVICE_ROLE, EmbeddedPostgres
 from app.storage.engine import Database
-from app.storage.migrating import migrate
+from app.storage.migrating import configuration, migrate
 
 VARIABLE = "POS_SYNC_TEST_POSTGRES"
 """A URL of a Postgres to test on, as its superuser; without it the run starts its own."""
@@ -67,8 +71,20 @@ async def _make_template() -> None:
     await migrate(engine, grant_to=SERVICE_ROLE)
     for store_id in ("1", "2"):
         catalog = read_catalog((SAMPLES / f"store-{store_id}.json").read_text())
-        await import_catalog(engine, store_id, catalog, timezone="UTC")
+        await import_catalog(engine, store_id, catalog, rules=Rules())
     await engine.dispose()
+
+
+async def migrate_to(engine: AsyncEngine, revision: str) -> None:
+    """Bring an empty database to an older revision, as an older release would have."""
+
+    def upgrade(connection: Connection) -> None:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    async with engine.begin() as connection:
+        await connection.run_sync(upgrade)
 
 
 async def create_database(*, template: str = TEMPLATE) -> str:

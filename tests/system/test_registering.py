@@ -13,8 +13,9 @@ from typing import Any
 
 import httpx2
 
-from app.cataloguing import import_catalog
+from app.operator.catalog import import_catalog
 from app.stock.catalog import read_catalog
+from app.stock.rules import Rules
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.migrating import migrate
 from tests.support.mipos import SYSTEM, Remote, mipos
@@ -159,7 +160,7 @@ async def test_doctor_ends_with_0_where_all_is_well_and_with_1_on_nothing_but_a_
     try:
         world = World("postgres", database_of(server.url("postgres")).create_engine())
         await migrate(world.engine)
-        await import_catalog(world.engine, "1", read_catalog((SAMPLES / "store-1.json").read_text()), timezone="UTC")
+        await import_catalog(world.engine, "1", read_catalog((SAMPLES / "store-1.json").read_text()), rules=Rules())
         async with mipos() as remote:
             values = {**variables(world, remote), "DATABASE_URL": server.url("postgres")}
             del values["PUBLIC_URL"]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.stock.drift import CauseKind, Drift, Pair, compare
-from app.stock.reading import ReportedStock
 from app.stock.reports import LedgerRow, Unapplied, UnappliedReport
+from app.stock.rules import ReportedStock
 
 START = datetime(2026, 5, 30, tzinfo=UTC)
 
@@ -226,7 +226,7 @@ def test_a_date_in_the_future_of_its_own_delivery_is_not_believed() -> None:
     typo = history.rows[-1]
     history.rows[-1] = LedgerRow(
         typo.level_version, typo.source, "x", 2, typo.quantity, typo.balance_after, typo.reported_stock,
-        "2062-05-30 00:00:00", typo.sent_text, typo.received_at,
+        "2062-05-30 00:00:00", typo.sent_at_text, typo.received_at,
     )  # fmt: skip
     history.moves("-1")
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import InvalidField, NotParseable, OtherPos, Refusal
+from app.errors import InvalidField, NotParseable, Refusal
 from app.receiving.fields import DEEPEST_NESTING
-from app.receiving.payload import read_report, require_pos
+from app.receiving.payload import read_report
 from app.stock.movement import MovementType
 from tests.support.sender import MISSING, body_of
 
@@ -23,7 +23,7 @@ def test_reads_the_documented_example() -> None:
     assert Decimal("-1.25") == report.movement.delta
     assert Decimal("12.44") == report.movement.reported_stock
     assert "2020-05-30 12:45:03" == report.movement.date_text
-    assert "2020-06-01 02:55:18" == report.movement.sent_text
+    assert "2020-06-01 02:55:18" == report.movement.sent_at_text
 
 
 def test_a_json_number_keeps_all_of_its_27_digits() -> None:
@@ -164,15 +164,6 @@ def test_numbers_stay_within_bounds(field: str, literal: bytes) -> None:
 def test_a_negative_quantity_is_refused_since_the_sign_is_in_the_type() -> None:
     with pytest.raises(InvalidField, match="quantity must not be negative"):
         read_report(body_of(quantity="-1"))
-
-
-def test_another_pos_is_refused_only_where_one_is_configured() -> None:
-    report = read_report(body_of(pos_id=7))
-
-    require_pos(report, None)
-    require_pos(report, "7")
-    with pytest.raises(OtherPos, match="7"):
-        require_pos(report, "8")
 
 
 @given(st.binary(max_size=200))

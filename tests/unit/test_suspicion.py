@@ -3,7 +3,7 @@ from decimal import Decimal
 import pytest
 
 from app.stock.movement import Movement, MovementType, reported_movement
-from app.stock.reading import ReportedStock, stock_after
+from app.stock.rules import ReportedStock, stock_after
 from app.stock.suspicion import LaterReport, Trace, is_maybe_distinct
 
 
@@ -16,7 +16,7 @@ def received(reported: str, *, quantity: str = "5", now: str = "later") -> Movem
         quantity=Decimal(quantity),
         reported_stock=Decimal(reported),
         date_text="d",
-        sent_text=now,
+        sent_at_text=now,
     )
 
 

@@ -6,7 +6,7 @@ a fixed scale, since a fixed one rounds silently; checks keep out NaN, Infinity 
 
 from app.storage.tables.base import metadata
 from app.storage.tables.catalog import integration, item, store, supplier, unit
-from app.storage.tables.ledger import stock_level, stock_movement
+from app.storage.tables.ledger import service_rule, stock_level, stock_movement
 from app.storage.tables.mipos import access_token, lease, webhook_registration
 from app.storage.tables.outbound import outbox_message, sync_run
 from app.storage.tables.unapplied import refused_delivery, suspected_duplicate
@@ -19,6 +19,7 @@ __all__ = [
     "metadata",
     "outbox_message",
     "refused_delivery",
+    "service_rule",
     "stock_level",
     "stock_movement",
     "store",

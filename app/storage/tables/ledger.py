@@ -1,7 +1,8 @@
-"""The stock, and the ledger that it is the sum of."""
+"""The stock levels, the ledger that they are the sum of, and the rules by which movements are judged."""
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Computed,
@@ -54,12 +55,15 @@ stock_movement = Table(
     Column("balance_after", Numeric, nullable=False),
     Column("reported_stock", Numeric),
     Column("date_text", Text),
-    Column("sent_text", Text),
+    Column("sent_at_text", Text),
     Column("dedupe_key", LargeBinary),
     Column("occurrence", SmallInteger, nullable=False, server_default=text("1")),
     time_column("received_at"),
     Column("actor", Text),
     Column("note", Text),
+    time_column("happened_at", nullable=True),
+    Column("reason", Text),
+    Column("reference", Text),
     PrimaryKeyConstraint("store_id", "item_id", "level_version"),
     UniqueConstraint("store_id", "dedupe_key", "occurrence"),
     CheckConstraint("level_version > 0", name="level_version"),
@@ -79,10 +83,25 @@ stock_movement = Table(
     ),
     CheckConstraint(
         "source <> 'inventory_system' OR (inventory_system_id IS NOT NULL AND dedupe_key IS NOT NULL"
-        " AND reported_stock IS NOT NULL AND date_text IS NOT NULL AND sent_text IS NOT NULL)",
+        " AND reported_stock IS NOT NULL AND date_text IS NOT NULL AND sent_at_text IS NOT NULL)",
         name="reported",
     ),
     quantity_check("quantity", lowest=">= 0"),
     quantity_check("balance_after"),
     quantity_check("reported_stock"),
+)
+
+service_rule = Table(
+    "service_rule",
+    metadata,
+    Column("is_only", Boolean, nullable=False, server_default=text("true")),
+    Column("pos_id", Text),
+    Column("negative_stock", Text, nullable=False),
+    Column("reported_stock", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    time_column("recorded_at"),
+    PrimaryKeyConstraint("is_only"),
+    CheckConstraint("is_only", name="is_only"),
+    CheckConstraint("negative_stock IN ('allow', 'refuse')", name="negative_stock"),
+    CheckConstraint("reported_stock IN ('after', 'before')", name="reported_stock"),
 )

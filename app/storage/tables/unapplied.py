@@ -23,7 +23,7 @@ refused_delivery = Table(
     "refused_delivery",
     metadata,
     Column("refused_delivery_id", BigInteger, Identity(always=True)),
-    Column("fingerprint", LargeBinary, nullable=False),
+    Column("delivery_key", LargeBinary, nullable=False),
     Column("reason", Text, nullable=False),
     Column("http_status", SmallInteger, nullable=False),
     Column("message", Text, nullable=False),
@@ -41,15 +41,15 @@ refused_delivery = Table(
     Column("actor", Text),
     Column("note", Text),
     PrimaryKeyConstraint("refused_delivery_id"),
-    UniqueConstraint("fingerprint", "reason"),
+    UniqueConstraint("delivery_key", "reason"),
     CheckConstraint("state IN ('open', 'resolved', 'replayed', 'dismissed')", name="state"),
     CheckConstraint("attempts > 0", name="attempts"),
 )
 
 # A delivery that is applied closes its open refusals: one probe of an index that is nearly always empty.
 Index(
-    "refused_delivery_open_fingerprint_idx",
-    refused_delivery.c.fingerprint,
+    "refused_delivery_open_delivery_key_idx",
+    refused_delivery.c.delivery_key,
     postgresql_where=refused_delivery.c.state == "open",
 )
 
@@ -65,7 +65,7 @@ suspected_duplicate = Table(
     id_column("item_id"),
     id_column("inventory_system_id"),
     Column("after_version", BigInteger, nullable=False),
-    Column("sent_text", Text, nullable=False),
+    Column("sent_at_text", Text, nullable=False),
     Column("raw_body", LargeBinary, nullable=False),
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     Column("state", Text, nullable=False, server_default=text("'open'")),

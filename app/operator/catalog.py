@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 
 import asyncpg
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.stock.applying import NegativeStock, Refused, decide
 from app.stock.catalog import Catalog, CatalogRefused
 from app.stock.movement import opening_movement
-from app.storage import movements
+from app.stock.outcome import Applied, Outcome, Refused
+from app.stock.rules import Rules
 from app.storage.catalog import connect_system, create_store, find_store, get_catalog, put_catalog
-from app.storage.engine import driver_of
+from app.storage.ledger import apply_movements
+from app.storage.rules import effective_rules
+from app.storage.transactions import run_transaction
 
-MOST_TRIES = 5
+BATCH = 1000
+"""Openings in a statement; all of an import are one transaction."""
 
 
 class UnknownStoreError(Exception):
@@ -34,39 +36,33 @@ class Imported:
     """Items whose stock was taken from the file. All others have moved since, or were opened before, and keep theirs."""
 
 
-async def import_catalog(engine: AsyncEngine, store_id: str, catalog: Catalog, *, timezone: str) -> Imported:
+async def import_catalog(engine: AsyncEngine, store_id: str, catalog: Catalog, *, rules: Rules) -> Imported:
     """Create or update a store's catalogue in one transaction; repeatable.
 
     An item that the store does not stock yet is opened with the file's stock, by an `opening` row in the ledger. Stock that
-    exists is never changed.
+    exists is never changed. `rules` name the timezone of a new store, where the service has recorded none.
 
     Raises:
         CatalogRefused: an opening stock that the store's own rules refuse; nothing was imported.
     """
-    for _ in range(MOST_TRIES - 1):
-        try:
-            return await _import(engine, store_id, catalog, timezone=timezone)
-        except (asyncpg.UniqueViolationError, IntegrityError):
-            # A delivery opened one of these levels in the meantime; the next run sees it.
-            continue
-    return await _import(engine, store_id, catalog, timezone=timezone)
 
-
-async def _import(engine: AsyncEngine, store_id: str, catalog: Catalog, *, timezone: str) -> Imported:
-    async with engine.begin() as connection:
+    async def work(connection: AsyncConnection, driver: asyncpg.Connection) -> Imported:
+        timezone = (await effective_rules(connection, rules)).timezone
         is_new_store = await create_store(connection, store_id, timezone=timezone)
         await connect_system(connection, store_id, catalog.inventory_system_id, user_id_tps=catalog.user_id_tps)
         await put_catalog(connection, catalog)
-        openings = [opening_movement(store_id=store_id, item_id=item.item_id, stock=item.stock) for item in catalog.items]
-        driver = await driver_of(connection)
-        knowledge = await movements.read_knowledge(driver, openings, default_negative_stock=NegativeStock.ALLOW)
-        decision = decide([opening for opening in openings if opening.key not in knowledge.levels], knowledge)
-        refused = [outcome.error.message for outcome in decision.outcomes if isinstance(outcome, Refused)]
+        items = sorted(catalog.items, key=lambda item: item.item_id)
+        openings = [opening_movement(store_id=store_id, item_id=item.item_id, stock=item.stock) for item in items]
+        outcomes: list[Outcome] = []
+        for start in range(0, len(openings), BATCH):
+            outcomes += await apply_movements(driver, openings[start : start + BATCH])
+        refused = [outcome.error.message for outcome in outcomes if isinstance(outcome, Refused)]
         if refused:
             raise CatalogRefused(refused)
-        if decision.entries:
-            await movements.write(driver, decision.entries, decision.levels)
-        return Imported(is_new_store=is_new_store, items=len(catalog.items), opened=len(decision.entries))
+        opened = sum(isinstance(outcome, Applied) for outcome in outcomes)
+        return Imported(is_new_store=is_new_store, items=len(catalog.items), opened=opened)
+
+    return await run_transaction(engine, work)
 
 
 async def export_catalog(engine: AsyncEngine, store_id: str, *, inventory_system_id: str | None = None) -> Catalog:

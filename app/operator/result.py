@@ -1,4 +1,4 @@
-"""What it came to when an operator wanted something applied."""
+"""Result of an operator's attempt to apply a kept delivery."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,8 +20,8 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
-    """What became of the one with this number; `message` says why where it was not applied, `about` what it is about."""
+class OperatorResult:
+    """What became of the delivery with this number. `message` says why it was not applied, `about` which level it is about."""
 
     number: int
     verdict: Verdict

@@ -1,18 +1,19 @@
 """Group commit: many deliveries, one transaction, each its own answer.
 
 Idle, a delivery is written at once and alone. While a write is in flight, arrivals gather, and the next transaction takes
-them all: one fsync serves many, and nobody waits on a timer. Every answer is given after COMMIT. Running a batch
-again is always safe, also when its outcome is unknown, since the identities are looked up again, and are unique in the ledger.
+them all: one fsync serves many, and nobody waits on a timer. Every answer is given after COMMIT. Writing a batch again is always
+safe, also when its outcome is unknown: the identities are looked up again, and are unique in the ledger.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import asyncpg
 import structlog
 
+from app.applying.batch_writer import BatchWriter, Delivery
 from app.errors import (
     DatabaseAway,
     DatabaseNotSetUp,
@@ -22,20 +23,18 @@ from app.errors import (
     Refusal,
     UnstorableValue,
 )
-from app.receiving.deadlines import Deadlines
-from app.receiving.delivery import Delivery
-from app.receiving.writing import GroupWriter
-from app.stock.applying import Busy, LevelKey, Outcome
 from app.stock.movement import Movement
+from app.stock.outcome import Busy, Outcome, Refused
 from app.storage.faults import Fault, classify, sqlstate
 
-LARGEST_BATCH = 256
-ANSWERS_IN_A_TURN = 8
+MAX_BATCH = 256
+"""Movements in a statement. A ticket with more is a batch of its own, since it is never split."""
+MAX_ANSWERS_IN_A_TURN = 8
 ASIDE_SECONDS = 0.05
 """How long a delivery whose level is held by another session is set aside before it is tried again."""
-MOST_CONFLICTS = 3
-FIRST_PAUSE_SECONDS = 0.05
-LONGEST_PAUSE_SECONDS = 0.5
+MAX_CONFLICTS = 3
+MIN_PAUSE_SECONDS = 0.05
+MAX_PAUSE_SECONDS = 0.5
 
 _log = structlog.get_logger("pos_sync.batching")
 
@@ -55,7 +54,7 @@ class GroupCommit:
 
     def __init__(
         self,
-        writer: GroupWriter,
+        writer: BatchWriter,
         *,
         waiting_line: int,
         observer: BatchObserver,
@@ -66,25 +65,35 @@ class GroupCommit:
         self._waiting: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._is_away = False
-        self._deadlines = Deadlines(self._expire)
+        self._deadlines = _Deadlines(self._expire)
         self._aside = 0
 
     async def submit(
         self, raw_body: bytes | None, *, movement: Movement | None, refusal: Refusal | None = None, deadline: float
     ) -> Outcome:
-        """Have a delivery written, and return what became of it, after COMMIT.
+        """Have a delivery of mipOS written, and return what became of it, after COMMIT. Raises as `submit_ticket` does."""
+        movements = [] if movement is None else [movement]
+        (outcome,) = await self._submit(raw_body, movements, refusal, deadline)
+        return outcome
 
-        `deadline` is in the event loop's time. A caller that goes away does not stop its movement.
+    async def submit_ticket(self, movements: Sequence[Movement], *, deadline: float) -> list[Outcome]:
+        """Have the movements of one call of the POS written in one statement, and return their outcomes, after COMMIT.
+
+        `deadline` is in the event loop's time. A caller that goes away does not stop its movements.
 
         Raises:
-            Overloaded: the waiting line is full; nothing was done.
-            DatabaseAway, OutcomeUnknown: the deadline passed; the movement may still be applied, and sending it again is safe.
+            Overloaded: the queue is full; nothing was done.
+            DatabaseAway, OutcomeUnknown: the deadline passed; the movements may still be applied. Sending them again is safe.
         """
+        return await self._submit(None, movements, None, deadline)
+
+    async def _submit(
+        self, raw_body: bytes | None, movements: Sequence[Movement], refusal: Refusal | None, deadline: float
+    ) -> list[Outcome]:
         if self.waiting >= self._waiting_line:
             raise Overloaded
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Outcome] = loop.create_future()
-        delivery = Delivery(raw_body, movement, refusal, deadline, answer)
+        answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        delivery = Delivery(raw_body, movements, refusal, deadline, answer)
         self._waiting.append(delivery)
         self._arrived.set()
         self._deadlines.add(delivery)
@@ -125,10 +134,12 @@ class GroupCommit:
 
     def _take(self) -> list[Delivery]:
         batch: list[Delivery] = []
-        while self._waiting and len(batch) < LARGEST_BATCH:
+        size = 0
+        while self._waiting and (not batch or size + len(self._waiting[0].movements) <= MAX_BATCH):
             delivery = self._waiting.popleft()
             if not delivery.answer.done():
                 batch.append(delivery)
+                size += max(len(delivery.movements), 1)
         return batch
 
     async def _settle(self, batch: list[Delivery]) -> None:
@@ -148,7 +159,7 @@ class GroupCommit:
                 attempts = _Attempts()
 
     async def _recover(self, group: list[Delivery], error: Exception, attempts: "_Attempts") -> list[list[Delivery]]:
-        """What is to be written next of a group that failed, the last first; the rest has its answer or is set aside."""
+        """Return the groups to write again, as a stack. All other deliveries were answered or set aside."""
         fault = classify(error)
         self._say(fault, error, size=len(group))
         if fault is Fault.NOT_SET_UP:
@@ -162,12 +173,11 @@ class GroupCommit:
             await attempts.pause()
             return [group]
         if fault is Fault.CONFLICT and attempts.may_conflict_again():
-            self._writer.lock_for_a_while()
             return [group]
-        if fault is Fault.BUSY and not self._writer.is_cautious:
-            self._writer.be_cautious_for_a_while()
+        if fault is Fault.BUSY and not self._writer.skips_locked:
+            self._writer.skip_locked_for_a_while()
             return [group]
-        parts = _by_key(group) if fault is Fault.BUSY else _halves(group)
+        parts = _by_levels(group) if fault is Fault.BUSY else _halves(group)
         if len(parts) > 1:
             return parts[::-1]
         for delivery in group:
@@ -193,15 +203,17 @@ class GroupCommit:
             log = _log.error if fault is Fault.NOT_SET_UP else _log.warning
             log("batch failed", fault=fault.name.lower(), size=size, error=_describe(error))
 
-    def _answer(self, group: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
-        """Give each its outcome, a few in each turn of the loop: in between, the next batch's own answers are looked for."""
-        for delivery, outcome in zip(group[:ANSWERS_IN_A_TURN], outcomes[:ANSWERS_IN_A_TURN], strict=True):
-            if isinstance(outcome, Busy):
+    def _answer(self, group: Sequence[Delivery], outcomes: Sequence[list[Outcome]]) -> None:
+        """Give each its outcomes, a few in each turn of the loop: in between, the next batch's own answers are looked for."""
+        turn = slice(MAX_ANSWERS_IN_A_TURN)
+        for delivery, found in zip(group[turn], outcomes[turn], strict=True):
+            # A ticket is busy as a whole.
+            if isinstance(found[0], Busy):
                 self._set_aside(delivery)
             elif not delivery.answer.done():
-                delivery.answer.set_result(outcome)
-        if len(group) > ANSWERS_IN_A_TURN:
-            later = group[ANSWERS_IN_A_TURN:], outcomes[ANSWERS_IN_A_TURN:]
+                delivery.answer.set_result(found)
+        if len(group) > MAX_ANSWERS_IN_A_TURN:
+            later = group[MAX_ANSWERS_IN_A_TURN:], outcomes[MAX_ANSWERS_IN_A_TURN:]
             asyncio.get_running_loop().call_soon(self._answer, *later)
 
     def _settle_alone(self, delivery: Delivery, fault: Fault) -> None:
@@ -212,6 +224,8 @@ class GroupCommit:
             self._set_aside(delivery)
         elif fault is Fault.CONFLICT:
             delivery.answer.set_exception(OutcomeUnknown())
+        elif fault is Fault.DATA and delivery.raw_body is None:
+            delivery.answer.set_result([Refused(UnstorableValue()) for _ in delivery.movements])
         elif fault is Fault.DATA and delivery.refusal is None:
             delivery.refusal = UnstorableValue()
             self._waiting.append(delivery)
@@ -229,7 +243,7 @@ class GroupCommit:
         self._aside += 1
         asyncio.get_running_loop().call_later(ASIDE_SECONDS, bring_back)
 
-    async def _write(self, group: Sequence[Delivery]) -> list[Outcome]:
+    async def _write(self, group: Sequence[Delivery]) -> list[list[Outcome]]:
         loop = asyncio.get_running_loop()
         started = loop.time()
         outcomes = await self._writer.write(group)
@@ -250,12 +264,12 @@ class _Attempts:
     def may_conflict_again(self) -> bool:
         """Whether another conflict is still likely to be one of many senders, and not of a ledger that does not add up."""
         self._conflicts += 1
-        return self._conflicts <= MOST_CONFLICTS
+        return self._conflicts <= MAX_CONFLICTS
 
     async def pause(self) -> None:
         """Wait before the next try: not at all at first, since a lost connection is mostly replaced at once."""
         await asyncio.sleep(self._pause)
-        self._pause = min(max(self._pause * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+        self._pause = min(max(self._pause * 2, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
 
 
 def _halves(group: list[Delivery]) -> list[list[Delivery]]:
@@ -263,12 +277,53 @@ def _halves(group: list[Delivery]) -> list[list[Delivery]]:
     return [group[:middle], group[middle:]] if middle else [group]
 
 
-def _by_key(group: list[Delivery]) -> list[list[Delivery]]:
-    """`group` apart by level, so that each level that is held costs one wait; what has no movement is a part of its own."""
-    parts: dict[LevelKey | None, list[Delivery]] = {}
+def _by_levels(group: list[Delivery]) -> list[list[Delivery]]:
+    """Split `group` by the levels of each delivery, so that each level that is held costs one wait."""
+    parts: dict[frozenset[tuple[str, str]], list[Delivery]] = {}
     for delivery in group:
-        parts.setdefault(None if delivery.movement is None else delivery.movement.key, []).append(delivery)
+        parts.setdefault(frozenset(movement.key for movement in delivery.movements), []).append(delivery)
     return list(parts.values())
+
+
+class _Deadlines:
+    """Calls `expire` for each delivery that is still here when its deadline passes, by one timer for all.
+
+    A timer for each delivery costs more than all the rest of waiting for an answer.
+    """
+
+    def __init__(self, expire: Callable[[Delivery], None]) -> None:
+        self._expire = expire
+        self._deliveries: set[Delivery] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = float("inf")
+
+    def add(self, delivery: Delivery) -> None:
+        """Watch `delivery`."""
+        self._deliveries.add(delivery)
+        if delivery.deadline < self._next:
+            self._wake_at(delivery.deadline)
+
+    def discard(self, delivery: Delivery) -> None:
+        """Stop watching `delivery`. The timer stays, and is set for the next one when it rings."""
+        self._deliveries.discard(delivery)
+
+    def _wake_at(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = deadline
+        self._timer = asyncio.get_running_loop().call_at(deadline, self._sweep)
+
+    def _sweep(self) -> None:
+        now = asyncio.get_running_loop().time()
+        # A timer may come a moment early; without the look at `_next` it could then be set for the past again and again.
+        passed = max(now, self._next)
+        self._timer, self._next = None, float("inf")
+        for delivery in list(self._deliveries):
+            if delivery.deadline <= passed:
+                self._deliveries.discard(delivery)
+                self._expire(delivery)
+        if self._deliveries:
+            self._wake_at(min(delivery.deadline for delivery in self._deliveries))
 
 
 def _describe(error: BaseException) -> str:

@@ -8,10 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.errors import Refusal
 from app.receiving.payload import read_report
 from app.stock.drift import Drift, Pair, compare
-from app.stock.reading import ReportedStock
 from app.stock.reports import Unapplied, UnappliedReport
+from app.stock.rules import Rules
 from app.storage import drift
 from app.storage.drift import WaitingDelivery
+from app.storage.rules import effective_rules
 
 DEFAULT_WINDOW = 200
 
@@ -26,15 +27,16 @@ class Scope:
     window: int = DEFAULT_WINDOW
 
 
-async def find_drifts(engine: AsyncEngine, scope: Scope, reading: ReportedStock) -> list[Drift]:
+async def find_drifts(engine: AsyncEngine, scope: Scope, rules: Rules) -> list[Drift]:
     """Each level against each system that its store is connected to, or that has reported about it, at one moment."""
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ")
-        return await drifts_in(connection, scope, reading)
+        return await drifts_in(connection, scope, rules)
 
 
-async def drifts_in(connection: AsyncConnection, scope: Scope, reading: ReportedStock) -> list[Drift]:
+async def drifts_in(connection: AsyncConnection, scope: Scope, rules: Rules) -> list[Drift]:
     """As `find_drifts`, in the caller's transaction."""
+    reading = (await effective_rules(connection, rules)).reported_stock
     named = {"store_id": scope.store_id, "item_id": scope.item_id}
     systems = await drift.integrated_systems(connection)
     waiting: dict[tuple[str, str], list[UnappliedReport]] = {}
@@ -74,7 +76,7 @@ def _read(kind: Unapplied, kept: WaitingDelivery) -> UnappliedReport | None:
         movement.delta,
         movement.reported_stock,
         movement.date_text or "",
-        movement.sent_text or "",
+        movement.sent_at_text or "",
         kept.seen_at,
         kept.after_version,
     )

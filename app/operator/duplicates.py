@@ -1,0 +1,57 @@
+"""Applying a suspected duplicate after all, as a further occurrence of its identity, exactly once."""
+
+from dataclasses import replace
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.errors import Refusal
+from app.operator.result import OperatorResult, Verdict
+from app.receiving.payload import read_report
+from app.stock.outcome import Refused
+from app.storage import suspicions
+from app.storage.ledger import apply_movements
+from app.storage.suspicions import State, SuspectedDuplicate
+from app.storage.transactions import run_transaction
+
+
+class _Closed(Exception):
+    """Another operator closed it while its level was waited for: nothing is applied."""
+
+
+async def apply_suspected(engine: AsyncEngine, suspected_duplicate_id: int, *, actor: str) -> OperatorResult:
+    """Apply one by the rules of any movement; again, or by two at once, changes nothing more."""
+
+    async def work(connection: AsyncConnection, driver: asyncpg.Connection) -> OperatorResult:
+        suspected = await suspicions.read(connection, suspected_duplicate_id)
+        if suspected is None or suspected.state is not State.OPEN:
+            return _closed(suspected_duplicate_id, suspected)
+        try:
+            movement = read_report(suspected.raw_body).movement
+        except Refusal as refusal:
+            return OperatorResult(suspected_duplicate_id, Verdict.REFUSED, refusal.message)
+        # The person who applies it says that it is another movement. Which POS it was meant for was judged when it came.
+        further = replace(movement, occurrence=suspected.occurrence, pos_id=None)
+        (outcome,) = await apply_movements(driver, [further], actor=actor)
+        # After the level, as deliveries do: two transactions that lock in one order cannot deadlock.
+        if not await suspicions.close(connection, suspected_duplicate_id, state=State.APPLIED, actor=actor):
+            raise _Closed
+        if isinstance(outcome, Refused):
+            await connection.rollback()
+            return OperatorResult(suspected_duplicate_id, Verdict.REFUSED, outcome.error.message)
+        return OperatorResult(suspected_duplicate_id, Verdict.APPLIED)
+
+    try:
+        return await run_transaction(engine, work)
+    except _Closed:
+        async with engine.connect() as connection:
+            return _closed(suspected_duplicate_id, await suspicions.read(connection, suspected_duplicate_id))
+
+
+def _closed(suspected_duplicate_id: int, suspected: SuspectedDuplicate | None) -> OperatorResult:
+    if suspected is None:
+        return OperatorResult(suspected_duplicate_id, Verdict.UNKNOWN, "There is no suspected duplicate with this number.")
+    if suspected.state is State.DISMISSED:
+        message = f"It was dismissed by {suspected.actor}: {suspected.note}"
+        return OperatorResult(suspected_duplicate_id, Verdict.DISMISSED, message)
+    return OperatorResult(suspected_duplicate_id, Verdict.ALREADY_APPLIED)

@@ -1,0 +1,309 @@
+"""The SQL function `apply_movements`, held against the model: the same outcomes, levels and ledger for any calls."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import anyio
+import asyncpg
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.stock.movement import Movement, MovementType, PosKind, Source, opening_movement, pos_movement, reported_movement
+from app.stock.outcome import Applied, Busy, KeyReused, Known, Outcome, Refused
+from app.stock.rules import NegativeStock
+from app.storage.ledger import apply_movements
+from tests.conftest import new_world
+from tests.support.model import Level, Model, recorded_type
+from tests.support.world import World
+
+SET_UP = """
+INSERT INTO store (store_id, name, timezone, negative_stock) VALUES
+  ('allows', 'A', 'UTC', 'allow'), ('refuses', 'R', 'UTC', 'refuse'), ('default', 'D', 'UTC', NULL);
+INSERT INTO integration (store_id, inventory_system_id, user_id_tps, enabled)
+SELECT store_id, 'on', '1', true FROM store UNION ALL SELECT store_id, 'off', '1', false FROM store;
+INSERT INTO service_rule (pos_id, negative_stock, reported_stock, timezone) VALUES ('8', '{default}', 'after', 'UTC')
+"""
+STORES = {"allows": NegativeStock.ALLOW, "refuses": NegativeStock.REFUSE, "default": None}
+ITEMS = ("avcc123", "tom001", "saf001")
+LARGEST = "999999999999999.99999999999999"
+HAPPENED = datetime(2026, 5, 30, 12, 45, 3, 250_000, tzinfo=UTC)
+QUANTITIES = ("0", "1.5", "1.50", "3", "0.00000000000001", "12.25", LARGEST)
+
+
+def new_model(default: NegativeStock) -> Model:
+    return Model(
+        stores=STORES,
+        items=set(ITEMS),
+        integrations={(store, system): system == "on" for store in STORES for system in ("on", "off")},
+        negative_stock=default,
+        pos_id="8",
+    )
+
+
+@asynccontextmanager
+async def new_ledger(default: NegativeStock = NegativeStock.ALLOW) -> AsyncIterator[tuple[World, asyncpg.Connection]]:
+    """A database with three stores, and a connection with the service's own, least rights."""
+    async with new_world() as world:
+        await world.execute(*SET_UP.format(default=default).split(";"))
+        connection = await asyncpg.connect(world.service_url)
+        try:
+            yield world, connection
+        finally:
+            await connection.close()
+
+
+async def assert_same(world: World, model: Model) -> None:
+    """Hold the tables against the model, but for the samples of the template."""
+    owner = await asyncpg.connect(world.owner_url)
+    where = "WHERE store_id IN ('allows', 'refuses', 'default')"
+    levels = await owner.fetch(f"SELECT store_id, item_id, quantity, version FROM stock_level {where}")
+    rows = await owner.fetch(
+        "SELECT store_id, item_id, level_version, source, movement_type, delta, balance_after, dedupe_key, occurrence,"
+        f" happened_at, received_at FROM stock_movement {where} ORDER BY store_id, item_id, level_version"
+    )
+    queued = await owner.fetch(
+        f"SELECT store_id, item_id, level_version, inventory_system_id FROM outbox_message {where} ORDER BY 1, 2, 3, 4"
+    )
+    await owner.close()
+    assert model.levels == {(s, i): Level(quantity, version) for s, i, quantity, version in levels}
+    entries = sorted(model.entries, key=lambda entry: (*entry.movement.key, entry.level_version))
+    assert [
+        (
+            *entry.movement.key,
+            entry.level_version,
+            entry.movement.source.value,
+            recorded_type(entry),
+            entry.delta,
+            entry.balance_after,
+            entry.movement.dedupe_key,
+            entry.movement.occurrence,
+        )
+        for entry in entries
+    ] == [tuple(row)[:9] for row in rows]
+    for entry, row in zip(entries, rows, strict=True):
+        assert (entry.movement.happened_at or row["received_at"]) == row["happened_at"]
+    for before, after in itertools.pairwise(rows):
+        assert (
+            before["store_id"] != after["store_id"]
+            or before["item_id"] != after["item_id"]
+            or (before["received_at"] <= after["received_at"])
+        )
+    assert [
+        (*entry.movement.key, entry.level_version, "on")
+        for entry in entries
+        if entry.movement.source is not Source.OPENING and entry.movement.inventory_system_id != "on"
+    ] == [tuple(row) for row in queued]
+    assert {} == await world.broken_invariants()
+
+
+def reported(  # noqa: PLR0913 - what a report says
+    *,
+    store_id: str = "allows",
+    item_id: str = "avcc123",
+    movement_type: MovementType = MovementType.REMOVE,
+    quantity: str = "1",
+    system_id: str = "on",
+    date: str = "d",
+    pos_id: str = "8",
+    occurrence: int = 1,
+) -> Movement:
+    movement = reported_movement(
+        inventory_system_id=system_id,
+        store_id=store_id,
+        item_id=item_id,
+        movement_type=movement_type,
+        quantity=Decimal(quantity),
+        reported_stock=Decimal(0),
+        date_text=date,
+        sent_at_text="now",
+        pos_id=pos_id,
+    )
+    return replace(movement, occurrence=occurrence)
+
+
+def by_pos(
+    *, store_id: str = "allows", item_id: str = "avcc123", kind: PosKind = PosKind.SALE, quantity: str = "1", key: str = "k"
+) -> Movement:
+    return pos_movement(
+        store_id=store_id, item_id=item_id, kind=kind, quantity=Decimal(quantity), idempotency_key=key, happened_at=HAPPENED
+    )
+
+
+stores = st.sampled_from([*STORES, "nowhere"])
+items = st.sampled_from([*ITEMS[:2], "unknown"])
+quantities = st.sampled_from(QUANTITIES)
+reports = st.builds(
+    reported,
+    store_id=stores,
+    item_id=items,
+    movement_type=st.sampled_from(MovementType),
+    quantity=quantities,
+    system_id=st.sampled_from(["on", "on", "on", "off", "unheard-of"]),
+    date=st.sampled_from(["d", "e", "f"]),
+    pos_id=st.sampled_from(["8", "8", "8", "9"]),
+    occurrence=st.sampled_from([1, 1, 1, 2]),
+)
+recorded = st.builds(
+    by_pos,
+    store_id=stores,
+    item_id=items,
+    kind=st.sampled_from(PosKind),
+    quantity=quantities,
+    key=st.sampled_from(["k", "l", "m", "n"]),
+)
+openings = st.builds(
+    opening_movement, store_id=stores, item_id=items, stock=st.sampled_from([Decimal(q) for q in ("0", "7.5", "-2", LARGEST)])
+)
+movements = st.one_of(reports, recorded, openings)
+calls = st.lists(st.lists(movements, min_size=1, max_size=12), min_size=1, max_size=6)
+
+
+def in_words(outcomes: Sequence[Outcome]) -> list[str]:
+    return [repr(outcome) for outcome in outcomes]
+
+
+@given(calls, st.sampled_from(NegativeStock), st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_calls_come_to_what_the_model_says(asked: list[list[Movement]], default: NegativeStock, data: st.DataObject) -> None:
+    async def run() -> None:
+        async with new_ledger(default) as (world, connection):
+            model = new_model(default)
+            for call in asked:
+                skips = data.draw(st.booleans())
+                assert in_words(model.apply(call)) == in_words(await apply_movements(connection, call, skips_locked=skips))
+            await assert_same(world, model)
+
+    anyio.run(run, backend_options={"use_uvloop": True})
+
+
+@given(st.lists(st.lists(movements, min_size=1, max_size=8), min_size=2, max_size=6))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_callers_at_once_come_to_what_some_order_of_them_comes_to(asked: list[list[Movement]]) -> None:
+    """Replayed through the model in the order of the ledger's rows, nothing is lost, doubled or made up."""
+
+    async def run() -> None:
+        async with new_ledger() as (world, first):
+            others = [await asyncpg.connect(world.service_url) for _ in asked[1:]]
+            # Each has planned its statements before, so that the calls really meet.
+            for connection in (first, *others):
+                await apply_movements(connection, [reported(store_id="nowhere")])
+            found = await asyncio.gather(
+                *(apply_movements(connection, call) for connection, call in zip((first, *others), asked, strict=True))
+            )
+            for connection in others:
+                await connection.close()
+            assert {} == await world.broken_invariants()
+            rows = await world.ledger()
+            applied = sum(isinstance(outcome, Applied) for outcomes in found for outcome in outcomes)
+            openings = sum(
+                isinstance(outcome, Applied) and movement.source is Source.OPENING
+                for call, outcomes in zip(asked, found, strict=True)
+                for movement, outcome in zip(call, outcomes, strict=True)
+            )
+            assert applied - openings == len(rows)
+            for call, outcomes in zip(asked, found, strict=True):
+                for movement, outcome in zip(call, outcomes, strict=True):
+                    if isinstance(outcome, (Applied, Known)) and movement.dedupe_key is not None:
+                        assert 1 == sum(
+                            (row.store_id, row.dedupe_key, row.occurrence)
+                            == (movement.store_id, movement.dedupe_key, movement.occurrence)
+                            for row in rows
+                        )
+
+    anyio.run(run, backend_options={"use_uvloop": True})
+
+
+async def test_every_kind_of_movement_alone_comes_to_what_the_model_says() -> None:
+    numbers = itertools.count()
+    for default in NegativeStock:
+        async with new_ledger(default) as (world, connection):
+            model = new_model(default)
+            for store_id, item_id, quantity in itertools.product([*STORES, "nowhere"], [*ITEMS, "unknown"], QUANTITIES):
+                for movement_type, system_id in itertools.product(MovementType, ("on", "off", "unheard-of")):
+                    report = reported(
+                        store_id=store_id,
+                        item_id=item_id,
+                        movement_type=movement_type,
+                        quantity=quantity,
+                        system_id=system_id,
+                        date=str(next(numbers)),
+                    )
+                    assert in_words(model.apply([report])) == in_words(await apply_movements(connection, [report]))
+                for kind in PosKind:
+                    sale = by_pos(store_id=store_id, item_id=item_id, kind=kind, quantity=quantity, key=str(next(numbers)))
+                    assert in_words(model.apply([sale])) == in_words(await apply_movements(connection, [sale]))
+            await assert_same(world, model)
+            assert 100 < len(model.entries)
+
+
+async def test_two_copies_for_an_unknown_store_are_two_refusals_and_never_known() -> None:
+    async with new_ledger() as (_, connection):
+        outcomes = await apply_movements(connection, [reported(store_id="nowhere"), reported(store_id="nowhere")])
+
+    assert [Refused, Refused] == [type(outcome) for outcome in outcomes]
+
+
+async def test_a_movement_without_an_identity_is_never_a_copy() -> None:
+    unnamed = replace(reported(), source=Source.RECONCILE, inventory_system_id=None, reported_stock=None, dedupe_key=None)
+    async with new_ledger() as (_, connection):
+        outcomes = await apply_movements(connection, [unnamed, unnamed], actor="ana", note="twice")
+
+    assert [Applied(1, Decimal(-1)), Applied(2, Decimal(-2))] == outcomes
+
+
+async def test_a_refusal_leaves_no_level_behind() -> None:
+    async with new_ledger() as (world, connection):
+        (outcome,) = await apply_movements(connection, [reported(store_id="refuses")])
+
+        assert isinstance(outcome, Refused)
+        assert await world.level(store_id="refuses") is None
+
+
+async def test_a_key_of_the_pos_that_was_used_for_something_else_is_reused() -> None:
+    async with new_ledger() as (_, connection):
+        together = await apply_movements(connection, [by_pos(), by_pos(), by_pos(quantity="2"), by_pos(kind=PosKind.RECEIPT)])
+        later = await apply_movements(connection, [by_pos(quantity="1.0"), by_pos(item_id="tom001")])
+
+    assert [Applied(1, Decimal(-1)), Known(1, Decimal(-1)), KeyReused(), KeyReused()] == together
+    assert [Known(1, Decimal(-1)), KeyReused()] == later
+
+
+async def test_a_ticket_is_not_decided_where_one_of_its_levels_is_held() -> None:
+    """Alone, the movements of other levels are."""
+    asked = [by_pos(item_id=item, key=item) for item in ("avcc123", "tom001", "saf001")]
+    async with new_ledger() as (world, connection):
+        await apply_movements(connection, [by_pos(item_id=item, key=f"first {item}") for item in ITEMS])
+        holder = await asyncpg.connect(world.owner_url)
+        async with holder.transaction():
+            await holder.execute("SELECT FROM stock_level WHERE store_id = 'allows' AND item_id = 'avcc123' FOR UPDATE")
+            held = await apply_movements(connection, asked, tickets=[1, 1, 2], skips_locked=True)
+        await holder.close()
+        after = await apply_movements(connection, asked, tickets=[1, 1, 2], skips_locked=True)
+
+    assert [Busy(), Busy(), Applied(2, Decimal(-2))] == held
+    assert [Applied(2, Decimal(-2)), Applied(2, Decimal(-2)), Known(2, Decimal(-2))] == after
+
+
+async def test_a_row_says_when_why_and_by_whom() -> None:
+    reason = replace(by_pos(), reason="broken", reference="note 7")
+    async with new_ledger() as (world, connection):
+        await apply_movements(connection, [reason], actor="ana", note="seen")
+        (row,) = await world.ledger()
+
+    assert ("broken", "note 7", "ana", "seen", HAPPENED) == (row.reason, row.reference, row.actor, row.note, row.happened_at)
+
+
+async def test_received_at_never_falls_below_that_of_the_row_before(world: World) -> None:
+    """Whatever the clock says: after a failover it may have gone back."""
+    await world.execute("UPDATE stock_level SET updated_at = '2099-01-01T00:00:00Z' WHERE store_id = '1' AND item_id = 'avcc123'")
+    connection = await asyncpg.connect(world.service_url)
+    await apply_movements(connection, [by_pos(store_id="1"), by_pos(store_id="1", key="l")])
+    await connection.close()
+
+    rows = await world.ledger()
+    assert [2099, 2099] == [row.received_at.year for row in rows]
