@@ -22,6 +22,7 @@ _COMMANDS = {
     "reconcile": ("app.cli.reconcile", "Adopt a number as our stock, with who and why."),
     "refused": ("app.cli.refused", "Look at refused deliveries, apply them after all, or put them aside."),
     "register": ("app.cli.register", "Register the webhook at mipOS now."),
+    "rules": ("app.cli.rules", "Show and record the rules that decide what becomes of a movement."),
     "sandbox": ("app.cli.sandbox", "Run a stand-in mipOS; let it report a movement."),
     "send": ("app.cli.send", "Sign a movement and send it to a webhook, as mipOS does."),
     "serve": ("app.cli.serve", "Run the service."),

@@ -11,18 +11,25 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.settings import DatabaseSettings
+from app.stock.rules import Rules, differing
 from app.storage.engine import Database
 from app.storage.migrating import WrongEncodingError
+from app.storage.rules import effective_rules
 
 Result = TypeVar("Result")
 
 
-def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
-    """The result of `work`; a database that is away or refuses ends the command with one sentence."""
+def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awaitable[Result]], *, warns: bool = True) -> Result:
+    """Return the result of `work`; a database that is away or refuses ends the command with one sentence.
+
+    With `warns`, a rule that is set here to another value than the recorded one is said: the recorded one counts.
+    """
 
     async def run() -> Result:
         engine = Database(settings.sqlalchemy_url, is_pooled=settings.database_pooler == "transaction").create_engine()
         try:
+            if warns and settings.model_fields_set & set(Rules.__dataclass_fields__):
+                await _warn_of_other_rules(settings, engine)
             return await work(engine)
         finally:
             await engine.dispose()
@@ -37,6 +44,18 @@ def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awai
         raise click.ClickException(f"The database refused: {_first_line(error.orig)}") from error
     except (SQLAlchemyError, asyncpg.PostgresError) as error:
         raise click.ClickException(f"The database refused: {_first_line(error)}") from error
+
+
+async def _warn_of_other_rules(settings: DatabaseSettings, engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        recorded = await effective_rules(connection, settings.rules)
+    for name in differing(settings.rules, recorded):
+        if name in settings.model_fields_set:
+            click.echo(
+                f"{name.upper()} is {getattr(settings.rules, name)} here, and {getattr(recorded, name)} is recorded, which counts. "
+                "To change that: pos-sync rules --record",
+                err=True,
+            )
 
 
 def _first_line(error: BaseException | None) -> str:

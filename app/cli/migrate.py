@@ -26,5 +26,5 @@ def command(grant_to: str | None) -> None:
             engine, grant_to=grant_to, on_wait=lambda: click.echo("Another migration is running. Waiting for it ...")
         )
 
-    reached = with_database(settings, work)
+    reached = with_database(settings, work, warns=False)
     click.echo(f"The schema is at revision {reached}.")

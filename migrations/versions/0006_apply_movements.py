@@ -113,7 +113,7 @@ BEGIN
         occurrence, happened_at, reason, reference, actor, note,
         CASE
           WHEN outcome <> 'candidate' THEN outcome
-          WHEN troubles_before > 0 THEN 'deferred'
+          WHEN troubles_before > 0 OR is_late_opening THEN 'deferred'
           WHEN is_beyond THEN 'beyond_range'
           WHEN is_below THEN 'below_zero'
           ELSE 'applied'
@@ -123,21 +123,22 @@ BEGIN
         CASE WHEN outcome = 'candidate' THEN version ELSE known_version END AS level_version,
         CASE
           WHEN outcome <> 'candidate' THEN known_balance
-          WHEN is_count THEN quantity
-          WHEN is_below THEN running - delta
+          WHEN is_count THEN running + (quantity - running)
+          WHEN is_below THEN trim_scale(running - delta)
           ELSE running
         END AS balance,
         greatest(v_now, level_updated_at) AS received_at
       FROM (
         SELECT *,
           -- What comes after a count or a refusal depends on it: it is judged in the next round, one round for each of them.
-          count(*) FILTER (WHERE is_count OR is_beyond OR is_below) OVER (
+          count(*) FILTER (WHERE is_count OR is_beyond OR is_below OR is_late_opening) OVER (
             PARTITION BY store_id, item_id ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
           ) AS troubles_before
         FROM (
           SELECT *,
-            outcome = 'candidate' AND NOT is_count AND abs(running) >= 1e15 AS is_beyond,
-            outcome = 'candidate' AND refuses AND delta < 0 AND running < 0 AS is_below
+            outcome = 'candidate' AND abs(CASE WHEN is_count THEN quantity - running ELSE running END) >= 1e15 AS is_beyond,
+            outcome = 'candidate' AND refuses AND delta < 0 AND running < 0 AS is_below,
+            outcome = 'candidate' AND source = 'opening' AND version > level_version + 1 AS is_late_opening
           FROM (
             SELECT *,
               level_version + count(*) FILTER (WHERE outcome = 'candidate') OVER line AS version,
@@ -152,8 +153,8 @@ BEGIN
                 -- An opening stock says what is there: only the store's own rule refuses it.
                 coalesce(store.negative_stock, CASE WHEN asked.source <> 'opening' THEN rule.negative_stock END) = 'refuse'
                   AS refuses,
-                CASE WHEN asked.source = 'opening' THEN level.version ELSE known.level_version END AS known_version,
-                CASE WHEN asked.source = 'opening' THEN level.quantity ELSE known.balance_after END AS known_balance,
+                known.level_version AS known_version,
+                known.balance_after AS known_balance,
                 CASE
                   WHEN asked.is_busy THEN 'busy'
                   WHEN asked.pos_id <> rule.pos_id THEN 'other_pos'

@@ -246,7 +246,7 @@ async def test_500_says_nothing_of_its_cause(client: httpx2.AsyncClient, monkeyp
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("internals")
 
-    monkeypatch.setattr("app.receiving.writing.apply_plain", fail)
+    monkeypatch.setattr("app.applying.batch_writer.apply_movements", fail)
     answer = await deliver(client)
 
     assert 500 == answer.status_code

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from app.operator.reconcile import Adoption, reconcile
+from app.stock.rules import Rules
 from app.storage.drift import _WINDOWS
 from tests.support.commands import Run
 from tests.support.postgres import database_of

@@ -139,12 +139,14 @@ async def test_a_replay_needs_no_client_secret_and_honours_the_pos_id(
 ) -> None:
     async with running(settings_for(world, pos_id="7")) as (_, client):
         assert 409 == await deliver(client)
-    monkeypatch.setenv("POS_ID", "7")
     still = await run("refused", "replay", "--all")
     monkeypatch.setenv("POS_ID", "1")
+    other = await run("refused", "replay", "--all")
+    recorded = await run("rules", "--record")
     done = await run("refused", "replay", "--all")
 
-    assert (1, 0) == (still.exit_code, done.exit_code)
+    assert (1, 1, 0, 0) == (still.exit_code, other.exit_code, recorded.exit_code, done.exit_code)
+    assert "POS_ID is 1 here, and 7 is recorded, which counts" in other.output
     assert Decimal("12.44") == await world.level()
 
 

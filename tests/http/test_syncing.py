@@ -177,7 +177,7 @@ async def test_a_claim_that_is_not_yet_committed_is_waited_for(outbound: Outboun
     pair = Pair("1", SYSTEM)
     await outbound.moves("sale", "1", "a")
     async with outbound.world.engine.connect() as claiming:
-        await claiming.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": outbox.CLAIMS_LOCK})
+        await claiming.execute(text(f"SELECT pg_advisory_xact_lock_shared({outbox.CLAIMS_LOCK})"))
         asking = asyncio.create_task(syncs.is_quiet(outbound.world.engine, pair))
         query = text(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"

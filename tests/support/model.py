@@ -19,7 +19,7 @@ from app.errors import (
 )
 from app.stock.movement import Movement, MovementType, Source
 from app.stock.outcome import Applied, KeyReused, Known, Outcome, Refused
-from app.stock.quantity import EXACT, ZERO, is_within_range, to_plain
+from app.stock.quantity import EXACT, ZERO, is_within_range, to_canonical, to_plain
 from app.stock.rules import NegativeStock
 
 LevelKey = tuple[str, str]
@@ -96,7 +96,7 @@ class Model:
         if refusal is not None:
             return Refused(refusal)
         if movement.source is Source.OPENING and level.version:
-            return Known(level.version, level.quantity)
+            return Known(0, ZERO)
         entry = Entry(movement, level.version + 1, delta, balance)
         self.levels[movement.key] = Level(balance, entry.level_version)
         self.entries.append(entry)
@@ -119,12 +119,12 @@ class Model:
             return UnknownItem(item_id)
         if movement.source is Source.OPENING and level.version:
             return None
-        if not is_within_range(balance):
+        if not (is_within_range(balance) and is_within_range(delta)):
             return BeyondRange(item_id=item_id, store_id=store_id)
         default = NegativeStock.ALLOW if movement.source is Source.OPENING else self.negative_stock
         if (self.stores[store_id] or default) is NegativeStock.REFUSE and balance < ZERO and delta < ZERO:
             return BelowZero(
-                item_id=item_id, store_id=store_id, level=to_plain(level.quantity), quantity=to_plain(movement.quantity)
+                item_id=item_id, store_id=store_id, level=to_canonical(level.quantity), quantity=to_plain(movement.quantity)
             )
         return None
 

@@ -96,7 +96,7 @@ class _Connection:
             self.statements[name] = sql
         elif kind == b"B":
             _, name, _ = payload.split(b"\0", 2)
-            self.has_written = self.has_written or b"INSERT INTO stock_movement" in self.statements.get(name, b"")
+            self.has_written = self.has_written or b" apply_movements(" in self.statements.get(name, b"")
         elif kind == b"S":
             commits = self.has_written and not self.is_in_block
             self.has_written = False
