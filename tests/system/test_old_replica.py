@@ -1,0 +1,103 @@
+"""A replica of the release before, on the schema of this one: it answers 503, and neither books nor refuses for good."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import text
+
+from app.storage.embedded import SERVICE_ROLE
+from app.storage.migrating import migrate
+from tests.conftest import running, settings_for
+from tests.support.postgres import SAMPLES
+from tests.support.sender import PATH, body_of, signed
+from tests.support.service import Service, environment, serving
+from tests.support.world import World
+
+TREE = Path(__file__).parents[2]
+OLD = "3ac84fa"
+"""The last revision whose replicas write the ledger by their own rules."""
+
+
+@pytest.fixture(scope="session")
+def old_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The code of the release before."""
+    folder = tmp_path_factory.mktemp("old")
+    archive = subprocess.run(["git", "-C", TREE, "archive", OLD, "app", "migrations"], capture_output=True, check=False)
+    if archive.returncode != 0:
+        pytest.skip(f"revision {OLD} is not in this checkout (a shallow clone, or no git)")
+    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    return folder
+
+
+@pytest.fixture
+async def old_world(empty_world: World, old_tree: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A database that the release before has migrated and filled, and where processes run its code."""
+    # Processes look there first, and not in the folder where they are started.
+    monkeypatch.setenv("PYTHONPATH", str(old_tree))
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    run_old(empty_world, "migrate", "--grant-to", SERVICE_ROLE)
+    run_old(empty_world, "catalog", "import", "--store", "1", str(SAMPLES / "store-1.json"))
+    return empty_world
+
+
+def run_old(world: World, *arguments: str) -> None:
+    command = [sys.executable, "-m", "app", *arguments]
+    subprocess.run(command, env=environment(DATABASE_URL=world.owner_url), capture_output=True, text=True, check=True, timeout=60)
+
+
+async def deliver(client: httpx2.AsyncClient, **changes: Any) -> int:
+    body = body_of(**changes)
+    return (await client.post(PATH, content=body, headers=signed(body))).status_code
+
+
+async def deliver_to(service: Service, *, raw: bytes | None = None, **changes: Any) -> int:
+    body = body_of(**changes) if raw is None else raw
+    async with httpx2.AsyncClient(base_url=service.url, timeout=20) as client:
+        return (await client.post(PATH, content=body, headers=signed(body))).status_code
+
+
+async def test_an_old_replica_answers_503_once_the_schema_is_new(old_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(old_world.service_url) as old:
+        assert [204, 409] == [await deliver_to(old), await deliver_to(old, external_id="unknown")]
+        monkeypatch.delenv("PYTHONPATH")
+        await migrate(old_world.engine)
+
+        answers = {
+            "new": await deliver_to(old, date="2026-05-31"),
+            "known": await deliver_to(old),
+            "unknown item": await deliver_to(old, external_id="unknown", date="2026-05-31"),
+            "unreadable": await deliver_to(old, raw=b"{"),
+            "out of its contract": await deliver_to(old, quantity="x"),
+        }
+        ledger, refused = await old_world.ledger(), await old_world.refused()
+        async with running(settings_for(old_world)) as (_, client):
+            again = [await deliver(client), await deliver(client, date="2026-05-31")]
+
+    assert {503} == set(answers.values()), answers
+    assert (1, 1) == (len(ledger), len(refused))
+    assert [204, 204] == again
+    assert 2 == len(await old_world.ledger())
+    assert {} == await old_world.broken_invariants()
+
+
+async def test_a_till_that_may_call_the_function_still_may_and_is_told_on(
+    old_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH")
+    role = f"till_{old_world.database}"
+    await old_world.execute(f"CREATE ROLE {role}", f"GRANT EXECUTE ON FUNCTION record_pos_movement TO {role}")
+    await old_world.execute("INSERT INTO integration (store_id, inventory_system_id, user_id_tps) VALUES ('1', 'other', '7')")
+
+    await migrate(old_world.engine)
+
+    async with old_world.engine.begin() as connection:
+        await connection.execute(text(f"SET LOCAL ROLE {role}"))
+        stock = await connection.scalar(text("SELECT record_pos_movement('1', 'avcc123', 'sale', 1, 'ticket')"))
+    async with old_world.engine.connect() as connection:
+        queued = await connection.scalar(text("SELECT count(*) FROM outbox_message WHERE inventory_system_id = 'other'"))
+    await old_world.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    assert ("12.69", 1) == (str(stock), queued)
