@@ -201,6 +201,9 @@ class Settings(DatabaseSettings):
         default=None,
         description="The key with which the POS records and reads over HTTP (/pos/...). Unset, these routes do not exist.",
     )
+    docs_enabled: bool = Field(
+        default=True, description="Serve /docs, a page that describes the HTTP API. /openapi.json is served in any case."
+    )
     outbox_parallel: int = Field(
         default=8, ge=1, le=64, description="Calls to mipOS at a time, per worker, by which stock updates are sent."
     )

@@ -4,9 +4,11 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Security
+from fastapi.security import HTTPBearer
 
 from app.errors import NotAuthorized
+from app.wire import errors
 
 _SCHEME = b"bearer"
 
@@ -27,6 +29,9 @@ class ApiKey:
         return scheme.lower() == _SCHEME and hmac.compare_digest(hashlib.sha256(key.strip()).digest(), self._digest)
 
 
+_SECURITY = HTTPBearer(scheme_name="pos", description="POS_API_KEY.", auto_error=False)
+
+
 def guarded_router(api_key: ApiKey) -> APIRouter:
     """A router for what belongs to one store, whose every route asks for the key first."""
 
@@ -34,4 +39,9 @@ def guarded_router(api_key: ApiKey) -> APIRouter:
         if not api_key.is_in(request.scope["headers"]):
             raise NotAuthorized
 
-    return APIRouter(prefix="/pos/stores/{store_id}", dependencies=[Depends(authorize)], tags=["POS"])
+    return APIRouter(
+        prefix="/pos/stores/{store_id}",
+        dependencies=[Depends(authorize), Security(_SECURITY)],
+        responses=errors({401: "The key of the POS is missing or wrong."}),
+        tags=["POS"],
+    )

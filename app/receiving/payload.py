@@ -3,19 +3,47 @@
 The readings are those of docs/reference/mipos-api.md, "Readings to take".
 """
 
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, NamedTuple
 
-from app.errors import InvalidField, OtherPos
-from app.receiving.fields import date_text, decimal_number, field_of, identifier, parse_object
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from app.errors import OtherPos
+from app.receiving.sender import DOCUMENTED_MOVEMENT
 from app.stock.movement import Movement, MovementType, reported_movement
+from app.wire import NUMBER_SCHEMA, DateText, Identifier, Quantity, one_of, parse, unsigned_quantity
 
-_MOVEMENT_TYPES = {"1": MovementType.ADD, "2": MovementType.REMOVE}
+_MOVEMENT_TYPES: dict[str | int, MovementType] = {
+    "1": MovementType.ADD,
+    "2": MovementType.REMOVE,
+    1: MovementType.ADD,
+    2: MovementType.REMOVE,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class StockMovement(BaseModel):
+    """The stock movement of one item, as mipOS relays it from an inventory system. Further keys are ignored."""
+
+    model_config = ConfigDict(json_schema_extra={"example": dict(DOCUMENTED_MOVEMENT)})
+
+    pos_id: Identifier = Field(description="ID of the POS.")
+    inventory_system_id: Identifier = Field(description="ID of the inventory system that reports the movement.")
+    store_id: Identifier = Field(description="ID of the store in the POS.")
+    external_id: Identifier = Field(description="ID of the item in the POS.")
+    movement_type: Annotated[
+        MovementType, one_of(_MOVEMENT_TYPES, "must be 1 (add) or 2 (remove)"), WithJsonSchema({"enum": [1, 2, "1", "2"]})
+    ] = Field(description="1 adds to the POS stock, 2 removes from it.")
+    quantity: Annotated[Decimal, unsigned_quantity("movement_type 2 removes"), NUMBER_SCHEMA] = Field(
+        description="How much moved: 0 or more, below 10^15, at most 14 decimals."
+    )
+    current_stock: Quantity = Field(
+        description="Stock of the item in the inventory system, after the movement. Kept as a report."
+    )
+    date: DateText = Field(description="Date of the movement; kept as sent.")
+    now: DateText = Field(description="When mipOS sent this delivery. A retry carries a new one.")
+
+
+class Report(NamedTuple):
     """What one delivery says: the movement, and which POS it was meant for."""
 
     pos_id: str
@@ -29,18 +57,18 @@ def read_report(raw: bytes) -> Report:
         NotParseable: not one JSON document in UTF-8 that every parser reads alike.
         InvalidField: a field is missing or out of its contract.
     """
-    fields = parse_object(raw)
+    body = parse(raw, StockMovement)
     return Report(
-        pos_id=identifier(fields, "pos_id"),
+        pos_id=body.pos_id,
         movement=reported_movement(
-            inventory_system_id=identifier(fields, "inventory_system_id"),
-            store_id=identifier(fields, "store_id"),
-            item_id=identifier(fields, "external_id"),
-            movement_type=_movement_type(fields),
-            quantity=_quantity(fields),
-            reported_stock=decimal_number(fields, "current_stock"),
-            date_text=date_text(fields, "date"),
-            sent_text=date_text(fields, "now"),
+            inventory_system_id=body.inventory_system_id,
+            store_id=body.store_id,
+            item_id=body.external_id,
+            movement_type=body.movement_type,
+            quantity=body.quantity,
+            reported_stock=body.current_stock,
+            date_text=body.date,
+            sent_text=body.now,
         ),
     )
 
@@ -53,18 +81,3 @@ def require_pos(report: Report, pos_id: str | None) -> None:
     """
     if pos_id is not None and report.pos_id != pos_id:
         raise OtherPos(report.pos_id)
-
-
-def _quantity(fields: dict[str, Any]) -> Decimal:
-    value = decimal_number(fields, "quantity")
-    if value < 0:
-        raise InvalidField("quantity", "must not be negative: movement_type 2 removes")
-    return value
-
-
-def _movement_type(fields: dict[str, Any]) -> MovementType:
-    value = field_of(fields, "movement_type")
-    movement_type = _MOVEMENT_TYPES.get(value) if isinstance(value, str) else None
-    if movement_type is None:
-        raise InvalidField("movement_type", "must be 1 (add) or 2 (remove)")
-    return movement_type

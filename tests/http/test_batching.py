@@ -122,7 +122,7 @@ async def test_a_copy_that_waited_for_its_original_is_known_and_not_refused(
     refusing = settings_for(world, negative_stock="refuse")
     async with running(refusing) as (one_app, one), running(refusing) as (other_app, other):
         for app in (one_app, other_app) if takes_locks else ():
-            app._group_commit._writer.lock_for_a_while()  # noqa: SLF001 - what a conflict does
+            app.state.service.group_commit._writer.lock_for_a_while()  # noqa: SLF001 - what a conflict does
         for number in range(30):
             changes = {"quantity": "12", "date": str(number)}
             assert [204, 204] == list(await asyncio.gather(deliver(one, **changes), deliver(other, **changes)))
@@ -230,7 +230,7 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
     lost = 0
 
     async with running(settings_for(world)) as (app, client):
-        database = app._database  # noqa: SLF001 - the only place from which a lost answer can be made exactly
+        database = app.state.service.database
 
         async def connect_badly(_: Database) -> Any:
             connection = await connect(database)
@@ -254,7 +254,7 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
         monkeypatch.setattr(Database, "connect", connect_badly)
         monkeypatch.setattr("app.receiving.writing.LOCKING_SECONDS", 60.0)
         if takes_locks:
-            app._group_commit._writer.lock_for_a_while()  # noqa: SLF001 - what a conflict does
+            app.state.service.group_commit._writer.lock_for_a_while()  # noqa: SLF001 - what a conflict does
         statuses = await deliver_together(client, [{"date": str(number)} for number in range(size)])
 
     assert 2 == lost
