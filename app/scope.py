@@ -44,16 +44,29 @@ class DeliveryLog:
     """Until a layer knows better, what a bug makes of it."""
     balance: str | None = None
     level_version: int | None = None
-    is_negative: bool | None = None
+    is_negative: bool = False
     message: str | None = None
     reason: str | None = None
 
-    def fields(self) -> dict[str, object]:
-        """What is known, by the names of the log line."""
-        fields = {name: value for name in _NAMES if (value := getattr(self, name)) is not None}
+    def add_to(self, fields: dict[str, object]) -> None:
+        """Add what is known to the `fields` of the log line."""
+        # One by one: a loop over the names takes a microsecond more, of every delivery.
+        if self.signature is not None:
+            fields["signature"] = self.signature
+        if self.store_id is not None:
+            fields["inventory_system_id"] = self.inventory_system_id
+            fields["store_id"] = self.store_id
+            fields["item_id"] = self.item_id
+            fields["movement_type"] = self.movement_type
+            fields["quantity"] = self.quantity
         # The word, which every renderer prints alike.
         fields["outcome"] = self.outcome.value
-        return fields
-
-
-_NAMES = tuple(DeliveryLog.__dataclass_fields__)
+        if self.level_version is not None:
+            fields["balance"] = self.balance
+            fields["level_version"] = self.level_version
+        if self.is_negative:
+            fields["is_negative"] = True
+        if self.message is not None:
+            fields["message"] = self.message
+        if self.reason is not None:
+            fields["reason"] = self.reason

@@ -56,7 +56,7 @@ class ObservingMiddleware:
         path = scope["path"]
         level = "debug" if path in _PROBES else "warning" if status >= _FIRST_FAILURE else "info"
         client = scope.get("client")
-        fields = {
+        fields: dict[str, object] = {
             "request_id": request_id,
             "method": scope["method"],
             "path": path,
@@ -64,10 +64,9 @@ class ObservingMiddleware:
             "milliseconds": round(seconds * 1000, 1),
             "client": client[0] if client else None,
         }
-        if delivery is None:
-            write_line(level, "request", fields)
-        else:
-            write_line(level, "delivery", fields | delivery.fields())
+        if delivery is not None:
+            delivery.add_to(fields)
+        write_line(level, "request" if delivery is None else "delivery", fields)
 
     def note_bug(self, scope: Scope, *, request_id: str) -> None:
         """The error that is being handled, which no layer has turned into an answer."""

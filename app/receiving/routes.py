@@ -90,8 +90,7 @@ def _note_outcome(log: DeliveryLog, outcome: Outcome) -> None:
             log.outcome = DeliveryOutcome.APPLIED
             log.balance = to_plain(entry.balance_after)
             log.level_version = entry.level_version
-            if entry.balance_after < ZERO:
-                log.is_negative = True
+            log.is_negative = entry.balance_after < ZERO
         case AlreadyApplied():
             log.outcome = DeliveryOutcome.ALREADY_APPLIED
         case Refused(error):
