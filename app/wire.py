@@ -12,7 +12,6 @@ from typing import Annotated, Any, TypeVar
 
 import jiter
 from pydantic import BaseModel, Field, PlainValidator, ValidationError, WithJsonSchema
-from pydantic_core import ErrorDetails
 
 from app.errors import InvalidField, NotParseable, shown
 from app.stock.quantity import parse_quantity
@@ -80,7 +79,7 @@ def path_of(location: Sequence[str | int]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
 
 
-def problem_of(error: ErrorDetails) -> str:
+def problem_of(error: Mapping[str, Any]) -> str:
     """What is wrong with a field, to complete "The field name ..."."""
     problem = _PROBLEMS.get(error["type"])
     return problem or str(error.get("ctx", {}).get("error", f"is not usable: {error['msg']}"))
