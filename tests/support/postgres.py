@@ -10,8 +10,8 @@ import asyncpg
 from sqlalchemy.engine import make_url
 
 import app
+from app.catalog_body import read_catalog
 from app.cataloguing import import_catalog
-from app.stock.catalog import read_catalog
 from app.storage.embedded import SERVICE_ROLE, EmbeddedPostgres
 from app.storage.engine import Database
 from app.storage.migrating import migrate
