@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, PlainValidator, ValidationError, ValidationInfo, model_validator
+from pydantic import BaseModel, PlainValidator, ValidationError, ValidationInfo
 
 from app.errors import NotParseable, shown
 from app.stock.catalog import LISTS, Catalog, CatalogRefused, Item, Supplier, Unit, to_document
@@ -52,24 +52,30 @@ def _number(value: object) -> Decimal:
     return parse_quantity(value)
 
 
-def _not_negative(value: Decimal) -> Decimal:
-    if value.is_signed():
+def _unsigned(value: object) -> Decimal:
+    number = _number(value)
+    if number.is_signed():
         raise ValueError("must not be negative")
-    return value
+    return number
 
 
-def _listed(among: str) -> AfterValidator:
-    def require(value: str, info: ValidationInfo) -> str:
+def _item_id(value: object, info: ValidationInfo) -> str:
+    _context(info).count()
+    return _text(value)
+
+
+def _listed(among: str) -> PlainValidator:
+    def read(value: object, info: ValidationInfo) -> str:
+        text = _text(value)
         known = _context(info).known[among]
-        if known is not None and value not in known:
-            raise ValueError(f"{shown(value)} is not in the list {among}")
-        return value
+        if known is not None and text not in known:
+            raise ValueError(f"{shown(text)} is not in the list {among}")
+        return text
 
-    return AfterValidator(require)
+    return PlainValidator(read)
 
 
 _Text = Annotated[str, PlainValidator(_text)]
-_Number = Annotated[Decimal, PlainValidator(_number)]
 
 
 class _UnitBody(BaseModel):
@@ -84,19 +90,13 @@ class _SupplierBody(BaseModel):
 
 
 class _ItemBody(BaseModel):
-    external_id: _Text
+    external_id: Annotated[str, PlainValidator(_item_id)]
     name: _Text
-    purchase_unit_external_id: Annotated[_Text, _listed("units")]
-    consumption_unit_external_id: Annotated[_Text, _listed("units")]
-    supplier_external_id: Annotated[_Text, _listed("suppliers")]
-    cost: Annotated[_Number, AfterValidator(_not_negative)]
-    stock: _Number
-
-    @model_validator(mode="before")
-    @classmethod
-    def _count(cls, data: object, info: ValidationInfo) -> object:
-        _context(info).count()
-        return data
+    purchase_unit_external_id: Annotated[str, _listed("units")]
+    consumption_unit_external_id: Annotated[str, _listed("units")]
+    supplier_external_id: Annotated[str, _listed("suppliers")]
+    cost: Annotated[Decimal, PlainValidator(_unsigned)]
+    stock: Annotated[Decimal, PlainValidator(_number)]
 
 
 class _CatalogBody(BaseModel):

@@ -1,10 +1,11 @@
 """GET /pos/stores/{store_id}/stock and /movements: pages of the stock and of the ledger."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -24,48 +25,55 @@ MAX_READ_TIME = "5s"
 _ERRORS = errors(
     {404: "There is no such store.", 422: "A parameter is out of its contract.", 503: "The database is away. Ask again."}
 )
-_Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+_Number = Annotated[str, BeforeValidator(to_plain)]
+_Moment = Annotated[str, BeforeValidator(datetime.isoformat), WithJsonSchema({"type": "string", "format": "date-time"})]
 _Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="Rows in a page.")]
 
 
 class StockLevel(BaseModel):
     """The stock of one item."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     item_id: str
     name: str
-    stock: str
-    level_version: int = Field(description="The place of its newest movement in the item's ledger.")
+    stock: _Number = Field(validation_alias="quantity")
+    level_version: int = Field(validation_alias="version", description="The place of its newest movement in the item's ledger.")
     updated_at: _Moment
-
-
-class StockPage(BaseModel):
-    """A page of the stock."""
-
-    stock: list[StockLevel]
-    next: str | None = Field(description="The `after` of the next page; null where there is none.")
 
 
 class LedgerMovement(BaseModel):
     """A row of the ledger."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     item_id: str
     level_version: int
     source: Source
     inventory_system_id: str | None
     movement_type: MovementType = Field(description="1 added, 2 removed.")
-    quantity: str
-    balance_after: str
-    date: str | None
+    quantity: _Number
+    balance_after: _Number
+    date: str | None = Field(validation_alias="date_text")
     received_at: _Moment
     actor: str | None
     note: str | None
 
 
-class LedgerPage(BaseModel):
+class _Page(BaseModel):
+    next: str | None = Field(description="The `after` of the next page; null where there is none.")
+
+
+class StockPage(_Page):
+    """A page of the stock."""
+
+    stock: list[StockLevel]
+
+
+class LedgerPage(_Page):
     """A page of the ledger."""
 
     movements: list[LedgerMovement]
-    next: str | None = Field(description="The `after` of the next page; null where there is none.")
 
 
 def reading_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
@@ -92,16 +100,7 @@ def reading_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
         _require_text("item_id", item_id)
         _require_text("after", after)
         levels = await list_levels(connection, store_id=store_id, item_id=item_id, after=after, limit=limit)
-        rows = [
-            StockLevel(
-                item_id=level.item_id,
-                name=level.name,
-                stock=to_plain(level.quantity),
-                level_version=level.version,
-                updated_at=level.updated_at.isoformat(),
-            )
-            for level in levels
-        ]
+        rows = [StockLevel.model_validate(level) for level in levels]
         return StockPage(stock=rows, next=rows[-1].item_id if len(rows) == limit else None)
 
     @router.get(
@@ -120,22 +119,7 @@ def reading_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
     ) -> LedgerPage:
         _require_text("item_id", item_id)
         rows = await recorded.page(connection, store_id, item_id=item_id, source=source, after=_cursor(after), limit=limit)
-        listed = [
-            LedgerMovement(
-                item_id=row.item_id,
-                level_version=row.level_version,
-                source=Source(row.source),
-                inventory_system_id=row.inventory_system_id,
-                movement_type=MovementType(row.movement_type),
-                quantity=to_plain(row.quantity),
-                balance_after=to_plain(row.balance_after),
-                date=row.date_text,
-                received_at=row.received_at.isoformat(),
-                actor=row.actor,
-                note=row.note,
-            )
-            for row in rows
-        ]
+        listed = [LedgerMovement.model_validate(row) for row in rows]
         return LedgerPage(movements=listed, next=f"{rows[-1].level_version}:{rows[-1].item_id}" if len(rows) == limit else None)
 
     return router

@@ -18,6 +18,7 @@ from app.storage.syncs import State
 from app.wire import MAX_ID_LENGTH, errors
 
 ACTOR = "POS over HTTP"
+_COPIED = ("store_id", "inventory_system_id", "state", "items", "units", "suppliers", "covered")
 _STATUS = {State.DONE: int(HTTPStatus.OK), State.REFUSED: int(HTTPStatus.CONFLICT)}
 
 
@@ -73,15 +74,6 @@ def syncing_router(settings: Settings, engine: AsyncEngine, api_key: ApiKey) -> 
         response.status_code = _STATUS.get(result.state, int(HTTPStatus.SERVICE_UNAVAILABLE))
         if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
             response.headers["Retry-After"] = "60"
-        return SyncResult(
-            message=result.words,
-            items=result.items,
-            store_id=result.store_id,
-            inventory_system_id=result.inventory_system_id,
-            state=result.state,
-            units=result.units,
-            suppliers=result.suppliers,
-            covered=result.covered,
-        )
+        return SyncResult(message=result.words, **{name: getattr(result, name) for name in _COPIED})
 
     return router
