@@ -179,10 +179,11 @@ def create_app(settings: Settings, *, on_start: Callable[[Service], None] = lamb
     app.add_exception_handler(RequestValidationError, _answer_bad_query)
     app.add_exception_handler(ClientGone, _answer_nobody)  # type: ignore[arg-type]  # None: nothing is sent
     app.add_exception_handler(Exception, _answer_bug)
+    if settings.pos_api_key is not None:
+        # First, since the router tries one after the other.
+        _include_pos(app, service, ApiKey(settings.pos_api_key.get_secret_value()))
     app.include_router(webhook_router())
     app.include_router(probe_router(service.readiness, service.metrics, waiting=lambda: service.group_commit.waiting))
-    if settings.pos_api_key is not None:
-        _include_pos(app, service, ApiKey(settings.pos_api_key.get_secret_value()))
     describe_webhook(app.webhooks)
     if settings.docs_enabled:
         app.include_router(docs_router(app.openapi))
