@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 from tests.conftest import new_world
 from tests.support import postgres
@@ -25,7 +27,8 @@ async def check() -> int:
     """The exit status: that of schemathesis, or 1 where it has not met all that it should."""
     async with new_world() as world:
         with serving(world.service_url, pos_api_key=KEY) as service:
-            status, output = await _ask(service)
+            with tempfile.TemporaryDirectory() as folder:
+                status, output = await _ask(service, folder)
             missed = EXPECTED - _answered(service)
     if status or missed:
         print(output)
@@ -33,7 +36,7 @@ async def check() -> int:
     return status or int(bool(missed))
 
 
-async def _ask(service: Service) -> tuple[int, str]:
+async def _ask(service: Service, folder: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         str(shutil.which("schemathesis")),
         "run",
@@ -47,7 +50,9 @@ async def _ask(service: Service) -> tuple[int, str]:
         "--warnings=off",
         "--no-color",
         f"--header=Authorization: Bearer {KEY}",
-        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.contract.signing", "PYTHONPATH": "."},
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.contract.signing", "PYTHONPATH": str(Path.cwd())},
+        # It keeps what it found before, and would ask other things next time.
+        cwd=folder,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
