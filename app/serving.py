@@ -15,10 +15,11 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from uvicorn.supervisors import Multiprocess
 
-from app.main import PosSync, create_app
+from app.main import Service, create_app
 from app.operations.logs import configure_logging
 from app.operations.metrics import MULTIPROCESS_FOLDER
 from app.protocol import Protocol
@@ -63,13 +64,13 @@ class _Workers(Multiprocess):
         super().terminate_all()
 
 
-def application() -> PosSync:
+def application() -> FastAPI:
     """The service for one worker process: settings from the environment, logging, and an orderly stop."""
     settings = load_settings()
     configure_logging(log_format=settings.log_format, log_level=settings.log_level)
 
-    def on_start(app: PosSync) -> None:
-        _drain_on_signals(app, settings.drain_delay)
+    def on_start(service: Service) -> None:
+        _drain_on_signals(service, settings.drain_delay)
         _spare_the_collector()
 
     return create_app(settings, on_start=on_start)
@@ -151,7 +152,7 @@ async def require_schema(settings: Settings) -> None:
         raise SchemaNotAtHead(fault)
 
 
-def _drain_on_signals(app: PosSync, delay: float) -> None:
+def _drain_on_signals(service: Service, delay: float) -> None:
     """On SIGTERM or SIGINT: say not ready, go on for `delay` seconds, then let uvicorn stop. A second signal skips the rest."""
     loop = asyncio.get_running_loop()
     first_at: float | None = None
@@ -161,13 +162,13 @@ def _drain_on_signals(app: PosSync, delay: float) -> None:
             nonlocal first_at
             if first_at is None:
                 first_at = loop.time()
-                app.drain()
+                service.drain()
                 loop.call_later(delay, end)
             elif loop.time() - first_at > ONE_SIGNAL_SECONDS:
                 end()
 
         def end() -> None:
-            app.stop_receiving()
+            service.stop_receiving()
             stop(number, None)
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:

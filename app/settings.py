@@ -202,13 +202,18 @@ class Settings(DatabaseSettings):
         default="127.0.0.1",
         description="Proxy addresses or networks, comma separated, whose X-Forwarded-For and -Proto are believed.",
     )
-    max_body_bytes: int = Field(default=65536, ge=1024, le=1048576, description="The largest request body, in bytes.")
+    max_body_bytes: int = Field(
+        default=65536, ge=1024, le=1048576, description="The largest body of a delivery, in bytes; one POS call may have 2 MiB."
+    )
     response_deadline: float = Field(
         default=4.0, ge=0.5, le=60, description="Seconds within which every delivery is answered, with 503 if need be."
     )
     pos_api_key: ApiKeyText | None = Field(
         default=None,
         description="The key with which the POS records and reads over HTTP (/pos/...). Unset, these routes do not exist.",
+    )
+    docs_enabled: bool = Field(
+        default=True, description="Serve /docs, a page that describes the HTTP API. /openapi.json is served in any case."
     )
     outbox_parallel: int = Field(
         default=8, ge=1, le=64, description="Calls to mipOS at a time, per worker, by which stock updates are sent."

@@ -4,9 +4,9 @@ from fastapi import FastAPI, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.receiving.middleware import WEBHOOK_PATH
-from app.receiving.routes import StockMovementBody
 from app.receiving.signature import HEADER, Key, verify
 from app.settings import load_settings
+from bench.body import StockMovementBody
 
 _SIGNATURE = HEADER.lower().encode()
 

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import DeclarativeBase
 
 from app.receiving.middleware import WEBHOOK_PATH
-from app.receiving.routes import StockMovementBody
 from app.settings import load_settings
 from app.storage import tables
+from bench.body import StockMovementBody
 from bench.noop import SignatureMiddleware
 
 

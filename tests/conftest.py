@@ -8,8 +8,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
-from app.main import PosSync, create_app
+from app.main import create_app
 from app.settings import Settings
 from app.storage.embedded import EmbeddedPostgres
 from tests.support import postgres
@@ -70,7 +71,7 @@ def settings_for(world: World, **changes: Any) -> Settings:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[tuple[PosSync, httpx2.AsyncClient]]:
+async def running(settings: Settings) -> AsyncIterator[tuple[FastAPI, httpx2.AsyncClient]]:
     """The app that production runs, with its lifespan, and a client that calls it in this process."""
     app = create_app(settings)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)

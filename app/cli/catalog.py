@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.catalog_body import read_catalog, read_tables
 from app.cli.database import with_database
 from app.operator.catalog import Imported, UnknownStoreError, WhichSystemError, export_catalog, import_catalog
 from app.settings import load_database_settings
-from app.stock.catalog import Catalog, CatalogRefused, read_catalog, to_document
-from app.stock.csv_catalog import FILES, read_tables, to_tables
+from app.stock.catalog import Catalog, CatalogRefused, to_document
+from app.stock.csv_catalog import FILES, to_tables
 from app.stock.text import fault_in
 
 LONGEST_STORE_ID = 255

@@ -20,10 +20,10 @@ import httpx2
 from sqlalchemy import make_url, text
 
 import app
+from app.catalog_body import read_catalog
 from app.cli.demonstrating import demonstrate
 from app.operator.catalog import import_catalog
 from app.settings import ENV_FILE_VARIABLE, Settings
-from app.stock.catalog import read_catalog
 from app.stock.rules import Rules
 from app.storage.catalog import change_store
 from app.storage.embedded import SERVICE_ROLE, EmbeddedPostgres, EmbeddedPostgresError

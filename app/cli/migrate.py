@@ -14,7 +14,8 @@ def command(grant_to: str | None) -> None:
     """Bring the database schema to the newest revision; safe when several start at once.
 
     Needs DATABASE_URL only, as a role that may create tables; connect to Postgres itself, not through a pooler. The service
-    should run as another role: --grant-to gives it just the rights that it needs (the ledger: SELECT, and calling the function that writes it).
+    should run as another role: --grant-to gives it just the rights that it needs. It may read the ledger, and write it by
+    calling one function.
 
     \b
     Example:  pos-sync migrate --grant-to pos_sync

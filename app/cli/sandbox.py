@@ -61,10 +61,10 @@ def command(  # noqa: PLR0913 - one parameter per option
         raise click.UsageError(f"Set {CLIENT_SECRET} (or --client-secret): the key with which the sandbox signs.")
     import uvicorn  # noqa: PLC0415 - `sandbox move` needs no web server
 
+    from app.catalog_body import read_catalog  # noqa: PLC0415
     from app.operations.logs import configure_logging  # noqa: PLC0415
     from app.sandbox.platform import Account, InventorySystem, Platform  # noqa: PLC0415
     from app.sandbox.server import Sandbox  # noqa: PLC0415
-    from app.stock.catalog import read_catalog  # noqa: PLC0415
     from app.stock.quantity import to_plain  # noqa: PLC0415
 
     platform = Platform(Account(client_id, client_secret, email, password), token_seconds=token_seconds)

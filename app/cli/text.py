@@ -10,12 +10,11 @@ from app.stock.quantity import to_plain
 def body_fields(raw_body: bytes) -> dict[str, str | None]:
     """What is read in it now; empty where it cannot be read."""
     try:
-        report = read_report(raw_body)
+        movement = read_report(raw_body)
     except Refusal:
         return {}
-    movement = report.movement
     return {
-        "pos_id": report.pos_id,
+        "pos_id": movement.pos_id,
         "movement_type": movement.movement_type.name.lower(),
         "quantity": to_plain(movement.quantity),
         "current_stock": None if movement.reported_stock is None else to_plain(movement.reported_stock),

@@ -1,6 +1,7 @@
 """The exception family; each is rendered in one way, so that no answer leaves without a `message` for a person."""
 
 from app.errors.base import InternalError, PosSyncError, render, shown
+from app.errors.reads import NoSuchStore, NotReadable, ReadStopped
 from app.errors.refusals import (
     BelowZero,
     BeyondRange,
@@ -45,13 +46,16 @@ __all__ = [
     "NoIntegration",
     "NoStoreToSync",
     "NoSuchPage",
+    "NoSuchStore",
     "NotAuthorized",
     "NotParseable",
+    "NotReadable",
     "NotSigned",
     "OtherPos",
     "OutcomeUnknown",
     "Overloaded",
     "PosSyncError",
+    "ReadStopped",
     "Refusal",
     "ShuttingDown",
     "SlowBody",

@@ -28,7 +28,7 @@ class InternalError(PosSyncError):
     """A bug of ours. Says nothing of its cause to the caller."""
 
     def __init__(self) -> None:
-        super().__init__("The POS failed unexpectedly. Send the movement again; if it keeps failing, tell the POS operator.")
+        super().__init__("The POS failed unexpectedly. Send the request again; if it keeps failing, tell the POS operator.")
 
 
 def shown(value: str) -> str:

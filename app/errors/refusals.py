@@ -17,6 +17,7 @@ class NotParseable(Refusal):
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"The request body cannot be read: {problem}.")
+        self.problem = problem
 
 
 class InvalidField(Refusal):
@@ -28,11 +29,6 @@ class InvalidField(Refusal):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"The field {field} {problem}.")
         self.field = field
-        self._problem = problem
-
-    def within(self, path: str) -> "InvalidField":
-        """The same, of a field that lies deeper: `path` is such as "movements[2]."."""
-        return InvalidField(path + self.field, self._problem)
 
 
 class UnstorableValue(Refusal):

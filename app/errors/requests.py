@@ -25,7 +25,7 @@ class BodyTooLarge(PosSyncError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"The request body is larger than the {limit} bytes that the POS accepts. Send one movement per request."
+            f"The request body is larger than the {limit} bytes that the POS accepts. Send fewer movements per request."
         )
 
 

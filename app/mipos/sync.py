@@ -16,13 +16,14 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.catalog_body import check_for_sync
 from app.errors import CannotSync, SyncUnderWay, UnsendableCatalog
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient
 from app.mipos.client import MiposClient
 from app.mipos.hold import RELEASE_SECONDS, Hold, acquire, holding
 from app.mipos.sync_target import Target, find_target
 from app.mipos.token import AccessTokens
-from app.stock.catalog import CatalogRefused, check_for_sync
+from app.stock.catalog import CatalogRefused
 from app.storage import leases, syncs
 from app.storage.syncs import Ending, Pair, Snapshot, State
 

@@ -6,12 +6,12 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from app.scope import DeliveryLog, DeliveryOutcome
 from app.storage.outbox import Backlog
 
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that prometheus_client itself reads when it is imported."""
 
-OUTCOMES = ("applied", "already_applied", "refused", "not_received", "unsettled", "failed")
 OUTBOX_STATES = ("sent", "pending", "dead")
 SIGNATURE_FAILURES = ("missing", "wrong")
 _COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -87,15 +87,15 @@ class Metrics:
         )
 
         # So that a rate over the first of its kind is not missed: a series has to be there before it grows.
-        for outcome in OUTCOMES:
-            self._deliveries.labels(outcome)
+        for outcome in DeliveryOutcome:
+            self._deliveries.labels(outcome.value)
         for cause in SIGNATURE_FAILURES:
             self._unverified.labels(cause)
         for state in OUTBOX_STATES:
             self._outbox.labels(state)
         self._last_seen_delivery = 0.0
         self._answered: dict[int, Counter] = {}
-        self._by_outcome: dict[str, Counter] = {}
+        self._by_outcome: dict[DeliveryOutcome, Counter] = {}
         self._by_signature: dict[str, Counter] = {}
 
     def observe_registration(self, state: str, *, attempts: int) -> None:
@@ -127,29 +127,28 @@ class Metrics:
         """A transaction that failed."""
         self._faults.labels(fault).inc()
 
-    def observe_request(self, *, status: int, seconds: float, facts: dict[str, object]) -> None:
-        """An answered request; `facts` is empty for anything but a delivery."""
+    def observe_request(self, *, status: int, seconds: float, delivery: DeliveryLog | None) -> None:
+        """An answered request, and what became of it where it is a delivery."""
         # Looking a series up by its labels takes longer than counting: what every delivery counts is kept at hand.
         answered = self._answered.get(status)
         if answered is None:
             answered = self._answered[status] = self._requests.labels(str(status))
         answered.inc()
-        if not facts:
+        if delivery is None:
             return
         self._request_seconds.observe(seconds)
-        outcome = str(facts.get("outcome", "failed"))
+        outcome = delivery.outcome
         deliveries = self._by_outcome.get(outcome)
         if deliveries is None:
-            deliveries = self._by_outcome[outcome] = self._deliveries.labels(outcome)
+            deliveries = self._by_outcome[outcome] = self._deliveries.labels(outcome.value)
         deliveries.inc()
-        if "reason" in facts:
-            self._refusals.labels(str(facts["reason"])).inc()
-        signature = facts.get("signature")
-        if signature is not None:
-            self._count_signature(str(signature))
-        if facts.get("is_negative"):
+        if delivery.reason is not None:
+            self._refusals.labels(delivery.reason).inc()
+        if delivery.signature is not None:
+            self._count_signature(delivery.signature)
+        if delivery.is_negative:
             self._below_zero.inc()
-        if outcome in ("applied", "already_applied"):
+        if outcome in (DeliveryOutcome.APPLIED, DeliveryOutcome.ALREADY_APPLIED):
             self._note_last_delivery()
 
     def _count_signature(self, signature: str) -> None:

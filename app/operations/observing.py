@@ -10,10 +10,10 @@ from collections.abc import Awaitable
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import InternalError, PosSyncError, ShuttingDown, render
+from app.errors import InternalError, PosSyncError, ReadStopped, ShuttingDown, render
 from app.operations.logs import write_line
 from app.operations.metrics import Metrics
-from app.scope import FACTS
+from app.scope import DELIVERY_LOG, DeliveryLog, DeliveryOutcome
 
 REQUEST_ID = "x-request-id"
 
@@ -49,22 +49,24 @@ class ObservingMiddleware:
                 return str(value, "ascii")
         return f"{self._process_id}{next(self._numbers):016x}"
 
-    def note(self, scope: Scope, *, request_id: str, status: int, seconds: float, facts: dict[str, object]) -> None:
+    def note(self, scope: Scope, *, request_id: str, status: int, seconds: float) -> None:
         """One line and the metrics of an answered request."""
-        self._metrics.observe_request(status=status, seconds=seconds, facts=facts)
+        delivery: DeliveryLog | None = scope.get(DELIVERY_LOG)
+        self._metrics.observe_request(status=status, seconds=seconds, delivery=delivery)
         path = scope["path"]
         level = "debug" if path in _PROBES else "warning" if status >= _FIRST_FAILURE else "info"
         client = scope.get("client")
-        fields = {
+        fields: dict[str, object] = {
             "request_id": request_id,
             "method": scope["method"],
             "path": path,
             "status": status,
             "milliseconds": round(seconds * 1000, 1),
             "client": client[0] if client else None,
-            **facts,
         }
-        write_line(level, "delivery" if facts else "request", fields)
+        if delivery is not None:
+            delivery.add_to(fields)
+        write_line(level, "request" if delivery is None else "delivery", fields)
 
     def note_bug(self, scope: Scope, *, request_id: str) -> None:
         """The error that is being handled, which no layer has turned into an answer."""
@@ -85,22 +87,25 @@ class _Observation:
 
     async def observe(self, app: ASGIApp, receive: Receive) -> None:
         started = time.perf_counter()
-        facts: dict[str, object] = {}
-        self._scope[FACTS] = facts
         try:
             await app(self._scope, receive, self._send_with_id)
         except Exception:  # noqa: BLE001 - the last layer of ours: nothing may leave without a message
             self._middleware.note_bug(self._scope, request_id=self._request_id)
-            facts.update({"outcome": "failed", "reason": InternalError.reason} if facts else {})
+            self._note_failure(DeliveryOutcome.FAILED, InternalError.reason)
             await self._refuse(InternalError())
         except asyncio.CancelledError:
             # The server gave up waiting for this request to end; its own answer would be plain text.
-            facts.update({"outcome": "unsettled", "reason": ShuttingDown.reason} if facts else {})
-            await self._refuse(ShuttingDown())
+            self._note_failure(DeliveryOutcome.UNSETTLED, ShuttingDown.reason)
+            await self._refuse(ReadStopped() if self._scope["method"] == "GET" else ShuttingDown())
             raise
         seconds = time.perf_counter() - started
         status = _CLIENT_CLOSED_REQUEST if self._status is None else self._status
-        self._middleware.note(self._scope, request_id=self._request_id, status=status, seconds=seconds, facts=facts)
+        self._middleware.note(self._scope, request_id=self._request_id, status=status, seconds=seconds)
+
+    def _note_failure(self, outcome: DeliveryOutcome, reason: str) -> None:
+        delivery: DeliveryLog | None = self._scope.get(DELIVERY_LOG)
+        if delivery is not None:
+            delivery.outcome, delivery.reason = outcome, reason
 
     async def _refuse(self, error: PosSyncError) -> None:
         if self._status is None:

@@ -64,7 +64,7 @@ def _systems(pair: Pair, integrated: Sequence[str]) -> list[str]:
 def _read(kind: Unapplied, kept: WaitingDelivery) -> UnappliedReport | None:
     """None where it cannot be read: it says nothing about any stock."""
     try:
-        movement = read_report(kept.raw_body).movement
+        movement = read_report(kept.raw_body)
     except Refusal:
         return None
     assert movement.inventory_system_id is not None

@@ -27,7 +27,7 @@ async def apply_suspected(engine: AsyncEngine, suspected_duplicate_id: int, *, a
         if suspected is None or suspected.state is not State.OPEN:
             return _closed(suspected_duplicate_id, suspected)
         try:
-            movement = read_report(suspected.raw_body).movement
+            movement = read_report(suspected.raw_body)
         except Refusal as refusal:
             return OperatorResult(suspected_duplicate_id, Verdict.REFUSED, refusal.message)
         # The person who applies it says that it is another movement. Which POS it was meant for was judged when it came.

@@ -98,7 +98,7 @@ async def _keep_unstorable(engine: AsyncEngine, refused_delivery_id: int, *, act
 
 def _read(delivery: KeptDelivery) -> Movement | Refusal:
     try:
-        return read_report(delivery.raw_body).movement
+        return read_report(delivery.raw_body)
     except Refusal as refusal:
         return refusal
 

@@ -4,9 +4,11 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request, Security
+from fastapi.security import HTTPBearer
 
 from app.errors import NotAuthorized
+from app.wire import errors
 
 _SCHEME = b"bearer"
 
@@ -27,11 +29,23 @@ class ApiKey:
         return scheme.lower() == _SCHEME and hmac.compare_digest(hashlib.sha256(key.strip()).digest(), self._digest)
 
 
-def guarded_router(api_key: ApiKey) -> APIRouter:
-    """A router for what belongs to one store, whose every route asks for the key first."""
+class _Guard(HTTPBearer):
+    """Asks for the key, and is one dependency where a scheme to describe and a function to ask would be two."""
 
-    def authorize(request: Request) -> None:
-        if not api_key.is_in(request.scope["headers"]):
+    def __init__(self, api_key: ApiKey) -> None:
+        super().__init__(scheme_name="pos", description="POS_API_KEY.")
+        self._api_key = api_key
+
+    async def __call__(self, request: Request) -> None:  # type: ignore[override]
+        if not self._api_key.is_in(request.scope["headers"]):
             raise NotAuthorized
 
-    return APIRouter(prefix="/pos/stores/{store_id}", dependencies=[Depends(authorize)], tags=["POS"])
+
+def guarded_router(api_key: ApiKey) -> APIRouter:
+    """A router for what belongs to one store, whose every route asks for the key first."""
+    return APIRouter(
+        prefix="/pos/stores/{store_id}",
+        dependencies=[Security(_Guard(api_key))],
+        responses=errors({401: "The key of the POS is missing or wrong."}),
+        tags=["POS"],
+    )

@@ -1,128 +1,146 @@
 """POST /pos/stores/{store_id}/movements: what the POS records goes through the same group commit as deliveries."""
 
 import asyncio
-import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.types import Receive, Scope, Send
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
 
 from app.applying.group_commit import GroupCommit
-from app.errors import (
-    IdempotencyKeyReused,
-    InternalError,
-    NoIdempotencyKey,
-    NoSuchPage,
-    NotAuthorized,
-    PosSyncError,
-    render,
+from app.errors import IdempotencyKeyReused, InternalError, NoIdempotencyKey, NoSuchPage
+from app.pos.bearer import ApiKey, guarded_router
+from app.pos.body import (
+    MAX_BODY_BYTES,
+    PartlyRecorded,
+    PosMovement,
+    PosMovements,
+    RecordedMovement,
+    RecordedMovements,
+    read_movements,
 )
-from app.pos.bearer import ApiKey
-from app.pos.payload import read_movements
-from app.receiving.fields import LONGEST_ID
-from app.receiving.middleware import ClientGone, Receipt, refuse, require_plain_json
+from app.receiving.middleware import Receipt, require_plain_json
 from app.scope import BODY_ARRIVED
 from app.stock.movement import Movement
 from app.stock.outcome import Applied, KeyReused, Known, Outcome, Refused
 from app.stock.quantity import to_plain
 from app.stock.text import fault_in
+from app.wire import MAX_ID_LENGTH, errors, request_body
 
-_PATH = re.compile(r"/pos/stores/([^/]+)/movements")
 _KEY = re.compile(rb"[!-~](?:[ -~]{0,253}[!-~])?")
+_IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "1 to 255 visible ASCII characters by which it is known again, such as the ticket's number.",
+    "schema": {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
+}
 
 
-def is_recording(scope: Scope) -> bool:
-    """Whether a request is for here."""
-    return scope["type"] == "http" and scope["method"] == "POST" and _PATH.fullmatch(scope["path"]) is not None
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    """What one request asks to record."""
+
+    movements: Sequence[Movement]
+    idempotency_key: str
+    deadline: float
 
 
-class PosMovements:
-    """The ASGI endpoint. A bare one, as the webhook's: the POS's till waits for it."""
+def recording_router(
+    group_commit: GroupCommit,
+    *,
+    api_key: ApiKey,
+    receipt: Receipt,
+    response_seconds: float,
+    on_recorded: Callable[[], None],
+) -> APIRouter:
+    """The route, guarded by the key; `on_recorded` is called when movements were written."""
 
-    def __init__(  # noqa: PLR0913 - what the composition root puts together, each by name
-        self,
-        group_commit: GroupCommit,
-        engine: AsyncEngine,
-        *,
-        api_key: ApiKey,
-        receipt: Receipt,
-        response_seconds: float,
-        on_recorded: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._group_commit = group_commit
-        self._engine = engine
-        self._api_key = api_key
-        self._receipt = receipt
-        self._response_seconds = response_seconds
-        self._on_recorded = on_recorded
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI)."""
-        try:
-            status, body = await self._record(scope, receive)
-        except PosSyncError as error:
-            await refuse(error, send)
-            return
-        except ClientGone:
-            return
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    async def _record(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
-        if not self._api_key.is_in(scope["headers"]):
-            raise NotAuthorized
-        headers = dict(scope["headers"])
+    async def ticket(store_id: str, request: Request) -> _Ticket:
+        deadline = asyncio.get_running_loop().time() + response_seconds
+        headers = dict(request.scope["headers"])
         require_plain_json(headers)
         key = headers.get(b"idempotency-key", b"")
         if not _KEY.fullmatch(key):
             raise NoIdempotencyKey
-        matched = _PATH.fullmatch(scope["path"])
-        if matched is None or fault_in(matched.group(1), longest=LONGEST_ID):
+        # The router takes ".../movements%0A" for this path too.
+        if fault_in(store_id, longest=MAX_ID_LENGTH) or not request.scope["path"].endswith("/movements"):
             raise NoSuchPage
-        deadline = asyncio.get_running_loop().time() + self._response_seconds
-        raw = await self._receipt.read(
-            receive,
+        raw = await receipt.read(
+            request.receive,
             declared_length=headers.get(b"content-length"),
             deadline=deadline,
-            has_arrived=BODY_ARRIVED in scope,
+            has_arrived=BODY_ARRIVED in request.scope,
+            max_body_bytes=MAX_BODY_BYTES,
         )
         idempotency_key = key.decode("ascii")
-        movements = read_movements(raw, store_id=matched.group(1), idempotency_key=idempotency_key, now=datetime.now(UTC))
-        outcomes = await self._group_commit.submit_ticket(movements, deadline=deadline)
-        self._on_recorded()
-        return self._answer(movements, outcomes, idempotency_key)
+        movements = read_movements(raw, store_id=store_id, idempotency_key=idempotency_key, now=datetime.now(UTC))
+        return _Ticket(movements, idempotency_key, deadline)
 
-    def _answer(self, movements: Sequence[Movement], outcomes: Sequence[Outcome], key: str) -> tuple[int, bytes]:
-        """201 where something was recorded, 200 where all of it was before; else the first refusal, with all that became of each.
+    router = guarded_router(api_key)
 
-        A refusal of one movement does not undo the others: sent again with the same key, once what was wrong is right, only that
-        one is recorded.
-        """
-        entries: list[dict[str, Any]] = []
-        first_refusal: PosSyncError | None = None
-        for movement, outcome in zip(movements, outcomes, strict=True):
-            about: dict[str, Any] = {"item_id": movement.item_id}
-            match outcome:
-                case Applied(level_version, balance):
-                    about |= {"state": "recorded", "stock": to_plain(balance), "level_version": level_version}
-                case Known(level_version, balance):
-                    about |= {"state": "known", "stock": to_plain(balance), "level_version": level_version}
-                case KeyReused():
-                    raise IdempotencyKeyReused(key)
-                case Refused(error):
-                    first_refusal = first_refusal or error
-                    about |= {"state": "refused", "reason": error.reason, "message": error.message}
-                case _:
-                    raise InternalError
-            entries.append(about)
-        if first_refusal is not None:
-            status, _, body = render(first_refusal)
-            return status, json.dumps({**json.loads(body), "movements": entries}).encode("ascii")
-        is_new = any(isinstance(outcome, Applied) for outcome in outcomes)
-        status = HTTPStatus.CREATED if is_new else HTTPStatus.OK
-        return int(status), json.dumps({"movements": entries}).encode("ascii")
+    @router.post(
+        "/movements",
+        operation_id="record_pos_movements",
+        summary="Record what the POS sold, received or counted.",
+        status_code=int(HTTPStatus.CREATED),
+        response_model=RecordedMovements,
+        response_model_exclude_none=True,
+        response_description="Recorded; `movements` says what became of each.",
+        openapi_extra={"parameters": [_IDEMPOTENCY_KEY], **request_body(PosMovement, PosMovements)},
+        responses={
+            200: {"model": RecordedMovements, "description": "All of it was recorded before, with this key."},
+            **errors(
+                {
+                    400: "Not readable as sent, or no Idempotency-Key.",
+                    404: "No store has such an id.",
+                    408: "The body did not arrive in time.",
+                    413: "The body is over the cap.",
+                    415: "A Content-Encoding, or a type that is not JSON.",
+                    422: "A field is missing or out of its contract, or the Idempotency-Key was used for another movement.",
+                    503: "Not known to be recorded. Send it again, with the same key.",
+                }
+            ),
+            409: {
+                "model": PartlyRecorded,
+                "description": "One of them cannot be applied: unknown store or item, or below zero where the store refuses it."
+                " The others are recorded; sent again with the same key, only that one is applied.",
+            },
+        },
+    )
+    async def record_pos_movements(
+        asked: Annotated[_Ticket, Depends(ticket)], response: Response
+    ) -> RecordedMovements | JSONResponse:
+        outcomes = await group_commit.submit_ticket(asked.movements, deadline=asked.deadline)
+        on_recorded()
+        if any(isinstance(outcome, KeyReused) for outcome in outcomes):
+            raise IdempotencyKeyReused(asked.idempotency_key)
+        lines = [_line(movement, outcome) for movement, outcome in zip(asked.movements, outcomes, strict=True)]
+        refused = next((outcome.error for outcome in outcomes if isinstance(outcome, Refused)), None)
+        if refused is not None:
+            body = PartlyRecorded(message=refused.message, movements=lines)
+            return JSONResponse(body.model_dump(exclude_none=True), status_code=int(refused.status))
+        if not any(isinstance(outcome, Applied) for outcome in outcomes):
+            response.status_code = int(HTTPStatus.OK)
+        return RecordedMovements(movements=lines)
+
+    return router
+
+
+def _line(movement: Movement, outcome: Outcome) -> RecordedMovement:
+    match outcome:
+        case Applied(level_version, balance) | Known(level_version, balance):
+            return RecordedMovement(
+                item_id=movement.item_id,
+                state="recorded" if isinstance(outcome, Applied) else "known",
+                stock=to_plain(balance),
+                level_version=level_version,
+            )
+        case Refused(error):
+            return RecordedMovement(item_id=movement.item_id, state="refused", reason=error.reason, message=error.message)
+        case _:
+            raise InternalError

@@ -1,26 +1,79 @@
 """GET /pos/stores/{store_id}/stock and /movements: pages of the stock and of the ledger."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.errors import DatabaseAway, InvalidField, UnknownStore
+from app.errors import InvalidField, NoSuchStore, NotReadable
 from app.pos.bearer import ApiKey, guarded_router
-from app.receiving.fields import LONGEST_ID
-from app.stock.movement import Source
+from app.stock.movement import MovementType, Source
 from app.stock.quantity import to_plain
 from app.stock.text import fault_in
 from app.storage.catalog import find_store
 from app.storage.ledger import list_rows
 from app.storage.levels import list_levels
+from app.wire import MAX_ID_LENGTH, errors
 
-MOST_ROWS = 1000
-LONGEST_READ = "5s"
-_Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows in a page.")]
+MAX_ROWS = 1000
+MAX_READ_TIME = "5s"
+_ERRORS = errors(
+    {404: "There is no such store.", 422: "A parameter is out of its contract.", 503: "The database is away. Ask again."}
+)
+_Number = Annotated[str, BeforeValidator(to_plain)]
+_Moment = Annotated[str, BeforeValidator(datetime.isoformat), WithJsonSchema({"type": "string", "format": "date-time"})]
+_Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="Rows in a page.")]
+
+
+class StockLevel(BaseModel):
+    """The stock of one item."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    item_id: str
+    name: str
+    stock: _Number = Field(validation_alias="quantity")
+    level_version: int = Field(validation_alias="version", description="The place of its newest movement in the item's ledger.")
+    updated_at: _Moment
+
+
+class LedgerMovement(BaseModel):
+    """A row of the ledger."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    item_id: str
+    level_version: int
+    source: Source
+    inventory_system_id: str | None
+    movement_type: MovementType = Field(description="1 added, 2 removed.")
+    quantity: _Number
+    balance_after: _Number
+    date: str | None = Field(validation_alias="date_text")
+    received_at: _Moment
+    actor: str | None
+    note: str | None
+
+
+class _Page(BaseModel):
+    next: str | None = Field(description="The `after` of the next page; null where there is none.")
+
+
+class StockPage(_Page):
+    """A page of the stock."""
+
+    stock: list[StockLevel]
+
+
+class LedgerPage(_Page):
+    """A page of the ledger."""
+
+    movements: list[LedgerMovement]
 
 
 def reading_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
@@ -30,36 +83,32 @@ def reading_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
         _require_text("store_id", store_id)
         try:
             async with engine.connect() as connection:
-                await connection.execute(text(f"SET LOCAL statement_timeout = '{LONGEST_READ}'"))
+                await connection.execute(text(f"SET LOCAL statement_timeout = '{MAX_READ_TIME}'"))
                 if await find_store(connection, store_id) is None:
-                    raise UnknownStore(store_id)
+                    raise NoSuchStore(store_id)
                 yield connection
         except (OSError, TimeoutError, SQLAlchemyError) as error:
-            raise DatabaseAway from error
+            raise NotReadable from error
 
     router = guarded_router(api_key)
     connected = Annotated[AsyncConnection, Depends(connection_to)]
 
-    @router.get("/stock", summary="The stock, in order of item ids.")
+    @router.get("/stock", operation_id="read_stock", summary="The stock, in order of item ids.", responses=_ERRORS)
     async def stock(
         store_id: str, connection: connected, item_id: str | None = None, after: str | None = None, limit: _Limit = 100
-    ) -> dict[str, Any]:
+    ) -> StockPage:
         _require_text("item_id", item_id)
         _require_text("after", after)
         levels = await list_levels(connection, store_id=store_id, item_id=item_id, after=after, limit=limit)
-        rows = [
-            {
-                "item_id": level.item_id,
-                "name": level.name,
-                "stock": to_plain(level.quantity),
-                "level_version": level.version,
-                "updated_at": level.updated_at.isoformat(),
-            }
-            for level in levels
-        ]
-        return {"stock": rows, "next": rows[-1]["item_id"] if len(rows) == limit else None}
+        rows = [StockLevel.model_validate(level) for level in levels]
+        return StockPage(stock=rows, next=rows[-1].item_id if len(rows) == limit else None)
 
-    @router.get("/movements", summary="The ledger, in order of item ids and of each item's movements.")
+    @router.get(
+        "/movements",
+        operation_id="read_movements",
+        summary="The ledger, in order of item ids and of each item's movements.",
+        responses=_ERRORS,
+    )
     async def movements(  # noqa: PLR0913, PLR0917 - one parameter per filter
         store_id: str,
         connection: connected,
@@ -67,26 +116,11 @@ def reading_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
         source: Source | None = None,
         after: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
         limit: _Limit = 100,
-    ) -> dict[str, Any]:
+    ) -> LedgerPage:
         _require_text("item_id", item_id)
         rows = await list_rows(connection, store_id, item_id=item_id, source=source, after=_cursor(after), limit=limit)
-        listed = [
-            {
-                "item_id": row.item_id,
-                "level_version": row.level_version,
-                "source": row.source,
-                "inventory_system_id": row.inventory_system_id,
-                "movement_type": row.movement_type,
-                "quantity": to_plain(row.quantity),
-                "balance_after": to_plain(row.balance_after),
-                "date": row.date_text,
-                "received_at": row.received_at.isoformat(),
-                "actor": row.actor,
-                "note": row.note,
-            }
-            for row in rows
-        ]
-        return {"movements": listed, "next": f"{rows[-1].level_version}:{rows[-1].item_id}" if len(rows) == limit else None}
+        listed = [LedgerMovement.model_validate(row) for row in rows]
+        return LedgerPage(movements=listed, next=f"{rows[-1].level_version}:{rows[-1].item_id}" if len(rows) == limit else None)
 
     return router
 
@@ -103,5 +137,5 @@ def _cursor(after: str | None) -> tuple[str, int] | None:
 
 def _require_text(name: str, value: str | None) -> None:
     """Refuse what can be nobody's id before the database does."""
-    if value is not None and (fault := fault_in(value, longest=LONGEST_ID)):
+    if value is not None and (fault := fault_in(value, longest=MAX_ID_LENGTH)):
         raise InvalidField(name, fault)

@@ -1,23 +1,38 @@
 """POST /pos/stores/{store_id}/sync: send a store's whole inventory now."""
 
-from dataclasses import asdict
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.errors import CannotSync, DatabaseAway
-from app.mipos.sync import Order, Synchronised, check, synchronise
+from app.errors import CannotSync, InvalidField, NotReadable
+from app.mipos.sync import Order, check, synchronise
 from app.mipos.wiring import mipos_of, why_not_sending
 from app.pos.bearer import ApiKey, guarded_router
 from app.settings import Settings
+from app.stock.text import fault_in
 from app.storage.syncs import State
+from app.wire import MAX_ID_LENGTH, errors
 
 ACTOR = "POS over HTTP"
-_STATUS = {State.DONE: HTTPStatus.OK, State.REFUSED: HTTPStatus.CONFLICT}
+_COPIED = ("store_id", "inventory_system_id", "state", "items", "units", "suppliers", "covered")
+_STATUS = {State.DONE: int(HTTPStatus.OK), State.REFUSED: int(HTTPStatus.CONFLICT)}
+
+
+class SyncResult(BaseModel):
+    """What came of it; of a check (`dry_run`) only the message and the number of items."""
+
+    message: str = Field(description="mipOS's own words, and what a person should know besides.")
+    items: int | None = None
+    store_id: str | None = None
+    inventory_system_id: str | None = None
+    state: State | None = None
+    units: int | None = None
+    suppliers: int | None = None
+    covered: int | None = Field(default=None, description="Messages that need not be sent any more.")
 
 
 def syncing_router(settings: Settings, engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
@@ -26,34 +41,39 @@ def syncing_router(settings: Settings, engine: AsyncEngine, api_key: ApiKey) -> 
 
     @router.post(
         "/sync",
+        operation_id="synchronise_store",
         summary="Send the whole inventory to the inventory system. Can take minutes: answers when it is done.",
-        responses={409: {"description": "Not sendable, or refused by mipOS."}, 503: {"description": "Unknown: send again."}},
+        response_model_exclude_none=True,
+        responses={
+            **errors({404: "There is no such store.", 422: "A parameter is out of its contract."}),
+            409: {"model": SyncResult, "description": "Not sendable, or refused by mipOS."},
+            503: {"model": SyncResult, "description": "Unknown: send again."},
+        },
     )
     async def sync(
         store_id: str,
+        response: Response,
         system: Annotated[str | None, Query(description="Not needed where the store has one.")] = None,
         *,
         dry_run: Annotated[bool, Query(description="Only check it against mipOS's rules.")] = False,
-    ) -> JSONResponse:
+    ) -> SyncResult:
+        if system is not None and (fault := fault_in(system, longest=MAX_ID_LENGTH)):
+            raise InvalidField("system", fault)
         order = Order(store_id, actor=ACTOR, inventory_system_id=system)
         try:
             if dry_run:
                 body = await check(engine, order)
-                return JSONResponse({"message": "It can be sent. Nothing was.", "items": len(body["items"])})
+                return SyncResult(message="It can be sent. Nothing was.", items=len(body["items"]))
             why_not = why_not_sending(settings)
             if why_not is not None:
                 raise CannotSync(f"Cannot synchronise: {why_not}.")
             async with mipos_of(settings, engine) as (client, tokens):
-                return _answer(await synchronise(engine, client, tokens, order))
+                result = await synchronise(engine, client, tokens, order)
         except (OSError, TimeoutError, SQLAlchemyError) as error:
-            raise DatabaseAway from error
+            raise NotReadable from error
+        response.status_code = _STATUS.get(result.state, int(HTTPStatus.SERVICE_UNAVAILABLE))
+        if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            response.headers["Retry-After"] = "60"
+        return SyncResult(message=result.words, **{name: getattr(result, name) for name in _COPIED})
 
     return router
-
-
-def _answer(result: Synchronised) -> JSONResponse:
-    status = _STATUS.get(result.state, HTTPStatus.SERVICE_UNAVAILABLE)
-    found: dict[str, Any] = {**asdict(result), "state": result.state.value}
-    message = found.pop("words")
-    headers = {"Retry-After": "60"} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
-    return JSONResponse({"message": message, **found}, status_code=int(status), headers=headers)

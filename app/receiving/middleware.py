@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BodyTooLarge, NotSigned, PosSyncError, ShuttingDown, SlowBody, WrongMediaType, render
 from app.receiving.signature import HEADER, Key, verify
-from app.scope import BODY_ARRIVED, DEADLINE, FACTS, VERIFIED_BODY
+from app.scope import BODY_ARRIVED, DEADLINE, DELIVERY_LOG, VERIFIED_BODY, DeliveryLog, DeliveryOutcome
 
 WEBHOOK_PATH = "/webhooks/stock"
 
@@ -42,44 +42,40 @@ class Receipt:
             if not timeout.expired():
                 timeout.reschedule(min(last_moment, timeout.when() or last_moment))
 
-    async def read(self, receive: Receive, *, declared_length: bytes | None, deadline: float, has_arrived: bool = False) -> bytes:
+    async def read(
+        self,
+        receive: Receive,
+        *,
+        declared_length: bytes | None,
+        deadline: float,
+        has_arrived: bool = False,
+        max_body_bytes: int | None = None,
+    ) -> bytes:
         """The whole body. With `has_arrived` it is known to be here, and needs no watching.
+
+        A `max_body_bytes` that is larger than the cap of this receipt takes its place.
 
         Raises:
             BodyTooLarge: before reading where the length is declared, else as soon as the count is over the cap.
             SlowBody, ShuttingDown: it was not complete in time.
             ClientGone: the client left.
         """
-        if declared_length is not None and declared_length.isdigit() and int(declared_length[:20]) > self._max_body_bytes:
-            raise BodyTooLarge(self._max_body_bytes)
+        cap = max(self._max_body_bytes, max_body_bytes or 0)
+        if declared_length is not None and declared_length.isdigit() and int(declared_length[:20]) > cap:
+            raise BodyTooLarge(cap)
         if has_arrived:
-            return await self._collect(receive)
+            return await _collect(receive, cap)
         if self._is_closing:
             deadline = min(deadline, asyncio.get_running_loop().time() + CLOSING_SECONDS)
         timeout = asyncio.timeout_at(deadline)
         try:
             async with timeout:
                 self._open.add(timeout)
-                return await self._collect(receive)
+                return await _collect(receive, cap)
         except TimeoutError:
             raise (ShuttingDown() if self._is_closing else SlowBody()) from None
         finally:
             self._open.discard(timeout)
-
-    async def _collect(self, receive: Receive) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > self._max_body_bytes:
-                raise BodyTooLarge(self._max_body_bytes)
-            if not message.get("more_body", False):
-                return b"".join(chunks) + chunk if chunks else chunk
-            chunks.append(chunk)
 
 
 class SignedBodyMiddleware:
@@ -96,20 +92,20 @@ class SignedBodyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         deadline = asyncio.get_running_loop().time() + self._response_seconds
-        facts = scope.setdefault(FACTS, {})
+        log = scope[DELIVERY_LOG] = DeliveryLog()
         try:
-            scope[VERIFIED_BODY] = await self._verified_body(scope, receive, deadline=deadline, facts=facts)
+            scope[VERIFIED_BODY] = await self._verified_body(scope, receive, deadline=deadline, log=log)
         except PosSyncError as error:
-            facts["outcome"], facts["reason"] = "not_received", error.reason
+            log.outcome, log.reason = DeliveryOutcome.NOT_RECEIVED, error.reason
             await refuse(error, send)
             return
         except ClientGone:
-            facts["outcome"], facts["reason"] = "not_received", "client_gone"
+            log.outcome, log.reason = DeliveryOutcome.NOT_RECEIVED, "client_gone"
             return
         scope[DEADLINE] = deadline
         await self._app(scope, receive, send)
 
-    async def _verified_body(self, scope: Scope, receive: Receive, *, deadline: float, facts: dict[str, object]) -> bytes:
+    async def _verified_body(self, scope: Scope, receive: Receive, *, deadline: float, log: DeliveryLog) -> bytes:
         headers: dict[bytes, bytes] = {}
         signatures: list[bytes] = []
         for name, value in scope["headers"]:
@@ -126,10 +122,26 @@ class SignedBodyMiddleware:
         # Two headers are one too many: a proxy could have looked at the other one.
         key = verify(body, signatures[0], self._secrets) if len(signatures) == 1 else None
         if key is None:
-            facts["signature"] = "missing" if not signatures else "wrong"
+            log.signature = "missing" if not signatures else "wrong"
             raise NotSigned
-        facts["signature"] = key.value
+        log.signature = key.value
         return body
+
+
+async def _collect(receive: Receive, cap: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > cap:
+            raise BodyTooLarge(cap)
+        if not message.get("more_body", False):
+            return b"".join(chunks) + chunk if chunks else chunk
+        chunks.append(chunk)
 
 
 def require_plain_json(headers: Mapping[bytes, bytes]) -> None:

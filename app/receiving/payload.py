@@ -1,62 +1,63 @@
-"""Raw bytes -> a report of a movement, or a refusal that names the field.
+"""Raw bytes -> the movement that they report, or a refusal that names the field.
 
 The readings are those of docs/reference/mipos-api.md, "Readings to take".
 """
 
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Annotated
 
-from app.errors import InvalidField
-from app.receiving.fields import date_text, decimal_number, field_of, identifier, parse_object
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from app.receiving.sender import DOCUMENTED_MOVEMENT
 from app.stock.movement import Movement, MovementType, reported_movement
+from app.wire import NUMBER_SCHEMA, DateText, Identifier, Quantity, one_of, parse, unsigned_quantity
 
-_MOVEMENT_TYPES = {"1": MovementType.ADD, "2": MovementType.REMOVE}
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one delivery says, and which POS it was meant for."""
-
-    pos_id: str
-    movement: Movement
+_MOVEMENT_TYPES: dict[str | int, MovementType] = {
+    "1": MovementType.ADD,
+    "2": MovementType.REMOVE,
+    1: MovementType.ADD,
+    2: MovementType.REMOVE,
+}
 
 
-def read_report(raw: bytes) -> Report:
-    """The report in a verified body. Unknown keys and the order of keys are ignored.
+class StockMovement(BaseModel):
+    """The stock movement of one item, as mipOS relays it from an inventory system. Further keys are ignored."""
+
+    model_config = ConfigDict(json_schema_extra={"example": dict(DOCUMENTED_MOVEMENT)})
+
+    pos_id: Identifier = Field(description="ID of the POS.")
+    inventory_system_id: Identifier = Field(description="ID of the inventory system that reports the movement.")
+    store_id: Identifier = Field(description="ID of the store in the POS.")
+    external_id: Identifier = Field(description="ID of the item in the POS.")
+    movement_type: Annotated[
+        MovementType, one_of(_MOVEMENT_TYPES, "must be 1 (add) or 2 (remove)"), WithJsonSchema({"enum": [1, 2, "1", "2"]})
+    ] = Field(description="1 adds to the POS stock, 2 removes from it.")
+    quantity: Annotated[Decimal, unsigned_quantity("movement_type 2 removes"), NUMBER_SCHEMA] = Field(
+        description="How much moved: 0 or more, below 10^15, at most 14 decimals."
+    )
+    current_stock: Quantity = Field(
+        description="Stock of the item in the inventory system, after the movement. Kept as a report."
+    )
+    date: DateText = Field(description="Date of the movement; kept as sent.")
+    now: DateText = Field(description="When mipOS sent this delivery. A retry carries a new one.")
+
+
+def read_report(raw: bytes) -> Movement:
+    """Return the movement in a verified body. Unknown keys and the order of keys are ignored.
 
     Raises:
         NotParseable: not one JSON document in UTF-8 that every parser reads alike.
         InvalidField: a field is missing or out of its contract.
     """
-    fields = parse_object(raw)
-    pos_id = identifier(fields, "pos_id")
-    return Report(
-        pos_id,
-        reported_movement(
-            pos_id=pos_id,
-            inventory_system_id=identifier(fields, "inventory_system_id"),
-            store_id=identifier(fields, "store_id"),
-            item_id=identifier(fields, "external_id"),
-            movement_type=_movement_type(fields),
-            quantity=_quantity(fields),
-            reported_stock=decimal_number(fields, "current_stock"),
-            date_text=date_text(fields, "date"),
-            sent_at_text=date_text(fields, "now"),
-        ),
+    body = parse(raw, StockMovement)
+    return reported_movement(
+        pos_id=body.pos_id,
+        inventory_system_id=body.inventory_system_id,
+        store_id=body.store_id,
+        item_id=body.external_id,
+        movement_type=body.movement_type,
+        quantity=body.quantity,
+        reported_stock=body.current_stock,
+        date_text=body.date,
+        sent_at_text=body.now,
     )
-
-
-def _quantity(fields: dict[str, Any]) -> Decimal:
-    value = decimal_number(fields, "quantity")
-    if value < 0:
-        raise InvalidField("quantity", "must not be negative: movement_type 2 removes")
-    return value
-
-
-def _movement_type(fields: dict[str, Any]) -> MovementType:
-    value = field_of(fields, "movement_type")
-    movement_type = _MOVEMENT_TYPES.get(value) if isinstance(value, str) else None
-    if movement_type is None:
-        raise InvalidField("movement_type", "must be 1 (add) or 2 (remove)")
-    return movement_type

@@ -8,10 +8,10 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from app.stock.catalog import LISTS, Catalog, Origin, read_document, to_document
+from app.stock.catalog import LISTS, Catalog, to_document
 
 COLUMNS: Mapping[str, Sequence[str]] = {
     "items": (
@@ -37,6 +37,18 @@ _FORMULA = re.compile("'*[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-]")
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a document comes from, for the words of its problems."""
+
+    subject: str = "The file"
+    """Names the whole."""
+    places: Mapping[str, Sequence[str]] | None = None
+    """For each entry of each list, in which line of which file it stands; then a problem speaks of the column."""
+    problems: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Of each list, what was found already. Such a list may lack entries, so whether it has one is not asked."""
+
+
+@dataclass(frozen=True, slots=True)
 class CsvCatalog:
     """What was read, and what was left unread."""
 
@@ -45,27 +57,27 @@ class CsvCatalog:
     """Columns that are none of ours, each as "items.csv: price"."""
 
 
-def read_tables(files: Mapping[str, bytes], *, inventory_system_id: str, user_id_tps: str) -> CsvCatalog:
-    """The catalogue in `files`, by the names of `FILES`'s keys: UTF-8 with or without a byte order mark, comma or semicolon.
+def split_tables(
+    files: Mapping[str, bytes], *, inventory_system_id: str, user_id_tps: str
+) -> tuple[dict[str, Any], Origin, list[str]]:
+    """The document in `files`, where each of its entries stands, and the ignored columns.
 
-    Numbers have a point, never a comma: "1.250" means different things to different people, and this one reading is exact.
-
-    Raises:
-        CatalogRefused: with every problem of all three, each by file, line and column.
+    `files` is by the names of `FILES`'s keys: UTF-8 with or without a byte order mark, comma or semicolon. Numbers have a point,
+    never a comma: "1.250" means different things to different people, and this one reading is exact.
     """
     tables = {name: _Table(FILES[name], COLUMNS[name], files[name]) for name in LISTS}
-    document: dict[str, Any] = {name: [entry for _, entry in table.rows] for name, table in tables.items()}
     origin = Origin(
         subject="The options --system and --user",
         places={name: [place for place, _ in table.rows] for name, table in tables.items()},
         problems={name: table.problems for name, table in tables.items()},
     )
-    catalog = read_document({**document, "inventory_system_id": inventory_system_id, "user_id_tps": user_id_tps}, origin)
-    return CsvCatalog(catalog, [column for table in tables.values() for column in table.ignored])
+    document: dict[str, Any] = {name: [entry for _, entry in table.rows] for name, table in tables.items()}
+    document |= {"inventory_system_id": inventory_system_id, "user_id_tps": user_id_tps}
+    return document, origin, [column for table in tables.values() for column in table.ignored]
 
 
 def to_tables(catalog: Catalog) -> dict[str, str]:
-    """The three tables of `catalog`, as `read_tables` takes them: commas, CRLF at line ends (RFC 4180), every digit kept.
+    """The three tables of `catalog`, as `split_tables` takes them: commas, CRLF at line ends (RFC 4180), every digit kept.
 
     Each begins with a byte order mark, without which spreadsheets do not take it for UTF-8.
     """

@@ -29,7 +29,10 @@ from app.stock.outcome import Applied, Busy, KeyReused, Known, Outcome, Refused
 from app.stock.quantity import to_plain
 from app.storage.tables import stock_movement
 
-_APPLY = f"SELECT movement, outcome, level_version, balance FROM apply_movements({', '.join(f'${n}' for n in range(1, 20))})"
+_APPLY = """
+SELECT movement, outcome, level_version, balance
+FROM apply_movements($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+"""
 _TYPES = {movement_type: str(int(movement_type)) for movement_type in MovementType}
 _REFUSALS: dict[str, Callable[[Movement, str], Refusal]] = {
     "other_pos": lambda moved, _: OtherPos(moved.pos_id or ""),

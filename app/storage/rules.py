@@ -11,10 +11,11 @@ from app.stock.rules import NegativeStock, ReportedStock, Rules
 from app.storage.tables import service_rule
 
 _NAMES = tuple(Rules.__dataclass_fields__)
-_RECORD = f"""
-INSERT INTO service_rule ({", ".join(_NAMES)}) VALUES ($1, $2, $3, $4) ON CONFLICT (is_only) DO NOTHING
+_RECORD = """
+INSERT INTO service_rule (pos_id, negative_stock, reported_stock, timezone) VALUES ($1, $2, $3, $4)
+ON CONFLICT (is_only) DO NOTHING
 """
-_READ = f"SELECT {', '.join(_NAMES)} FROM service_rule"
+_READ = "SELECT pos_id, negative_stock, reported_stock, timezone FROM service_rule"
 
 
 async def record_first(connection: asyncpg.Connection, rules: Rules) -> Rules:

@@ -17,7 +17,8 @@ from app.storage.tables import suspected_duplicate
 
 # Cost: one probe by identity and one walk of the level's newest rows, which ends at the system's first row or at the original.
 _READ_TRACES = """
-SELECT (SELECT reported_stock FROM service_rule) AS reading, original.occurrences, original.sent_at_texts, later.level_version, later.reported_stock, later.delta
+SELECT (SELECT reported_stock FROM service_rule) AS reading, original.occurrences,
+  original.sent_at_texts, later.level_version, later.reported_stock, later.delta
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
   WITH ORDINALITY AS asked (store_id, item_id, inventory_system_id, dedupe_key, position)
 CROSS JOIN LATERAL (

@@ -1,6 +1,7 @@
 """What the POS itself records and reads, over HTTP and by SQL."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from app.pos.body import MAX_BODY_BYTES
 from tests.conftest import running, settings_for
 from tests.support.mipos import mipos
 from tests.support.world import World
@@ -107,6 +109,11 @@ async def test_a_ticket_with_a_refused_line_records_the_others_and_only_that_one
         ({"movements": ["x"]}, 422, "movements[0] must be an object"),
         ([], 400, "not a JSON object"),
         ({"item_id": "avcc123", "kind": "sale"}, 422, "quantity is missing"),
+        ({"movements": [SALE] * 501}, 422, "movements must be a list of 1 to 500 movements"),
+        ({"movements": [SALE, SALE, {"item_id": "a", "kind": "sale"}]}, 422, "The field movements[2].quantity is missing."),
+        ({"movements": [SALE, {**SALE, "item_id": 1.5}]}, 422, "movements[1].item_id must be text or a whole number"),
+        ({**SALE, "kind": True}, 422, "kind must be sale, count or receipt"),
+        ({**SALE, "happened_at": 1}, 422, "happened_at must be a time"),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -175,7 +182,7 @@ async def test_the_stock_and_the_ledger_are_read_page_by_page(till: httpx2.Async
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/pos/stores/9/stock", 409),
+        ("/pos/stores/9/stock", 404),
         ("/pos/stores/1/stock?limit=0", 422),
         ("/pos/stores/1/movements?after=x", 422),
         ("/pos/stores/1/movements?source=x", 422),
@@ -190,6 +197,43 @@ async def test_a_bad_question_is_answered_with_a_message(till: httpx2.AsyncClien
 
     assert status == answer.status_code
     assert {"message"} == set(answer.json())
+
+
+async def test_500_movements_with_the_longest_ids_fit_into_one_call(world: World, till: httpx2.AsyncClient) -> None:
+    lines = [{**SALE, "item_id": f"{number:03}" + "é" * 252} for number in range(500)]
+    body = json.dumps({"movements": lines}).encode("ascii")
+    largest = {"Idempotency-Key": "large", "Content-Type": "application/json"}
+
+    answer = await till.post(MOVEMENTS, content=body, headers=largest)
+    too_large = await till.post(MOVEMENTS, content=b" " * MAX_BODY_BYTES + body, headers=largest)
+
+    assert 65536 < len(body) < MAX_BODY_BYTES
+    assert 409 == answer.status_code
+    assert ["unknown_item"] * 500 == [line["reason"] for line in answer.json()["movements"]]
+    assert 413 == too_large.status_code
+    assert [] == await world.ledger()
+
+
+async def test_who_reads_is_not_told_to_send_a_movement_again(world: World, till: httpx2.AsyncClient) -> None:
+    unknown = [await till.get(f"/pos/stores/9/{what}") for what in ("stock", "movements")]
+    away = settings_for(world, pos_api_key=KEY, database_url="postgresql://nobody@127.0.0.1:1/nothing")
+    async with running(away) as (_, client):
+        headers = {"Authorization": f"Bearer {KEY}"}
+        failed = [await client.get(f"/pos/stores/1/{what}", headers=headers) for what in ("stock", "movements")]
+
+    assert {(404, 'The POS has no store "9". Make it with pos-sync catalog import.')} == {
+        (answer.status_code, answer.json()["message"]) for answer in unknown
+    }
+    assert {(503, "The POS database is not available right now. Ask again in a moment.", "5")} == {
+        (answer.status_code, answer.json()["message"], answer.headers["retry-after"]) for answer in failed
+    }
+
+
+async def test_a_path_that_only_begins_like_a_recording_records_nothing(world: World, till: httpx2.AsyncClient) -> None:
+    answer = await record(till, SALE, path=f"{MOVEMENTS}%0A")
+
+    assert 404 == answer.status_code
+    assert [] == await world.ledger()
 
 
 async def by_sql(world: World, kind: str, quantity: str, key: str) -> Decimal:

@@ -73,7 +73,7 @@ async def test_checks_that_were_added_without_reading_the_ledger_are_validated(w
 @pytest.mark.parametrize("date", ["2020-05-30 12:45:03", "ayer", "12345678é", "123456789é"])
 async def test_movements_of_a_ledger_from_before_are_known_by_their_new_identities(empty_world: World, date: str) -> None:
     """What 0004 had: the whole hash, in the ledger, in what was refused and in what was suspected."""
-    movement = read_report(body_of(date=date)).movement
+    movement = read_report(body_of(date=date))
     assert movement.dedupe_key is not None
     new = movement.dedupe_key.hex()
     before = "ff" * 10 + new[20:]

@@ -76,7 +76,7 @@ async def test_not_ready_where_the_database_refuses(world: World) -> None:
 
 async def test_not_ready_while_draining_and_still_receiving(world: World) -> None:
     async with running(settings_for(world)) as (app, client):
-        app.drain()
+        app.state.service.drain()
         ready, alive, delivered = await client.get("/readyz"), await client.get("/livez"), await deliver(client)
 
     assert (503, 200, 204) == (ready.status_code, alive.status_code, delivered.status_code)
@@ -191,14 +191,52 @@ async def test_openapi_describes_the_webhook_and_is_the_committed_document(world
     async with running(settings_for(world, pos_api_key="a-key-of-the-till-2026")) as (_, client):
         document = (await client.get("/openapi.json")).json()
     operation = document["paths"][PATH]["post"]
+    webhook = document["webhooks"]["stock-movement"]["post"]
 
-    assert {"204", "400", "401", "408", "409", "413", "415", "422", "500", "503"} == set(operation["responses"])
+    assert {"204", "400", "401", "408", "409", "413", "415", "422", "431", "500", "503"} == set(operation["responses"])
     assert "content" not in operation["responses"]["204"]
+    assert operation["responses"] == webhook["responses"]
+    assert {"signature", "pos"} == set(document["components"]["securitySchemes"])
     assert "X-Signature-Request" == document["components"]["securitySchemes"]["signature"]["name"]
-    assert set(DOCUMENTED_MOVEMENT) == set(document["components"]["schemas"]["StockMovement"]["properties"])
+    assert [{"signature": []}] == operation["security"] == webhook["security"]
+    described = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert set(DOCUMENTED_MOVEMENT) == set(described["properties"]) == set(described["required"])
+    assert {"$ref": "#/components/schemas/StockMovement"} == webhook["requestBody"]["content"]["application/json"]["schema"]
     assert {"get", "post"} == set(document["paths"]["/pos/stores/{store_id}/movements"])
+    assert {("pos",)} == {
+        tuple(operation["security"][0])
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        if path.startswith("/pos/")
+    }
+    assert "$defs" not in json.dumps(document)
     committed = json.loads(OPENAPI.read_text())
     assert committed == {**document, "info": {**document["info"], "version": committed["info"]["version"]}}
+
+
+async def test_the_docs_are_a_page_of_our_own_and_can_be_switched_off(world: World) -> None:
+    async with running(settings_for(world, pos_api_key="a-key-of-the-till-2026")) as (_, client):
+        shown = await client.get("/docs")
+    async with running(settings_for(world, docs_enabled=False)) as (_, client):
+        hidden, document = await client.get("/docs"), await client.get("/openapi.json")
+
+    assert (200, 404, 200) == (shown.status_code, hidden.status_code, document.status_code)
+    assert "text/html; charset=utf-8" == shown.headers["content-type"]
+    for words in ("POST /webhooks/stock", "GET /pos/stores/{store_id}/stock", "Idempotency-Key", "LedgerPage"):
+        assert words in shown.text
+    for loading in ("<script", "src=", "<link", "http://", "https://"):
+        assert loading not in shown.text
+
+
+async def test_the_path_of_the_webhook_takes_post_alone_and_nothing_unverified(world: World, client: httpx2.AsyncClient) -> None:
+    body = body_of()
+
+    wrong_method = await client.get(PATH)
+    not_quite = await client.post(f"{PATH}%0A", content=body, headers=signed(body))
+
+    assert (405, "POST") == (wrong_method.status_code, wrong_method.headers["allow"])
+    assert 404 == not_quite.status_code
+    assert [] == await world.ledger()
 
 
 def test_the_app_connects_to_nothing_until_it_starts() -> None:

@@ -13,8 +13,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import app
+from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
-from app.stock.catalog import read_catalog
 from app.stock.rules import Rules
 from app.storage.embedded import SERVICE_ROLE, EmbeddedPostgres
 from app.storage.engine import Database

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx2
 
+from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
-from app.stock.catalog import read_catalog
 from app.stock.rules import Rules
 from app.storage.embedded import EmbeddedPostgres
 from app.storage.migrating import migrate

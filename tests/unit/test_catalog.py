@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.stock.catalog import CatalogRefused, read_catalog, to_document
+from app.catalog_body import read_catalog
+from app.stock.catalog import CatalogRefused, to_document
 from tests.support.postgres import SAMPLES
 
 DOCUMENTED = json.loads((SAMPLES / "store-2.json").read_text())
@@ -25,10 +26,14 @@ def test_the_documented_body_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "The file is not JSON (line 1, column 1)."),
-        ("{", "The file is not JSON (line 1, column 2)."),
-        ("[" * 100000, "The file is not JSON."),
-        ("[]", "The file must hold one JSON object, in the shape of the sync call's body."),
+        ("", "The file cannot be read: it is empty."),
+        ("{", "The file cannot be read: it is not JSON (EOF while parsing an object at line 1 column 1)."),
+        ("[" * 100000, "The file cannot be read: it is nested more than 32 levels deep."),
+        ("[]", "The file cannot be read: it is not a JSON object."),
+        (
+            '{"items":[],"items":[]}',
+            'The file cannot be read: the key "items" occurs twice, and parsers disagree on which one counts.',
+        ),
         (changed(inventory_system_id=None), "The file: inventory_system_id must be a string, and is missing."),
         (changed(user_id_tps=30), "The file: user_id_tps must be a string."),
         (changed(units={}), "The file must have a list units."),

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.stock.catalog import Catalog, CatalogRefused, Item, Supplier, Unit, check_for_sync, read_catalog, to_document
-from app.stock.csv_catalog import CsvCatalog, read_tables, to_tables
+from app.catalog_body import check_for_sync, read_catalog, read_tables
+from app.stock.catalog import Catalog, CatalogRefused, Item, Supplier, Unit, to_document
+from app.stock.csv_catalog import CsvCatalog, to_tables
 from app.stock.text import fault_in
 from tests.support.postgres import SAMPLES
 

@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.receiving.middleware import Receipt, SignedBodyMiddleware
 from app.receiving.signature import Key, sign
-from app.scope import BODY_ARRIVED, FACTS, VERIFIED_BODY
+from app.scope import BODY_ARRIVED, DELIVERY_LOG, VERIFIED_BODY, DeliveryOutcome
 
 SECRET = b"a secret of the account"
 BODY = b'{"store_id": 1}'
@@ -96,7 +96,7 @@ async def test_a_verified_body_reaches_the_app_as_it_was_sent_however_it_was_cut
 
     assert 204 == exchange.status
     assert [BODY] == [scope[VERIFIED_BODY] for scope in exchange.inner.scopes]
-    assert {"signature": "current"} == exchange.scope[FACTS]
+    assert "current" == exchange.scope[DELIVERY_LOG].signature
 
 
 async def test_an_unverified_body_does_not_reach_the_app() -> None:
@@ -106,7 +106,10 @@ async def test_an_unverified_body_does_not_reach_the_app() -> None:
 
     assert 401 == exchange.status
     assert not exchange.inner.scopes
-    assert "wrong" == exchange.scope[FACTS]["signature"]
+    assert ("wrong", DeliveryOutcome.NOT_RECEIVED) == (
+        exchange.scope[DELIVERY_LOG].signature,
+        exchange.scope[DELIVERY_LOG].outcome,
+    )
 
 
 async def test_a_body_that_came_with_its_head_is_verified_like_any_other() -> None:
@@ -154,7 +157,7 @@ async def test_a_client_that_leaves_mid_body_is_not_answered() -> None:
     await exchange.run(chunks(b"{", then={"type": "http.disconnect"}))
 
     assert [] == exchange.sent
-    assert "client_gone" == exchange.scope[FACTS]["reason"]
+    assert "client_gone" == exchange.scope[DELIVERY_LOG].reason
 
 
 async def test_stopping_ends_the_wait_for_a_half_sent_body() -> None:

@@ -9,7 +9,7 @@ from tests.support.sender import body_of
 
 
 def of(**changes: Any) -> Movement:
-    return read_report(body_of(**changes)).movement
+    return read_report(body_of(**changes))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.catalog_body import check_for_sync
 from app.sandbox.platform import Account, InventorySystem, Platform
-from app.stock.catalog import Catalog, CatalogRefused, Item, Supplier, Unit, check_for_sync, to_document
+from app.stock.catalog import Catalog, CatalogRefused, Item, Supplier, Unit, to_document
 
 GOOD = Catalog(
     "system",
