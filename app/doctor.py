@@ -10,7 +10,7 @@ from functools import partial
 import httpx2
 from pydantic import SecretStr
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.errors import NotSigned
@@ -23,6 +23,7 @@ from app.receiving.signature import HEADER
 from app.settings import Settings
 from app.storage import registrations
 from app.storage.engine import POOL_SIZE
+from app.storage.faults import sqlstate
 from app.storage.levels import broken_invariants
 from app.storage.migrating import SERVICE_RIGHTS, current_revision, fault_in_revision
 from app.storage.registrations import State
@@ -77,8 +78,8 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
             yield _examine_durability(server)
             yield _examine_connections(server, settings, workers=workers)
     except (OSError, TimeoutError, SQLAlchemyError) as error:
-        code = _code(error)
-        reason = f"does not answer ({type(error).__name__})" if code is None else f"refuses this service ({code})"
+        code = sqlstate(error)
+        reason = f"does not answer ({type(error).__name__})" if not code else f"refuses this service ({code})"
         remedy = "Check DATABASE_URL, that Postgres runs, and that it lets this machine and role in."
         yield Check("database", Verdict.FAILED, reason, remedy)
         for name in ("schema", "durability", "connections"):
@@ -103,13 +104,8 @@ async def _guarded(name: str, engine: AsyncEngine, examine_it: Callable[[AsyncCo
         async with engine.connect() as connection:
             return await examine_it(connection)
     except (OSError, TimeoutError, SQLAlchemyError) as error:
-        reason = f"could not be looked at ({_code(error) or type(error).__name__})"
+        reason = f"could not be looked at ({sqlstate(error) or type(error).__name__})"
         return Check(name, Verdict.FAILED, reason, "Check the role's rights: pos-sync migrate --grant-to ROLE")
-
-
-def _code(error: Exception) -> str | None:
-    """The code with which Postgres refused; None where it did not answer."""
-    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
 
 
 async def _examine_schema(connection: AsyncConnection) -> Check:
@@ -240,7 +236,7 @@ async def _examine_token(settings: Settings, engine: AsyncEngine) -> Check:
         async with MiposClient(settings.mipos_base_url) as client:
             token = await tokens_of(settings, engine, client).get()
     except (OSError, SQLAlchemyError) as error:
-        reason = f"could not be looked at ({_code(error) or type(error).__name__})"
+        reason = f"could not be looked at ({sqlstate(error) or type(error).__name__})"
         return Check("token", Verdict.FAILED, reason, "Check the role's rights: pos-sync migrate --grant-to ROLE")
     match token:
         case SecretStr():
