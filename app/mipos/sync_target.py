@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import CannotSync, NoStoreToSync
-from app.storage.catalog import Integration, Store, find_store
+from app.storage.catalog import Integration, choose_integration, find_store
 from app.storage.syncs import Pair
 
 
@@ -28,31 +28,10 @@ async def find_target(engine: AsyncEngine, store_id: str, inventory_system_id: s
         store = await find_store(connection, store_id)
     if store is None:
         raise NoStoreToSync(store_id)
-    connected = _choose(store, inventory_system_id)
+    connected = choose_integration(store, inventory_system_id)
     if store.mipos_store_id is None:
         raise CannotSync(
             f"mipOS's id of store {store.store_id} is not set, and calls to mipOS name it. Set it with: "
             f"pos-sync store set {store.store_id} --mipos-id ID"
         )
     return Target(Pair(store.store_id, connected.inventory_system_id), store.mipos_store_id, connected)
-
-
-def _choose(store: Store, inventory_system_id: str | None) -> Integration:
-    known = {connected.inventory_system_id: connected for connected in store.integrations}
-    if inventory_system_id is not None:
-        if inventory_system_id not in known:
-            raise CannotSync(
-                f"Store {store.store_id} is not connected to that inventory system. It has: {', '.join(known) or 'none'}. "
-                f"Connect it with: pos-sync store set {store.store_id} --connect SYSTEM"
-            )
-        if not known[inventory_system_id].enabled:
-            raise CannotSync(
-                f"The connection of store {store.store_id} to {inventory_system_id} is switched off. Switch it on with: "
-                f"pos-sync store set {store.store_id} --enable {inventory_system_id}"
-            )
-        return known[inventory_system_id]
-    enabled = [connected for connected in store.integrations if connected.enabled]
-    if len(enabled) != 1:
-        listed = ", ".join(connected.inventory_system_id for connected in enabled) or "none"
-        raise CannotSync(f"Name one inventory system with --system. Enabled for store {store.store_id}: {listed}")
-    return enabled[0]

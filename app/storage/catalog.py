@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Table, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.errors import CannotSync
 from app.stock.applying import NegativeStock
 from app.stock.catalog import Catalog, Item, Supplier, Unit
 from app.stock.text import fault_in
@@ -34,6 +35,32 @@ class Store:
     negative_stock: NegativeStock | None
     """None: as the setting says."""
     integrations: list[Integration] = field(default_factory=list)
+
+
+def choose_integration(store: Store, inventory_system_id: str | None, *, must_be_enabled: bool = True) -> Integration:
+    """Which integration of `store` is meant: the named one, or else the only one that is enabled.
+
+    Raises:
+        CannotSync: none is meant, or more than one, or the named one is switched off and `must_be_enabled`.
+    """
+    if inventory_system_id is None:
+        enabled = [connected for connected in store.integrations if connected.enabled]
+        if len(enabled) == 1:
+            return enabled[0]
+        listed = ", ".join(connected.inventory_system_id for connected in enabled) or "none"
+        raise CannotSync(f"Name one inventory system with --system. Enabled for store {store.store_id}: {listed}")
+    known = {connected.inventory_system_id: connected for connected in store.integrations}
+    if inventory_system_id not in known:
+        raise CannotSync(
+            f"Store {store.store_id} is not connected to that inventory system. It has: {', '.join(known) or 'none'}. "
+            f"Connect it with: pos-sync store set {store.store_id} --connect SYSTEM"
+        )
+    if must_be_enabled and not known[inventory_system_id].enabled:
+        raise CannotSync(
+            f"The connection of store {store.store_id} to {inventory_system_id} is switched off. Switch it on with: "
+            f"pos-sync store set {store.store_id} --enable {inventory_system_id}"
+        )
+    return known[inventory_system_id]
 
 
 async def list_stores(connection: AsyncConnection) -> list[Store]:
