@@ -17,7 +17,8 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import CannotSync, SyncUnderWay, UnsendableCatalog
-from app.mipos.answers import Answer, Done, NeedsHuman, Transient
+from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
+from app.mipos.backoff import backoff
 from app.mipos.client import MiposClient
 from app.mipos.hold import RELEASE_SECONDS, Hold, acquire, holding
 from app.mipos.sync_target import Target, find_target
@@ -27,8 +28,8 @@ from app.storage import leases, syncs
 from app.storage.syncs import Ending, Pair, Snapshot, State
 
 MOST_TRIES = 3
-FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 30.0
+MAX_PAUSE = timedelta(seconds=30)
+"""Between two tries, which hold the lease: messages wait meanwhile."""
 QUIET_SECONDS = 120.0
 """How long to wait for the messages that are on their way; each has a deadline of its own."""
 POLL_SECONDS = 0.05
@@ -183,14 +184,14 @@ class _Run:
                     ending = _ending(State.UNKNOWN, body, _REPLACED)
                     if self._hold.is_lost:
                         break
-                case NeedsHuman(words):
+                case NeedsHuman(words) | Unauthorized(words):
                     ending = _ending(State.REFUSED, body, words)
                     break
                 case Transient(words, retry_after):
                     ending = _ending(State.UNKNOWN, body, f"{words}. {_UNKNOWN_MEANS}")
                     if not is_last:
-                        pause = retry_after or FIRST_PAUSE_SECONDS * 2 ** (tries - 1)
-                        await asyncio.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+                        pause = backoff(tries, jitter=0, asked=retry_after)
+                        await asyncio.sleep(min(pause, MAX_PAUSE).total_seconds())
         await self.close(ending)
         return ending
 
@@ -208,7 +209,7 @@ class _Run:
                 raise CannotSync("Messages to this system are still on their way. Try again in a few minutes.")
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _send(self, body: dict[str, Any]) -> Done | Transient | NeedsHuman:
+    async def _send(self, body: dict[str, Any]) -> Answer:
         mipos_store_id = self._target.mipos_store_id
 
         async def send(token: SecretStr) -> Answer:

@@ -197,6 +197,22 @@ async def test_a_store_without_an_id_at_mipos_keeps_its_messages_and_says_what_t
     )
 
 
+async def test_a_message_that_no_token_opens_the_way_for_waits_and_is_not_dead(world: World) -> None:
+    await connect_stores(world)
+    async with mipos() as remote:
+        remote.fail("stock_update", unauthorized=True, times=1000)
+        async with running(settings_for(world, **remote.settings())):
+            await sell(world, "1", "ticket")
+
+            async def is_tried() -> bool:
+                return (await messages(world))[0].attempts > 0 and (await messages(world))[0].words is not None
+
+            await until(is_tried)
+
+    (message,) = await messages(world)
+    assert ("pending", "No access to mipOS: Unauthorized.") == (message.state, message.words)
+
+
 async def test_a_thousand_sales_under_faults_arrive_in_order_each_sent_by_one_of_two_replicas(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +300,24 @@ async def test_a_movement_on_the_command_line_is_recorded_once_and_its_message_q
     assert "used for another movement" in other.output
     assert "no item" in unknown.output
     assert ["pending"] == [message.state for message in await messages(world)]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--at", "0001-01-01T00:00:00+05:00", "must be after 1970 and before 9999"),
+        ("--at", "0500-01-01T00:00:00Z", "must be after 1970 and before 9999"),
+        ("--at", "2026-05-30T12:45:03", "must be a time with its offset"),
+        ("--key", "caf\u00e9", "visible ASCII"),
+        ("--key", " ", "visible ASCII"),
+    ],
+)
+async def test_the_command_has_the_bounds_of_the_http_api(run: Run, option: str, value: str, words: str) -> None:
+    result = await run("movement", "--store", "1", "--item", "avcc123", "--sale", "1", option, value)
+
+    assert 2 == result.exit_code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 async def test_operators_list_show_retry_and_dismiss_messages(world: World, run: Run) -> None:

@@ -16,10 +16,11 @@ from sqlalchemy import text
 
 from app.mipos.answers import Done, NeedsHuman, Transient
 from app.mipos.client import Credentials, MiposClient
+from app.mipos.registration import LEASE_NAME, Registrar
 from app.mipos.token import AccessTokens
 from app.mipos.wiring import registrar
 from app.sandbox.server import Sandbox
-from app.storage import tokens
+from app.storage import leases, tokens
 from tests.conftest import running, settings_for
 from tests.http.test_mipos_client import GOOD
 from tests.http.test_mipos_client import credentials as bad_credentials
@@ -59,7 +60,7 @@ async def deliver(client: httpx2.AsyncClient, **changes: Any) -> int:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backoff and readiness as they are, only faster."""
-    monkeypatch.setattr("app.mipos.registration.FIRST_PAUSE", timedelta(seconds=0.02))
+    monkeypatch.setattr("app.mipos.backoff.MIN_PAUSE", timedelta(seconds=0.02))
     monkeypatch.setattr("app.operations.health.FRESH_SECONDS", 0.0)
 
 
@@ -404,6 +405,24 @@ async def test_why_there_is_no_token_is_said(world: World) -> None:
     assert NeedsHuman("Invalid credentials.", 409) == bad
     assert isinstance(none, NeedsHuman)
     assert isinstance(away, Transient)
+
+
+async def test_a_holder_whose_lease_has_lapsed_does_not_end_the_next_ones(world: World) -> None:
+    async with mipos() as remote, MiposClient(remote.url) as client:
+        for name, call, work in (
+            ("token here", "token", access(world, client).get),
+            (LEASE_NAME, "manage", Registrar(world.engine, client, access(world, client), url=OURS, account=b"x").register_now),
+        ):
+            remote.fail(call, delay=1)
+            working = asyncio.create_task(work())
+            while not remote.calls.get(call):  # noqa: ASYNC110 - the sandbox tells by a count
+                await asyncio.sleep(0.005)
+            await world.execute("UPDATE lease SET held_until = now() - interval '1 second'")
+            async with world.engine.begin() as connection:
+                assert await leases.acquire(connection, name, lasts=timedelta(minutes=1)) is not None
+            await working
+            async with world.engine.connect() as connection:
+                assert await leases.is_held(connection, name), name
 
 
 async def test_the_stored_token_is_not_shown(world: World) -> None:
