@@ -8,7 +8,7 @@ help:
 	@echo "make run     run everything here and send a first movement (Ctrl-C stops it)"
 	@echo "make test    run the tests"
 	@echo "make check   lint, types, imports, migrations, deployment files"
-	@echo "make bench   measure (half an hour; bench/README.md)"
+	@echo "make bench   measure (45 minutes; bench/README.md)"
 	@echo "make proof   kill, cut, stop, overload; nothing may be lost or doubled (15 minutes)"
 	@echo "make setup   build .venv (the others do it by themselves)"
 	@echo "make format  format the code"
