@@ -22,9 +22,7 @@ from app.mipos.wiring import registrar
 from app.sandbox.server import Sandbox
 from app.storage import leases, tokens
 from tests.conftest import running, settings_for
-from tests.http.test_mipos_client import GOOD
-from tests.http.test_mipos_client import credentials as bad_credentials
-from tests.support.mipos import SYSTEM, mipos, platform
+from tests.support.mipos import CREDENTIALS, SYSTEM, credentials_with, mipos, platform
 from tests.support.postgres import database_of
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.service import free_port, serving
@@ -306,7 +304,7 @@ async def test_no_transaction_is_open_while_mipos_takes_its_time(world: World) -
 
 async def test_the_sandbox_refuses_odd_shapes_without_failing() -> None:
     async with mipos() as remote, MiposClient(remote.url) as client:
-        fetched = await client.fetch_token(GOOD)
+        fetched = await client.fetch_token(CREDENTIALS)
         assert isinstance(fetched, Done)
         token = SecretStr(fetched.data["token"])
         whole = {"items": [{"external_id": []}], "units": [{"external_id": {}}], "suppliers": [7], "user_id_tps": "30"}
@@ -340,7 +338,7 @@ async def test_the_sandbox_remembers_and_starts_anew_where_it_cannot(tmp_path: P
 
 
 def access(
-    world: World, client: MiposClient, *, credentials: Credentials | None = GOOD, fixed: SecretStr | None = None
+    world: World, client: MiposClient, *, credentials: Credentials | None = CREDENTIALS, fixed: SecretStr | None = None
 ) -> AccessTokens:
     return AccessTokens(world.engine, client, account="here", credentials=credentials, fixed=fixed)
 
@@ -397,7 +395,7 @@ async def test_a_given_token_is_used_as_it_is_and_never_refreshed(world: World) 
 
 async def test_why_there_is_no_token_is_said(world: World) -> None:
     async with mipos() as remote, MiposClient(remote.url) as client:
-        bad = await access(world, client, credentials=bad_credentials(password="x")).get()
+        bad = await access(world, client, credentials=credentials_with(password="x")).get()
         none = await access(world, client, credentials=None).get()
         remote.fail("token", status=500)
         away = await access(world, client).get()

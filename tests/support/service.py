@@ -172,3 +172,14 @@ class Connection:
 
     def close(self) -> None:
         self._writer.close()
+
+
+async def send_copies(port: int, request: bytes, count: int) -> list[int]:
+    """The statuses of so many copies of a request over one connection."""
+    connection = await Connection.open(port)
+    statuses = []
+    for _ in range(count):
+        await connection.send(request)
+        statuses.append((await connection.answer())[0])
+    connection.close()
+    return statuses
