@@ -13,7 +13,7 @@ from tests.support.mipos import mipos
 from tests.support.postgres import rename_database
 from tests.support.restaurant import SYSTEM, Restaurant
 from tests.support.sender import body_of, raw_request, signed
-from tests.support.service import free_port, serving
+from tests.support.service import free_port, send_copies, serving
 from tests.support.world import World
 
 
