@@ -18,9 +18,10 @@ from app.mipos.answers import NeedsHuman, Transient
 from app.mipos.client import MiposClient, beginning_of
 from app.mipos.wiring import account_of, tokens_of, why_not_registering
 from app.receiving.middleware import WEBHOOK_PATH
-from app.receiving.sender import DATE_FORMAT, DOCUMENTED_MOVEMENT, php_json
+from app.receiving.sender import DOCUMENTED_MOVEMENT, php_json
 from app.receiving.signature import HEADER
 from app.settings import Settings
+from app.stock.text import DATE_FORMAT
 from app.storage import registrations
 from app.storage.engine import POOL_SIZE
 from app.storage.faults import sqlstate
@@ -206,7 +207,7 @@ async def _examine_clock(connection: AsyncConnection, *, skew: timedelta) -> Che
         except ValueError:
             return Check("clock", Verdict.OK, "as Postgres's; mipOS's is in a form that we do not know")
         if abs(received_at - sent_at) > LARGEST_SENDER_SKEW:
-            reason = f"the latest delivery was sent at {sent_text}, and received at {received_at:%Y-%m-%d %H:%M:%S} UTC"
+            reason = f"the latest delivery was sent at {sent_text}, and received at {received_at:{DATE_FORMAT}} UTC"
             return Check("clock", Verdict.WARNING, reason, "An old movement sent again, or a clock of mipOS that is wrong.")
     return Check("clock", Verdict.OK, "as Postgres's")
 

@@ -12,9 +12,7 @@ from app.cli.database import with_database
 from app.settings import load_database_settings
 from app.stock.catalog import Catalog, CatalogRefused, read_catalog, to_document
 from app.stock.csv_catalog import FILES, read_tables, to_tables
-from app.stock.text import fault_in
-
-LONGEST_STORE_ID = 255
+from app.stock.text import MAX_TEXT_LENGTH, fault_in
 
 
 @click.group()
@@ -40,7 +38,7 @@ def import_command(store_id: str, source: Path, inventory_system_id: str | None,
     Example:  pos-sync catalog import --store 1 app/samples/store-1.json
               pos-sync catalog import --store 1 exported --system 4344be8c-c6b9-4c51-88a6-d620144ab406 --user 30
     """
-    if fault := fault_in(store_id, longest=LONGEST_STORE_ID):
+    if fault := fault_in(store_id, longest=MAX_TEXT_LENGTH):
         raise click.BadParameter(f"{fault}.", param_hint="--store")
     settings = load_database_settings()
     ignored: Sequence[str] = ()

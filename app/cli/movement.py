@@ -10,7 +10,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.quantity import QuantityType
+from app.cli.options import QuantityType
 from app.errors import PosSyncError
 from app.pos.recording import Recording, record
 from app.settings import load_database_settings

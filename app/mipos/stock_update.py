@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
 from app.mipos.backoff import backoff
 from app.stock.quantity import to_plain
+from app.stock.text import DATE_FORMAT
 from app.storage.outbox import OutboxMessage, OutboxState, Settled
 
 MOST_ODD_REFUSALS = 8
@@ -16,7 +17,6 @@ MOST_ODD_REFUSALS = 8
 MAX_ACCOUNT_PAUSE = timedelta(minutes=1)
 """How long a message waits at most where the account or the store is not set up. No number of such tries makes it dead."""
 _DEAD = {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}
-_DATE = "%Y-%m-%d %H:%M:%S"
 
 
 def stock_update_body(message: OutboxMessage) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def stock_update_body(message: OutboxMessage) -> dict[str, Any]:
         "inventory_system_id": message.inventory_system_id,
         "current_stock": to_plain(message.balance_after),
         "quantity": to_plain(message.quantity),
-        "date": _local_time(message).strftime(_DATE),
+        "date": _local_time(message).strftime(DATE_FORMAT),
         "movement_type": message.movement_type,
         "external_id": message.item_id,
     }

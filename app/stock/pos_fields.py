@@ -3,7 +3,8 @@
 import re
 from datetime import UTC, datetime
 
-MAX_KEY_LENGTH = 255
+from app.stock.text import MAX_TEXT_LENGTH
+
 MIN_MOMENT, MAX_MOMENT = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 """Within these bounds every timezone can show a time. `MAX_MOMENT` itself is out of them."""
 _KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
@@ -35,5 +36,5 @@ def parse_idempotency_key(text: str) -> str:
         ValueError: it is none. The message completes "The key ...".
     """
     if not _KEY.fullmatch(text):
-        raise ValueError(f"must be 1 to {MAX_KEY_LENGTH} visible ASCII characters; blanks may stand between them")
+        raise ValueError(f"must be 1 to {MAX_TEXT_LENGTH} visible ASCII characters; blanks may stand between them")
     return text

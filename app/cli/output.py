@@ -1,0 +1,69 @@
+"""What several commands print: tables, JSON, times, and kept deliveries."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+import click
+
+from app.errors import Refusal
+from app.receiving.payload import read_report
+from app.stock.quantity import to_plain
+from app.stock.text import DATE_FORMAT
+
+
+def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Print `rows` in columns under `headings`; the columns whose numbers are in `right` are set to the right."""
+    widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(len(headings))]
+    for row in [headings, *rows]:
+        cells = [
+            text.rjust(width) if column in right else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def show_json(document: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+    """Print `document` for people and programs alike."""
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def to_utc(moment: datetime | None) -> str | None:
+    """A moment to the second, in UTC."""
+    return None if moment is None else moment.astimezone(UTC).strftime(f"{DATE_FORMAT} UTC")
+
+
+def kept_document(kept: Any, number: int, names: Sequence[str]) -> dict[str, Any]:  # noqa: ANN401 - a row of two kinds
+    """A kept delivery: its number, its attributes of these `names`, what is read in its body now, and the body."""
+    values = {name: getattr(kept, name) for name in names}
+    shown = {name: to_utc(value) if isinstance(value, datetime) else value for name, value in values.items()}
+    shown = {name: value.value if isinstance(value, Enum) else value for name, value in shown.items()}
+    return {"number": number, **shown, "fields": _fields(kept.raw_body), "body": _body(kept.raw_body)}
+
+
+def _fields(raw_body: bytes) -> dict[str, str | None]:
+    """What is read in it now; empty where it cannot be read."""
+    try:
+        report = read_report(raw_body)
+    except Refusal:
+        return {}
+    movement = report.movement
+    return {
+        "pos_id": report.pos_id,
+        "movement_type": movement.movement_type.name.lower(),
+        "quantity": to_plain(movement.quantity),
+        "current_stock": None if movement.reported_stock is None else to_plain(movement.reported_stock),
+        "date": movement.date_text,
+        "now": movement.sent_text,
+    }
+
+
+def _body(raw_body: bytes) -> str:
+    """A kept body for a terminal: as text where it is text, without control characters; else as Python shows bytes."""
+    try:
+        text = raw_body.decode("utf-8")
+    except UnicodeDecodeError:
+        return repr(raw_body)
+    return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
