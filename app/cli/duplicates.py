@@ -15,20 +15,6 @@ from app.settings import load_database_settings
 from app.storage import suspicions
 from app.storage.suspicions import State, SuspectedDuplicate
 
-_SHOWN = (
-    "state",
-    "attempts",
-    "store_id",
-    "item_id",
-    "inventory_system_id",
-    "occurrence",
-    "first_seen_at",
-    "last_seen_at",
-    "closed_at",
-    "actor",
-    "note",
-)
-
 
 @click.group()
 def command() -> None:
@@ -58,7 +44,7 @@ def list_command(*, state: str, store_id: str | None, item_id: str | None, as_js
             return await suspicions.list_suspected(connection, state=chosen, store_id=store_id, item_id=item_id)
 
     suspected = with_database(load_database_settings(), work)
-    documents = [kept_document(one, one.suspected_duplicate_id, _SHOWN) for one in suspected]
+    documents = [kept_document(one) for one in suspected]
     if as_json:
         show_json(documents)
         return

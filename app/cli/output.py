@@ -1,17 +1,23 @@
 """What several commands print: tables, JSON, times, and kept deliveries."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 import click
+import httpx2
 
 from app.errors import Refusal
 from app.receiving.payload import read_report
 from app.stock.quantity import to_plain
 from app.stock.text import DATE_FORMAT
+from app.storage.refused_deliveries import KeptDelivery
+from app.storage.suspicions import SuspectedDuplicate
+
+_NOT_SHOWN = {"fingerprint", "after_version", "sent_text", "raw_body"}
+"""Of kept deliveries: what is for our own look-ups, or shown as `fields` and `body`."""
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
@@ -30,17 +36,30 @@ def show_json(document: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None
     click.echo(json.dumps(document, ensure_ascii=False, indent=2))
 
 
+def end_with_answer(answer: httpx2.Response, *, done: str) -> NoReturn:
+    """Print `done` after a 204, or else the answer's own words; ends the command, with status 1 where it is no 204."""
+    if answer.status_code == httpx2.codes.NO_CONTENT:
+        click.echo(f"204: {done}")
+        sys.exit(0)
+    try:
+        words = answer.json()["message"]
+    except (ValueError, KeyError, TypeError):
+        words = answer.text[:200]
+    click.echo(f"{answer.status_code}: {' '.join(words) if isinstance(words, list) else words}", err=True)
+    sys.exit(1)
+
+
 def to_utc(moment: datetime | None) -> str | None:
     """A moment to the second, in UTC."""
     return None if moment is None else moment.astimezone(UTC).strftime(f"{DATE_FORMAT} UTC")
 
 
-def kept_document(kept: Any, number: int, names: Sequence[str]) -> dict[str, Any]:  # noqa: ANN401 - a row of two kinds
-    """A kept delivery: its number, its attributes of these `names`, what is read in its body now, and the body."""
-    values = {name: getattr(kept, name) for name in names}
+def kept_document(kept: KeptDelivery | SuspectedDuplicate) -> dict[str, Any]:
+    """A kept delivery: its number, what is known of it, what is read in its body now, and the body."""
+    number, *names = kept.__slots__
+    values = {name: getattr(kept, name) for name in names if name not in _NOT_SHOWN}
     shown = {name: to_utc(value) if isinstance(value, datetime) else value for name, value in values.items()}
-    shown = {name: value.value if isinstance(value, Enum) else value for name, value in shown.items()}
-    return {"number": number, **shown, "fields": _fields(kept.raw_body), "body": _body(kept.raw_body)}
+    return {"number": getattr(kept, number), **shown, "fields": _fields(kept.raw_body), "body": _body(kept.raw_body)}
 
 
 def _fields(raw_body: bytes) -> dict[str, str | None]:

@@ -28,24 +28,6 @@ from app.storage.refused_deliveries import KeptDelivery, Selection, State
 MAX_CELL_LENGTH = 90
 MANY = 50
 
-_SHOWN = (
-    "state",
-    "reason",
-    "http_status",
-    "message",
-    "attempts",
-    "store_id",
-    "item_id",
-    "inventory_system_id",
-    "first_seen_at",
-    "last_seen_at",
-    "replayed_at",
-    "replay_message",
-    "closed_at",
-    "actor",
-    "note",
-)
-
 
 @click.group()
 def command() -> None:
@@ -76,7 +58,7 @@ def list_command(  # noqa: PLR0913 - one parameter per option
 
     kept, total = with_database(load_database_settings(), work)
     if as_json:
-        show_json([kept_document(delivery, delivery.refused_delivery_id, _SHOWN) for delivery in kept])
+        show_json([kept_document(delivery) for delivery in kept])
         return
     if not kept:
         click.echo("No such refused deliveries." if selection != Selection() else "No refused deliveries are open.")
@@ -119,7 +101,7 @@ def show_command(number: int, *, as_json: bool) -> None:
     delivery = with_database(load_database_settings(), work)
     if delivery is None:
         raise click.ClickException(f"There is no refused delivery {number}. `pos-sync refused list --state all` shows all.")
-    document = kept_document(delivery, delivery.refused_delivery_id, _SHOWN)
+    document = kept_document(delivery)
     if as_json:
         show_json(document)
         return

@@ -16,15 +16,15 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.errors import CannotSync, SyncUnderWay, UnsendableCatalog
+from app.errors import CannotSync, NoStoreToSync, SyncUnderWay, UnsendableCatalog
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
 from app.mipos.backoff import backoff
 from app.mipos.client import MiposClient
 from app.mipos.hold import RELEASE_SECONDS, Hold, acquire, holding
-from app.mipos.sync_target import Target, find_target
 from app.mipos.token import AccessTokens
 from app.stock.catalog import CatalogRefused, check_for_sync
 from app.storage import leases, syncs
+from app.storage.catalog import Integration, choose_integration, find_store
 from app.storage.syncs import Ending, Pair, Snapshot, State
 
 MOST_TRIES = 3
@@ -75,6 +75,34 @@ class Synchronised:
     """Messages that need not be sent any more, since the snapshot held their movements."""
     words: str
     """mipOS's own, and what a person should know besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A pair, and what calls for it name."""
+
+    pair: Pair
+    mipos_store_id: str
+    connected: Integration
+
+
+async def find_target(engine: AsyncEngine, store_id: str, inventory_system_id: str | None) -> Target:
+    """Which integration is meant: the named one, or the only one that is enabled.
+
+    Raises:
+        CannotSync: there is none, or it is switched off, or mipOS's id of the store is not set; NoStoreToSync: no such store.
+    """
+    async with engine.connect() as connection:
+        store = await find_store(connection, store_id)
+    if store is None:
+        raise NoStoreToSync(store_id)
+    connected = choose_integration(store, inventory_system_id)
+    if store.mipos_store_id is None:
+        raise CannotSync(
+            f"mipOS's id of store {store.store_id} is not set, and calls to mipOS name it. Set it with: "
+            f"pos-sync store set {store.store_id} --mipos-id ID"
+        )
+    return Target(Pair(store.store_id, connected.inventory_system_id), store.mipos_store_id, connected)
 
 
 async def check(

@@ -129,36 +129,20 @@ async def enable_system(connection: AsyncConnection, store_id: str, inventory_sy
 
 async def put_catalog(connection: AsyncConnection, catalog: Catalog) -> None:
     """Insert or update units, suppliers and items, which are the POS's and not one store's. Deletes nothing."""
-    await _upsert(
-        connection, unit, "unit_id", [{"unit_id": u.unit_id, "name": u.name, "short_name": u.short_name} for u in catalog.units]
-    )
-    await _upsert(
-        connection, supplier, "supplier_id", [{"supplier_id": s.supplier_id, "name": s.name} for s in catalog.suppliers]
-    )
-    await _upsert(
-        connection,
-        item,
-        "item_id",
-        [
-            {
-                "item_id": i.item_id,
-                "name": i.name,
-                "purchase_unit_id": i.purchase_unit_id,
-                "consumption_unit_id": i.consumption_unit_id,
-                "supplier_id": i.supplier_id,
-                "cost": i.cost,
-            }
-            for i in catalog.items
-        ],
-    )
+    await _upsert(connection, unit, "unit_id", catalog.units)
+    await _upsert(connection, supplier, "supplier_id", catalog.suppliers)
+    await _upsert(connection, item, "item_id", catalog.items)
 
 
-async def _upsert(connection: AsyncConnection, table: Table, key: str, rows: Sequence[dict[str, Any]]) -> None:
-    if not rows:
+async def _upsert(connection: AsyncConnection, table: Table, key: str, things: Sequence[Unit | Supplier | Item]) -> None:
+    """Insert or update `things` by those of their attributes that are columns."""
+    if not things:
         return
+    names = [column.name for column in table.columns if hasattr(things[0], column.name)]
+    rows = [{name: getattr(thing, name) for name in names} for thing in things]
     statement = insert(table)
-    changed = {name: statement.excluded[name] for name in rows[0] if name != key}
-    # In key order, so that two imports never wait for each other in a circle.
+    changed = {name: statement.excluded[name] for name in names if name != key}
+    # In key order, so that two imports cannot deadlock.
     await connection.execute(
         statement.on_conflict_do_update(index_elements=[key], set_=changed), sorted(rows, key=lambda row: row[key])
     )

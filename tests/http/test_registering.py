@@ -208,7 +208,7 @@ async def test_six_services_at_once_make_one_manage_call_and_one_token_call(worl
 async def test_stopping_during_a_call_or_a_pause_is_at_once(world: World) -> None:
     async with mipos() as remote:
         remote.fail("manage", delay=30)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             async with running(settings_for(world, **remote.settings())) as (_, client):
                 while "manage" not in remote.calls:  # noqa: ASYNC110 - counted by another server
                     await asyncio.sleep(0.01)
@@ -283,7 +283,7 @@ async def test_losing_the_database_during_a_call_does_not_swallow_the_order_to_s
                 " WHERE usename = 'pos_sync' AND datname = current_database()"
             )
             task.cancel()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(25):
                 assert [CancelledError] == [type(e) for e in await asyncio.gather(task, return_exceptions=True)]
         await engine.dispose()
 
