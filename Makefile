@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run test check bench proof format lock clean
+.PHONY: help setup run test test-fast check bench proof format lock clean
 
 help:
 	@echo "make run     run everything here and send a first movement (Ctrl-C stops it)"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests, and say at the end what was skipped and why"
+	@echo "make test-fast  the tests of the pure core and of the webhook alone (under a minute)"
 	@echo "make check   lint, types, imports, migrations, deployment files"
-	@echo "make bench   measure (half an hour; bench/README.md)"
+	@echo "make bench   measure (45 minutes; bench/README.md)"
 	@echo "make proof   kill, cut, stop, overload; nothing may be lost or doubled (15 minutes)"
 	@echo "make setup   build .venv (the others do it by themselves)"
 	@echo "make format  format the code"
@@ -39,6 +40,12 @@ run: setup
 
 test: setup
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+# What a small change breaks most often. Each of these files takes seconds.
+FAST := tests/unit tests/http/test_answers.py tests/http/test_refusals.py tests/http/test_health.py
+
+test-fast: setup
+	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
 
 check: .venv/check-installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/check

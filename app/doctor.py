@@ -10,7 +10,7 @@ from functools import partial
 import httpx2
 from pydantic import SecretStr
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.errors import NotSigned
@@ -18,11 +18,13 @@ from app.mipos.answers import NeedsHuman, Transient
 from app.mipos.client import MiposClient, beginning_of
 from app.mipos.wiring import account_of, tokens_of, why_not_registering
 from app.receiving.middleware import WEBHOOK_PATH
-from app.receiving.sender import DATE_FORMAT, DOCUMENTED_MOVEMENT, php_json
+from app.receiving.sender import DOCUMENTED_MOVEMENT, php_json
 from app.receiving.signature import HEADER
 from app.settings import Settings
+from app.stock.text import DATE_FORMAT
 from app.storage import registrations
 from app.storage.engine import POOL_SIZE
+from app.storage.faults import sqlstate
 from app.storage.levels import broken_invariants
 from app.storage.migrating import SERVICE_RIGHTS, current_revision, fault_in_revision
 from app.storage.registrations import State
@@ -77,8 +79,8 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
             yield _examine_durability(server)
             yield _examine_connections(server, settings, workers=workers)
     except (OSError, TimeoutError, SQLAlchemyError) as error:
-        code = _code(error)
-        reason = f"does not answer ({type(error).__name__})" if code is None else f"refuses this service ({code})"
+        code = sqlstate(error)
+        reason = f"does not answer ({type(error).__name__})" if not code else f"refuses this service ({code})"
         remedy = "Check DATABASE_URL, that Postgres runs, and that it lets this machine and role in."
         yield Check("database", Verdict.FAILED, reason, remedy)
         for name in ("schema", "durability", "connections"):
@@ -103,13 +105,8 @@ async def _guarded(name: str, engine: AsyncEngine, examine_it: Callable[[AsyncCo
         async with engine.connect() as connection:
             return await examine_it(connection)
     except (OSError, TimeoutError, SQLAlchemyError) as error:
-        reason = f"could not be looked at ({_code(error) or type(error).__name__})"
+        reason = f"could not be looked at ({sqlstate(error) or type(error).__name__})"
         return Check(name, Verdict.FAILED, reason, "Check the role's rights: pos-sync migrate --grant-to ROLE")
-
-
-def _code(error: Exception) -> str | None:
-    """The code with which Postgres refused; None where it did not answer."""
-    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
 
 
 async def _examine_schema(connection: AsyncConnection) -> Check:
@@ -210,7 +207,7 @@ async def _examine_clock(connection: AsyncConnection, *, skew: timedelta) -> Che
         except ValueError:
             return Check("clock", Verdict.OK, "as Postgres's; mipOS's is in a form that we do not know")
         if abs(received_at - sent_at) > LARGEST_SENDER_SKEW:
-            reason = f"the latest delivery was sent at {sent_at_text}, and received at {received_at:%Y-%m-%d %H:%M:%S} UTC"
+            reason = f"the latest delivery was sent at {sent_at_text}, and received at {received_at:{DATE_FORMAT}} UTC"
             return Check("clock", Verdict.WARNING, reason, "An old movement sent again, or a clock of mipOS that is wrong.")
     return Check("clock", Verdict.OK, "as Postgres's")
 
@@ -240,7 +237,7 @@ async def _examine_token(settings: Settings, engine: AsyncEngine) -> Check:
         async with MiposClient(settings.mipos_base_url) as client:
             token = await tokens_of(settings, engine, client).get()
     except (OSError, SQLAlchemyError) as error:
-        reason = f"could not be looked at ({_code(error) or type(error).__name__})"
+        reason = f"could not be looked at ({sqlstate(error) or type(error).__name__})"
         return Check("token", Verdict.FAILED, reason, "Check the role's rights: pos-sync migrate --grant-to ROLE")
     match token:
         case SecretStr():

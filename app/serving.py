@@ -16,7 +16,7 @@ from types import FrameType
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from uvicorn.supervisors import Multiprocess
 
 from app.main import Service, create_app
@@ -25,6 +25,7 @@ from app.operations.metrics import MULTIPROCESS_FOLDER
 from app.protocol import Protocol
 from app.settings import Settings, load_settings
 from app.storage.engine import Database
+from app.storage.faults import sqlstate
 from app.storage.migrating import current_revision, fault_in_revision
 
 KEEP_ALIVE_SECONDS = 75
@@ -136,14 +137,13 @@ async def require_schema(settings: Settings) -> None:
         async with engine.connect() as connection:
             revision = await current_revision(connection)
     except (OSError, TimeoutError, SQLAlchemyError) as error:
-        refusal = error.orig if isinstance(error, DBAPIError) else None
-        code = None if refusal is None else getattr(refusal, "sqlstate", None)
+        code = sqlstate(error)
         if code == INSUFFICIENT_PRIVILEGE:
             raise SchemaNotAtHead(
                 "The database role has not the rights that the service needs. As the schema's owner, run: "
                 "pos-sync migrate --grant-to ROLE"
             ) from error
-        _log.error("database away at start, starting all the same", error=type(error).__name__, sqlstate=code)
+        _log.error("database away at start, starting all the same", error=type(error).__name__, sqlstate=code or None)
         return
     finally:
         await engine.dispose()

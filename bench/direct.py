@@ -1,6 +1,6 @@
 """One prepared insert-and-update transaction after the other, made directly with asyncpg: what a latency is held against.
 
-It waits for four messages to the database (BEGIN, UPDATE, INSERT, COMMIT); a delivery that comes alone waits for one.
+It waits for four messages to the database (BEGIN, UPDATE, INSERT, COMMIT).
 
 `python -m bench.direct URL SECONDS` prints the median in milliseconds.
 """

@@ -11,15 +11,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.receiving.middleware import WEBHOOK_PATH
 from app.receiving.sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
 
+WEBHOOK_PATH = "/webhooks/stock"
 SECRET = "a-secret-for-measuring-only"  # noqa: S105 - of a service that lives for a minute
 STORES = 10
 ITEMS = 100
+LEVELS = STORES * ITEMS
 _LUA = Path(__file__).with_name("requests.lua")
 
 
@@ -46,16 +48,17 @@ class Movements:
         self._number = 0
         self._random = random.Random(1)  # noqa: S311 - the same load in each run
 
-    def requests(self, count: int) -> Iterator[bytes]:
-        """`count` whole HTTP requests."""
+    def requests(self, count: int, *, levels: int = LEVELS) -> Iterator[bytes]:
+        """`count` whole HTTP requests, of so many levels at random: one item more of each store with each `STORES` of them."""
         for _ in range(count):
             self._number += 1
+            level = self._random.randrange(levels)
             sent = now_text()
             body = php_json(
                 {
                     **DOCUMENTED_MOVEMENT,
-                    "store_id": self._random.randrange(STORES),
-                    "external_id": f"item{self._random.randrange(ITEMS)}",
+                    "store_id": level % STORES,
+                    "external_id": f"item{level // STORES}",
                     "movement_type": self._random.choice((1, 2)),
                     "quantity": f"{self._random.randrange(1, 1000) / 100}",
                     "current_stock": f"{self._number}.44",
@@ -82,6 +85,30 @@ class Movements:
                 b"Authorization: Bearer %b\r\nIdempotency-Key: ticket-%d\r\nContent-Length: %d\r\n\r\n%b"
                 % (self._random.randrange(STORES), api_key.encode(), self._number, len(body), body)
             )
+
+
+def send_to_all(requests: Sequence[bytes], *, ports: Sequence[int], connections: int, seconds: float) -> Answers:
+    """`send` to several replicas at once, with an equal share of the requests and connections each; rates add up."""
+    share = len(requests) // len(ports)
+    with ThreadPoolExecutor(len(ports)) as pool:
+        sending = [
+            pool.submit(
+                send,
+                requests[number * share : (number + 1) * share],
+                port=port,
+                connections=connections // len(ports),
+                seconds=seconds,
+            )
+            for number, port in enumerate(ports)
+        ]
+    shares = [one.result() for one in sending]
+    return Answers(
+        seconds=max(one.seconds for one in shares),
+        answers=sum(one.answers for one in shares),
+        bad=sum(one.bad for one in shares),
+        p50_ms=statistics.mean(one.p50_ms for one in shares),
+        p99_ms=max(one.p99_ms for one in shares),
+    )
 
 
 def send(requests: Sequence[bytes], *, port: int, connections: int, seconds: float) -> Answers:

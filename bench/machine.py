@@ -7,20 +7,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 import httpx2
 import psutil
-from sqlalchemy.engine import make_url
 
 from app.settings import Settings
 from app.storage.embedded import EmbeddedPostgres
-from app.storage.engine import Database
-from app.storage.migrating import migrate
+from bench import peer
 from bench.load import ITEMS, SECRET, STORES
 
 READY_SECONDS = 60
@@ -106,9 +104,14 @@ class Server:
         connection = await asyncpg.connect(self.url("postgres"))
         await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
         await connection.close()
-        engine = Database(make_url(self.url(_TEMPLATE)).set(drivername="postgresql+asyncpg")).create_engine()
-        await migrate(engine)
-        await engine.dispose()
+        command = [sys.executable, "-m", "app", "migrate"]
+        await asyncio.to_thread(
+            subprocess.run,
+            command,
+            env=environment_of(self.url(_TEMPLATE)),
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
         connection = await asyncpg.connect(self.url(_TEMPLATE))
         await connection.execute(_CATALOG.format(items=ITEMS, stores=STORES))
         await connection.close()
@@ -132,39 +135,76 @@ class Running:
     """A service that is measured."""
 
     name: str
-    port: int
-    process: psutil.Process
+    ports: Sequence[int]
+    """One for each replica."""
+    processes: Sequence[psutil.Process]
+
+    @property
+    def port(self) -> int:
+        """Of the first replica."""
+        return self.ports[0]
 
     def cpu_seconds(self) -> float:
         """Its processes' CPU time so far."""
-        return cpu_seconds(self.process)
+        return sum(cpu_seconds(process) for process in self.processes)
 
     def resident_megabytes(self) -> float:
         """Its processes' memory now."""
-        return sum(p.memory_info().rss for p in [self.process, *self.process.children(recursive=True)]) / 2**20
+        trees = [[process, *process.children(recursive=True)] for process in self.processes]
+        return sum(process.memory_info().rss for tree in trees for process in tree) / 2**20
+
+
+def environment_of(database_url: str, **settings: str) -> dict[str, str]:
+    """This process's environment with the settings of a service instead of its own."""
+    names = {name.upper() for name in Settings.model_fields}
+    kept = {key: value for key, value in os.environ.items() if key.upper() not in names}
+    ours = {"POS_SYNC_ENV_FILE": os.devnull, "DATABASE_URL": database_url, "MIPOS_CLIENT_SECRET": SECRET}
+    return {**kept, **ours, **settings}
+
+
+def _command(name: str, *, workers: int, port: int) -> Sequence[str]:
+    """How each of them is started: as its own users start it."""
+    if name == "pos-sync":
+        return [sys.executable, "-m", "app", "serve", "--workers", str(workers)]
+    if name == "fastify":
+        return peer.COMMAND
+    module, _, with_log = name.partition("+")
+    command = [sys.executable, "-m", "uvicorn", "--factory", f"bench.{module}:application", "--port", str(port)]
+    command += ["--workers", str(workers)] if workers > 1 else []
+    return command if with_log else [*command, "--no-access-log"]
 
 
 @contextmanager
-def running(
-    name: str, database_url: str, *, workers: int, log: Path, settings: Mapping[str, str] | None = None
+def running(  # noqa: PLR0913 - what a service is, each by name
+    name: str,
+    database_url: str,
+    *,
+    workers: int,
+    log: Path,
+    settings: Mapping[str, str] | None = None,
+    replicas: int = 1,
 ) -> Iterator[Running]:
-    """The service, or the rival, of that name, with `settings` besides, until the block ends."""
+    """So many processes of the service, or of the rival, of that name on one database, until the block ends."""
+    with ExitStack() as stack:
+        found = [
+            stack.enter_context(_process(name, database_url, workers=workers, log=log, settings=settings or {}))
+            for _ in range(replicas)
+        ]
+        yield Running(name, [port for port, _ in found], [process for _, process in found])
+
+
+@contextmanager
+def _process(
+    name: str, database_url: str, *, workers: int, log: Path, settings: Mapping[str, str]
+) -> Iterator[tuple[int, psutil.Process]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    ours = [sys.executable, "-m", "app", "serve", "--workers", str(workers)]
-    command = ours if name == "pos-sync" else [sys.executable, "-m", "bench.host", name, str(workers)]
-    names = {name.upper() for name in Settings.model_fields}
-    environment = {key: value for key, value in os.environ.items() if key.upper() not in names}
-    environment |= {
-        "POS_SYNC_ENV_FILE": os.devnull,
-        "DATABASE_URL": database_url,
-        "MIPOS_CLIENT_SECRET": SECRET,
-        "PORT": str(port),
-    }
-    environment |= settings or {}
+    environment = environment_of(database_url, PORT=str(port), **settings)
     with log.open("ab") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 - our own
+        process = subprocess.Popen(  # noqa: S603 - our own
+            _command(name, workers=workers, port=port), env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
     try:
         deadline = time.monotonic() + READY_SECONDS
         while True:
@@ -176,7 +216,7 @@ def running(
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{name} does not start; see {log}")
             time.sleep(0.1)
-        yield Running(name, port, psutil.Process(process.pid))
+        yield port, psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait(30)

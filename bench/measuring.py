@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from bench.load import SECRET, Answers, Movements, send
+from bench.load import LEVELS, SECRET, Answers, Movements, send_to_all
 from bench.machine import Running, Server, cpu_seconds, running
 
-NOOP, TEXTBOOK, OURS, MIPOS = "noop", "textbook", "pos-sync", "mipos"
+NOOP, NOOP_WITH_LOG, PEER, TEXTBOOK, OURS, MIPOS = "noop", "noop+log", "fastify", "textbook", "pos-sync", "mipos"
+FEW_LEVELS = 20
+SENDERS = 2
+"""Of the load on replicas: one for each, and as many where there is one replica."""
 PARALLEL = 8
 WARM_UPS, WARM_UP_SECONDS = 4, 5
 _CALLING = "pos_sync_outbox_call_seconds_sum"
@@ -33,6 +37,8 @@ class Sample:
     name: str
     port: int
     workers: int
+    replicas: int
+    levels: int
     connections: int
     rate: float
     p50_ms: float
@@ -41,6 +47,11 @@ class Sample:
     """CPU seconds of the service for 1,000 deliveries."""
     postgres_cpu: float
     """CPU seconds of Postgres for 1,000 deliveries."""
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of both for 1,000 deliveries."""
+        return self.service_cpu + self.postgres_cpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,28 @@ class Bench:
         with ExitStack() as stack:
             services = [self._start(stack, name, self._new_database(), workers=workers) for name in names]
             return self._alternate(services, workers=workers, connections=connections, rounds=rounds, seconds=seconds)
+
+    def compare_rivals(self, names: Sequence[str], *, rounds: int, seconds: float) -> list[Sample]:
+        """Each of `names` at 64 connections, one worker, on few and on all levels, by turns."""
+        with ExitStack() as stack:
+            services = [self._start(stack, name, self._new_database(), workers=1) for name in names]
+            return self._alternate(
+                services, workers=1, connections=[64], rounds=rounds, seconds=seconds, levels=[FEW_LEVELS, LEVELS]
+            )
+
+    def compare_replicas(self, *, rounds: int, seconds: float) -> list[Sample]:
+        """One replica of this service, and two on one database, by turns; 64 connections, on few and on all levels."""
+        with ExitStack() as stack:
+            services = [self._start(stack, OURS, self._new_database(), workers=1, replicas=number) for number in (1, 2)]
+            return self._alternate(
+                services,
+                workers=1,
+                connections=[64],
+                rounds=rounds,
+                seconds=seconds,
+                levels=[FEW_LEVELS, LEVELS],
+                senders=SENDERS,
+            )
 
     def compare_ledgers(self, rows: int, *, rounds: int, seconds: float) -> tuple[list[Sample], list[Sample]]:
         """This service on an empty ledger, and on one with `rows` rows, by turns; 64 connections, one worker."""
@@ -173,11 +206,19 @@ class Bench:
                 self._say(f"{passed:4.0f} s  {answers:>9,} deliveries  {found[-1].megabytes:.1f} MB")
         return found
 
-    def _start(
-        self, stack: ExitStack, name: str, database: str, *, workers: int, settings: Mapping[str, str] | None = None
+    def _start(  # noqa: PLR0913 - what a service is, each by name
+        self,
+        stack: ExitStack,
+        name: str,
+        database: str,
+        *,
+        workers: int,
+        settings: Mapping[str, str] | None = None,
+        replicas: int = 1,
     ) -> Running:
         log = self._folder / f"{name}.log"
-        return stack.enter_context(running(name, self._server.url(database), workers=workers, log=log, settings=settings))
+        url = self._server.url(database)
+        return stack.enter_context(running(name, url, workers=workers, log=log, settings=settings, replicas=replicas))
 
     def _new_database(self, *, rows: int = 0) -> str:
         self._databases += 1
@@ -185,35 +226,60 @@ class Bench:
         self._server.create(database, rows=rows)
         return database
 
-    def _alternate(
-        self, services: Sequence[Running], *, workers: int, connections: Sequence[int], rounds: int, seconds: float
+    def _alternate(  # noqa: PLR0913 - each by name
+        self,
+        services: Sequence[Running],
+        *,
+        workers: int,
+        connections: Sequence[int],
+        rounds: int,
+        seconds: float,
+        levels: Sequence[int] = (LEVELS,),
+        senders: int = 1,
     ) -> list[Sample]:
         for service in services:
             self._load(service, connections=8, seconds=1)
         samples = []
         for number in range(rounds):
-            for count in connections:
+            for count, some in product(connections, levels):
                 # In another order each round, so that nobody always follows the one that leaves most to clean up.
                 turn = number % len(services)
                 for service in [*services[turn:], *services[:turn]]:
-                    sample = self._sample(service, workers=workers, connections=count, seconds=seconds)
+                    sample = self._sample(
+                        service, workers=workers, connections=count, seconds=seconds, levels=some, senders=senders
+                    )
                     samples.append(sample)
                     self._say(
-                        f"round {number + 1}  {workers} worker(s)  {count:>3} connections  {service.name:<8}"
+                        f"round {number + 1}  {workers} worker(s)  {sample.replicas} replica(s)  {count:>3} connections"
+                        f"  {some:>5,} levels  {service.name:<8}"
                         f"  {sample.rate:>6.0f}/s  p50 {sample.p50_ms:.1f} ms  p99 {sample.p99_ms:.1f} ms"
                         f"  CPU s/1000: service {sample.service_cpu:.3f}, Postgres {sample.postgres_cpu:.3f}"
                     )
         return samples
 
-    def _sample(self, service: Running, *, workers: int, connections: int, seconds: float, is_recording: bool = False) -> Sample:
+    def _sample(  # noqa: PLR0913 - each by name
+        self,
+        service: Running,
+        *,
+        workers: int,
+        connections: int,
+        seconds: float,
+        is_recording: bool = False,
+        levels: int = LEVELS,
+        senders: int = 1,
+    ) -> Sample:
         postgres = self._server.process()
         before = service.cpu_seconds(), cpu_seconds(postgres)
-        result = self._load(service, connections=connections, seconds=seconds, is_recording=is_recording)
+        result = self._load(
+            service, connections=connections, seconds=seconds, is_recording=is_recording, levels=levels, senders=senders
+        )
         thousands = result.answers / 1000
         return Sample(
             name=service.name,
             port=service.port,
             workers=workers,
+            replicas=len(service.ports),
+            levels=levels,
             connections=connections,
             rate=result.rate,
             p50_ms=result.p50_ms,
@@ -222,11 +288,21 @@ class Bench:
             postgres_cpu=(cpu_seconds(postgres) - before[1]) / thousands,
         )
 
-    def _load(self, service: Running, *, connections: int, seconds: float, is_recording: bool = False) -> Answers:
+    def _load(  # noqa: PLR0913 - each by name
+        self,
+        service: Running,
+        *,
+        connections: int,
+        seconds: float,
+        is_recording: bool = False,
+        levels: int = LEVELS,
+        senders: int = 1,
+    ) -> Answers:
         count = int(SLOWEST_PER_SECOND.get(service.name, MOST_PER_SECOND) * seconds)
         movements = self._movements
-        requests = list(movements.sales(count, api_key=SECRET) if is_recording else movements.requests(count))
-        result = send(requests, port=service.port, connections=connections, seconds=seconds)
+        requests = list(movements.sales(count, api_key=SECRET) if is_recording else movements.requests(count, levels=levels))
+        ports = [*service.ports] * (senders // len(service.ports) or 1)
+        result = send_to_all(requests, ports=ports, connections=connections, seconds=seconds)
         if result.bad:
             raise RuntimeError(f"{service.name} answered {result.bad} of {result.answers} requests with something else than 2xx")
         return result

@@ -1,14 +1,33 @@
-"""(a) The ceiling: a FastAPI endpoint that checks the signature and reads a pydantic body, and does nothing."""
+"""The ceiling: a FastAPI endpoint that checks the signature and reads a pydantic body, and does nothing.
+
+It is served by the `uvicorn` command with its defaults, and imports nothing of this service but how a signature is verified.
+"""
+
+import os
+from typing import Literal
 
 from fastapi import FastAPI, Response
+from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.receiving.middleware import WEBHOOK_PATH
 from app.receiving.signature import HEADER, Key, verify
-from app.settings import load_settings
-from bench.body import StockMovementBody
+from bench.load import WEBHOOK_PATH
 
 _SIGNATURE = HEADER.lower().encode()
+
+
+class StockMovement(BaseModel):
+    """The stock movement of one item, as mipOS relays it."""
+
+    pos_id: str | int
+    inventory_system_id: str | int
+    current_stock: str | float
+    quantity: str | float
+    date: str = Field(max_length=64)
+    movement_type: Literal[1, 2, "1", "2"]
+    external_id: str | int
+    now: str = Field(max_length=64)
+    store_id: str | int
 
 
 class SignatureMiddleware:
@@ -41,13 +60,12 @@ class SignatureMiddleware:
 
 
 def application() -> FastAPI:
-    """The application, with the secret of the settings."""
+    """The application, with the secret of the environment."""
     app = FastAPI()
-    secret = load_settings().mipos_client_secret.get_secret_value().encode()
-    app.add_middleware(SignatureMiddleware, secret=secret)
+    app.add_middleware(SignatureMiddleware, secret=os.environ["MIPOS_CLIENT_SECRET"].encode())
 
     @app.post(WEBHOOK_PATH, status_code=204)
-    async def receive_movement(body: StockMovementBody) -> None:
+    async def receive_movement(body: StockMovement) -> None:
         del body
 
     @app.get("/livez")

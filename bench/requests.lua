@@ -19,7 +19,7 @@ end
 function request()
   sent = sent + 1
   if sent > #requests then
-    -- Nothing may be sent twice: a copy is cheaper than a new movement.
+    -- Nothing may be sent twice: a copy is answered without a ledger row, which is other work than what is measured.
     exhausted = 1
     wrk.thread:stop()
     return requests[#requests]

@@ -1,4 +1,4 @@
-"""(b) The textbook handler: one ORM session per request; known identity looked up, level locked, ledger row added, commit."""
+"""The textbook handler: one ORM session per request; known identity looked up, level locked, ledger row added, commit."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -10,11 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
-from app.receiving.middleware import WEBHOOK_PATH
 from app.settings import load_settings
 from app.storage import tables
-from bench.body import StockMovementBody
-from bench.noop import SignatureMiddleware
+from bench.load import WEBHOOK_PATH
+from bench.noop import SignatureMiddleware, StockMovement
 
 
 class Base(DeclarativeBase):
@@ -48,7 +47,7 @@ def application() -> FastAPI:
             yield it
 
     @app.post(WEBHOOK_PATH, status_code=204)
-    async def receive_movement(body: StockMovementBody, db: Annotated[AsyncSession, Depends(session)]) -> None:
+    async def receive_movement(body: StockMovement, db: Annotated[AsyncSession, Depends(session)]) -> None:
         store_id, item_id = str(body.store_id), str(body.external_id)
         identity = (body.inventory_system_id, store_id, item_id, body.movement_type, body.quantity, body.current_stock, body.date)
         # Dated, as the ledger wants it.

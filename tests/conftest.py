@@ -1,7 +1,8 @@
 """Fixtures of every kind of test."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if server is not None:
         server.stop()
         shutil.rmtree(server.folder, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say last of all what was skipped and why; on xdist's controller too, which holds the reports of all workers."""
+    yield
+    reasons = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []))
+    terminalreporter.section("skipped")
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"{count} x {reason.removeprefix('Skipped: ')}")
+    if not reasons:
+        terminalreporter.write_line("Nothing was skipped.")
 
 
 @pytest.fixture

@@ -9,13 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.catalog_body import read_catalog, read_tables
 from app.cli.database import with_database
-from app.operator.catalog import Imported, UnknownStoreError, WhichSystemError, export_catalog, import_catalog
+from app.errors import CannotSync
+from app.operator.catalog import Imported, export_catalog, import_catalog
 from app.settings import load_database_settings
 from app.stock.catalog import Catalog, CatalogRefused, to_document
 from app.stock.csv_catalog import FILES, to_tables
-from app.stock.text import fault_in
-
-LONGEST_STORE_ID = 255
+from app.stock.text import MAX_TEXT_LENGTH, fault_in
 
 
 @click.group()
@@ -41,7 +40,7 @@ def import_command(store_id: str, source: Path, inventory_system_id: str | None,
     Example:  pos-sync catalog import --store 1 app/samples/store-1.json
               pos-sync catalog import --store 1 exported --system 4344be8c-c6b9-4c51-88a6-d620144ab406 --user 30
     """
-    if fault := fault_in(store_id, longest=LONGEST_STORE_ID):
+    if fault := fault_in(store_id, longest=MAX_TEXT_LENGTH):
         raise click.BadParameter(f"{fault}.", param_hint="--store")
     settings = load_database_settings()
     ignored: Sequence[str] = ()
@@ -111,8 +110,8 @@ def export_command(store_id: str, inventory_system_id: str | None, as_format: st
 
     try:
         catalog = with_database(load_database_settings(), work)
-    except (UnknownStoreError, WhichSystemError) as error:
-        raise click.ClickException(str(error)) from error
+    except CannotSync as error:
+        raise click.ClickException(error.message) from error
     if is_csv and output is not None:
         output.mkdir(parents=True, exist_ok=True)
         for name, table in to_tables(catalog).items():

@@ -52,8 +52,8 @@ async def _warn_of_other_rules(settings: DatabaseSettings, engine: AsyncEngine) 
     for name in differing(settings.rules, recorded):
         if name in settings.model_fields_set:
             click.echo(
-                f"{name.upper()} is {getattr(settings.rules, name)} here, and {getattr(recorded, name)} is recorded, which counts."
-                " To change that: pos-sync rules --record",
+                f"{name.upper()} is {getattr(settings.rules, name)} here, and {getattr(recorded, name)} is recorded, which "
+                "counts. To change that: pos-sync rules --record",
                 err=True,
             )
 

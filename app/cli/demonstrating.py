@@ -6,7 +6,7 @@ import click
 import httpx2
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.cli.tables import show_table
+from app.cli.output import show_table
 from app.receiving.sender import DOCUMENTED_MOVEMENT
 from app.settings import Settings
 from app.stock.quantity import to_plain

@@ -1,12 +1,12 @@
 """`pos-sync doctor`."""
 
-import json
 import sys
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
+from app.cli.output import show_json
 from app.doctor import Check, Verdict, examine
 from app.settings import load_settings
 
@@ -38,7 +38,7 @@ def command(workers: int, *, as_json: bool) -> None:
     checks = with_database(settings, work)
     if as_json:
         fields = [{"name": c.name, "verdict": c.verdict, "reason": c.reason, "remedy": c.remedy} for c in checks]
-        click.echo(json.dumps(fields, ensure_ascii=False, indent=2))
+        show_json(fields)
     sys.exit(1 if any(check.verdict is Verdict.FAILED for check in checks) else 0)
 
 

@@ -1,14 +1,13 @@
 """`pos-sync drift`."""
 
-import json
 from typing import Any
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.tables import show_table
-from app.cli.text import to_utc
+from app.cli.options import item_option, json_option, store_option, system_option
+from app.cli.output import show_json, show_table, to_utc
 from app.operator.drift import DEFAULT_WINDOW, Scope, find_drifts
 from app.settings import load_database_settings
 from app.stock.drift import Drift
@@ -16,9 +15,9 @@ from app.stock.quantity import to_canonical, to_signed
 
 
 @click.command()
-@click.option("--store", "store_id", help="Only this store.")
-@click.option("--item", "item_id", help="Only this item.")
-@click.option("--system", "system_id", help="Only this inventory system.")
+@store_option
+@item_option
+@system_option
 @click.option("--all", "is_all", is_flag=True, help="Also what does not differ, and what was never reported.")
 @click.option(
     "--window",
@@ -27,7 +26,7 @@ from app.stock.quantity import to_canonical, to_signed
     show_default=True,
     help="How many of the newest movements of each item and store are looked at.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON list with everything.")
+@json_option
 def command(  # noqa: PLR0913 - one parameter per option
     *, store_id: str | None, item_id: str | None, system_id: str | None, is_all: bool, window: int, as_json: bool
 ) -> None:
@@ -47,7 +46,7 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     found = with_database(settings, work)
     if as_json:
-        click.echo(json.dumps([_to_document(one) for one in found], ensure_ascii=False, indent=2))
+        show_json([_to_document(one) for one in found])
         return
     shown = [one for one in found if is_all or one.drift]
     if shown:

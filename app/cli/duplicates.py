@@ -1,17 +1,14 @@
 """`pos-sync duplicates list`, `apply` and `dismiss`."""
 
-import json
 from functools import partial
-from typing import Any
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
 from app.cli.mended import dismiss, show_mended
-from app.cli.operator import actor_option, note_option
-from app.cli.tables import show_table
-from app.cli.text import body_fields, body_text, to_utc
+from app.cli.options import actor_option, item_option, json_option, note_option, numbers_argument, state_option, store_option
+from app.cli.output import kept_document, show_json, show_table
 from app.operator.duplicates import apply_suspected
 from app.operator.result import OperatorResult
 from app.settings import load_database_settings
@@ -30,16 +27,10 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option(
-    "--state",
-    type=click.Choice([*(state.value for state in State), "all"]),
-    default="open",
-    show_default=True,
-    help="What became of them; or 'all'.",
-)
-@click.option("--store", "store_id", help="Only of this store.")
-@click.option("--item", "item_id", help="Only of this item.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list, with the bodies.")
+@state_option(State)
+@store_option
+@item_option
+@json_option
 def list_command(*, state: str, store_id: str | None, item_id: str | None, as_json: bool) -> None:
     """List suspected duplicates, the oldest first, which is the order in which to apply them.
 
@@ -53,9 +44,9 @@ def list_command(*, state: str, store_id: str | None, item_id: str | None, as_js
             return await suspicions.list_suspected(connection, state=chosen, store_id=store_id, item_id=item_id)
 
     suspected = with_database(load_database_settings(), work)
-    documents = [_to_document(one) for one in suspected]
+    documents = [kept_document(one) for one in suspected]
     if as_json:
-        click.echo(json.dumps(documents, ensure_ascii=False, indent=2))
+        show_json(documents)
         return
     if not documents:
         click.echo("No such suspected duplicates." if state != "open" else "No suspected duplicates are open.")
@@ -70,7 +61,7 @@ def list_command(*, state: str, store_id: str | None, item_id: str | None, as_js
 
 
 @command.command("apply")
-@click.argument("numbers", type=int, nargs=-1, required=True)
+@numbers_argument
 @actor_option
 def apply_command(numbers: tuple[int, ...], actor: str) -> None:
     """Apply suspected duplicates as movements of their own, exactly once however often this is run.
@@ -89,7 +80,7 @@ def apply_command(numbers: tuple[int, ...], actor: str) -> None:
 
 
 @command.command("dismiss")
-@click.argument("numbers", type=int, nargs=-1, required=True)
+@numbers_argument
 @note_option
 @actor_option
 def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
@@ -99,22 +90,3 @@ def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
     Example:  pos-sync duplicates dismiss 3 --note "one delivery note only"
     """
     dismiss(numbers, partial(suspicions.close, state=State.DISMISSED, actor=actor, note=note))
-
-
-def _to_document(one: SuspectedDuplicate) -> dict[str, Any]:
-    return {
-        "number": one.suspected_duplicate_id,
-        "state": one.state.value,
-        "attempts": one.attempts,
-        "store_id": one.store_id,
-        "item_id": one.item_id,
-        "inventory_system_id": one.inventory_system_id,
-        "occurrence": one.occurrence,
-        "first_seen_at": to_utc(one.first_seen_at),
-        "last_seen_at": to_utc(one.last_seen_at),
-        "closed_at": to_utc(one.closed_at),
-        "actor": one.actor,
-        "note": one.note,
-        "fields": body_fields(one.raw_body),
-        "body": body_text(one.raw_body),
-    }

@@ -1,22 +1,24 @@
 """`pos-sync movement`."""
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TypeVar
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.quantity import QuantityType
+from app.cli.options import QuantityType
 from app.errors import PosSyncError
 from app.operator.movement import Recording, record
 from app.settings import load_database_settings
 from app.stock.movement import PosKind, pos_movement
+from app.stock.pos_fields import parse_idempotency_key, parse_moment
 from app.stock.quantity import to_plain
-from app.stock.text import fault_in
 
-LONGEST_KEY = 255
+_T = TypeVar("_T")
 
 
 @click.command()
@@ -51,11 +53,16 @@ def command(  # noqa: PLR0913 - one parameter per option
     ((kind, quantity),) = named
     if quantity < 0:
         raise click.BadParameter("must not be negative.", param_hint=f"--{kind.value}")
-    if key is not None and (fault := fault_in(key, longest=LONGEST_KEY)):
-        raise click.BadParameter(f"{fault}.", param_hint="--key")
-    key = key or str(uuid.uuid4())
+    key = str(uuid.uuid4()) if key is None else _parsed(parse_idempotency_key, key, hint="--key")
+    moment = None if happened_at is None else _parsed(parse_moment, happened_at, hint="--at")
     movement = pos_movement(
-        store_id=store_id, item_id=item_id, kind=kind, quantity=quantity, idempotency_key=key, happened_at=_time(happened_at)
+        store_id=store_id,
+        item_id=item_id,
+        kind=kind,
+        quantity=quantity,
+        idempotency_key=key,
+        happened_at=moment,
+        recorded_at=datetime.now(UTC),
     )
     settings = load_database_settings()
 
@@ -70,13 +77,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     click.echo(f"{said}, with the key {key}. The stock of {item_id} in store {store_id} after it: {to_plain(recording.stock)}.")
 
 
-def _time(text: str | None) -> datetime:
-    if text is None:
-        return datetime.now(UTC)
+def _parsed(parse: Callable[[str], _T], text: str, *, hint: str) -> _T:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise click.BadParameter('must be a time with its offset, such as "2026-05-30T12:45:03-05:00".', param_hint="--at")
-    return moment
+        return parse(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint=hint) from None

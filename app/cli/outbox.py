@@ -1,6 +1,5 @@
 """`pos-sync outbox list`, `show`, `retry` and `dismiss`."""
 
-import json
 import sys
 from typing import Any
 
@@ -8,14 +7,14 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.operator import actor_option, note_option
-from app.cli.tables import show_table
+from app.cli.options import actor_option, json_option, limit_option, note_option, numbers_argument, store_option, system_option
+from app.cli.output import show_json, show_table
 from app.settings import load_database_settings
+from app.stock.movement import MovementType
 from app.stock.quantity import to_plain
 from app.storage import outbox
 from app.storage.outbox import ListedMessage, OutboxState
 
-REMOVES = 2
 _STATES = [state.value for state in OutboxState]
 
 
@@ -31,10 +30,10 @@ def command() -> None:
 @command.command("list")
 @click.option("--state", "states", type=click.Choice(_STATES), multiple=True, help="[default: pending and dead]")
 @click.option("--all", "is_all", is_flag=True, help="Whatever their state.")
-@click.option("--store", "store_id", help="Only of this store.")
-@click.option("--system", "system_id", help="Only for this inventory system.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, the oldest first.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@store_option
+@system_option
+@limit_option
+@json_option
 def list_command(  # noqa: PLR0913 - one parameter per option
     *,
     states: tuple[str, ...],
@@ -57,7 +56,7 @@ def list_command(  # noqa: PLR0913 - one parameter per option
 
     found = with_database(load_database_settings(), work)
     if as_json:
-        click.echo(json.dumps([_fields(one) for one in found], ensure_ascii=False, indent=2))
+        show_json([_fields(one) for one in found])
         return
     if not found:
         click.echo("Nothing: every stock update has been sent.")
@@ -127,7 +126,7 @@ def retry_command(numbers: tuple[int, ...], *, is_all_dead: bool) -> None:
 
 
 @command.command("dismiss")
-@click.argument("numbers", type=int, nargs=-1, required=True)
+@numbers_argument
 @note_option
 @actor_option
 def dismiss_command(numbers: tuple[int, ...], *, note: str, actor: str) -> None:
@@ -151,7 +150,7 @@ def _report(asked: list[int], done_numbers: list[int], *, done: str, not_done: s
 
 
 def _change(one: ListedMessage) -> str:
-    return ("-" if one.movement_type == REMOVES else "+") + to_plain(one.quantity)
+    return ("-" if one.movement_type == MovementType.REMOVE else "+") + to_plain(one.quantity)
 
 
 def _fields(one: ListedMessage) -> dict[str, Any]:

@@ -6,8 +6,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.operator import actor_option, note_option
-from app.cli.quantity import QuantityType
+from app.cli.options import QuantityType, actor_option, note_option
 from app.operator.drift import DEFAULT_WINDOW
 from app.operator.reconcile import Adoption, CannotReconcile, Reconciled, reconcile
 from app.settings import load_database_settings

@@ -1,25 +1,31 @@
 """`pos-sync refused list`, `show`, `replay` and `dismiss`."""
 
-import json
 import sys
 from functools import partial
-from typing import Any
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
 from app.cli.mended import dismiss, show_mended
-from app.cli.operator import actor_option, note_option
-from app.cli.tables import show_table
-from app.cli.text import body_fields, body_text, to_utc
+from app.cli.options import (
+    actor_option,
+    item_option,
+    json_option,
+    limit_option,
+    note_option,
+    numbers_argument,
+    state_option,
+    store_option,
+)
+from app.cli.output import kept_document, show_json, show_table, to_utc
 from app.operator.refused import preview, replay
 from app.operator.result import OperatorResult
 from app.settings import load_database_settings
 from app.storage import refused_deliveries
 from app.storage.refused_deliveries import KeptDelivery, Selection, State
 
-LONGEST_CELL = 90
+MAX_CELL_LENGTH = 90
 MANY = 50
 
 
@@ -29,18 +35,12 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option(
-    "--state",
-    type=click.Choice([*(state.value for state in State), "all"]),
-    default="open",
-    show_default=True,
-    help="What became of them; or 'all'.",
-)
+@state_option(State)
 @click.option("--reason", help="Only with this reason, such as unknown_item.")
-@click.option("--store", "store_id", help="Only of this store.")
-@click.option("--item", "item_id", help="Only of this item.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@store_option
+@item_option
+@limit_option
+@json_option
 def list_command(  # noqa: PLR0913 - one parameter per option
     *, state: str, reason: str | None, store_id: str | None, item_id: str | None, limit: int, as_json: bool
 ) -> None:
@@ -58,7 +58,7 @@ def list_command(  # noqa: PLR0913 - one parameter per option
 
     kept, total = with_database(load_database_settings(), work)
     if as_json:
-        click.echo(json.dumps([_to_document(delivery) for delivery in kept], ensure_ascii=False, indent=2))
+        show_json([kept_document(delivery) for delivery in kept])
         return
     if not kept:
         click.echo("No such refused deliveries." if selection != Selection() else "No refused deliveries are open.")
@@ -86,7 +86,7 @@ def list_command(  # noqa: PLR0913 - one parameter per option
 
 @command.command("show")
 @click.argument("number", type=int)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 def show_command(number: int, *, as_json: bool) -> None:
     """Show one refused delivery whole: message, fields, times, body.
 
@@ -101,9 +101,9 @@ def show_command(number: int, *, as_json: bool) -> None:
     delivery = with_database(load_database_settings(), work)
     if delivery is None:
         raise click.ClickException(f"There is no refused delivery {number}. `pos-sync refused list --state all` shows all.")
-    document = _to_document(delivery)
+    document = kept_document(delivery)
     if as_json:
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        show_json(document)
         return
     fields = document.pop("fields")
     body = document.pop("body")
@@ -119,8 +119,8 @@ def show_command(number: int, *, as_json: bool) -> None:
 @click.argument("numbers", type=int, nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="Every open one, oldest first; with --reason, --store, --item only those.")
 @click.option("--reason", help="Only with this reason.")
-@click.option("--store", "store_id", help="Only of this store.")
-@click.option("--item", "item_id", help="Only of this item.")
+@store_option
+@item_option
 @click.option("--dry-run", "is_dry", is_flag=True, help="Only count what would be applied; change nothing.")
 @actor_option
 def replay_command(  # noqa: PLR0913 - one parameter per option
@@ -164,7 +164,7 @@ def replay_command(  # noqa: PLR0913 - one parameter per option
 
 
 @command.command("dismiss")
-@click.argument("numbers", type=int, nargs=-1, required=True)
+@numbers_argument
 @note_option
 @actor_option
 def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
@@ -176,28 +176,5 @@ def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
     dismiss(numbers, partial(refused_deliveries.dismiss, actor=actor, note=note))
 
 
-def _to_document(delivery: KeptDelivery) -> dict[str, Any]:
-    return {
-        "number": delivery.refused_delivery_id,
-        "state": delivery.state.value,
-        "reason": delivery.reason,
-        "http_status": delivery.http_status,
-        "message": delivery.message,
-        "attempts": delivery.attempts,
-        "store_id": delivery.store_id,
-        "item_id": delivery.item_id,
-        "inventory_system_id": delivery.inventory_system_id,
-        "first_seen_at": to_utc(delivery.first_seen_at),
-        "last_seen_at": to_utc(delivery.last_seen_at),
-        "replayed_at": to_utc(delivery.replayed_at),
-        "replay_message": delivery.replay_message,
-        "closed_at": to_utc(delivery.closed_at),
-        "actor": delivery.actor,
-        "note": delivery.note,
-        "fields": body_fields(delivery.raw_body),
-        "body": body_text(delivery.raw_body),
-    }
-
-
 def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+    return text if len(text) <= MAX_CELL_LENGTH else text[: MAX_CELL_LENGTH - 1] + "…"

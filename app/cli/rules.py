@@ -4,7 +4,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.tables import show_table
+from app.cli.output import show_table
 from app.settings import load_database_settings
 from app.stock.rules import Rules, differing
 from app.storage.rules import read_rules, replace_rules

@@ -1,12 +1,11 @@
 """`pos-sync sandbox` and `sandbox move`."""
 
-import json
-import sys
 from pathlib import Path
 
 import click
 import httpx2
 
+from app.cli.output import end_with_answer
 from app.receiving.sender import DOCUMENTED_MOVEMENT
 
 DEFAULT_PORT = 8090
@@ -119,12 +118,4 @@ def move_command(  # noqa: PLR0913 - one parameter per option
         answer = httpx2.post(f"{url}/sandbox/movements", json=movement, timeout=ANSWER_SECONDS, trust_env=False)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise click.ClickException(f"{url} does not answer ({type(error).__name__}). Is the sandbox running there?") from error
-    if answer.status_code == httpx2.codes.NO_CONTENT:
-        click.echo("204: the POS has applied the movement.")
-        return
-    try:
-        words = json.loads(answer.content)["message"]
-    except (ValueError, KeyError, TypeError):
-        words = answer.text[:200]
-    click.echo(f"{answer.status_code}: {' '.join(words) if isinstance(words, list) else words}", err=True)
-    sys.exit(1)
+    end_with_answer(answer, done="the POS has applied the movement.")

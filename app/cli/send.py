@@ -1,11 +1,11 @@
 """`pos-sync send`."""
 
-import sys
 from pathlib import Path
 
 import click
 import httpx2
 
+from app.cli.output import end_with_answer
 from app.receiving.middleware import WEBHOOK_PATH
 from app.receiving.sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
 from app.settings import load_settings
@@ -83,15 +83,4 @@ def command(  # noqa: PLR0913 - one parameter per option
         raise click.BadParameter("is not an address such as http://127.0.0.1:8080/webhooks/stock.", param_hint="--url") from error
     except httpx2.HTTPError as error:
         raise click.ClickException(f"{url} does not answer ({type(error).__name__}). Is the service running there?") from error
-    if answer.status_code == httpx2.codes.NO_CONTENT:
-        click.echo("204: the movement is applied, now or before.")
-        return
-    click.echo(f"{answer.status_code}: {_message(answer)}", err=True)
-    sys.exit(1)
-
-
-def _message(answer: httpx2.Response) -> str:
-    try:
-        return str(answer.json()["message"])
-    except (ValueError, KeyError, TypeError):
-        return answer.text[:200]
+    end_with_answer(answer, done="the movement is applied, now or before.")

@@ -1,6 +1,5 @@
 """`pos-sync status`."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +7,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import with_database
+from app.cli.output import show_json, to_utc
 from app.mipos.wiring import token_account, why_not_registering
 from app.operations.health import describe_registration
 from app.settings import Settings, load_settings
@@ -32,7 +32,7 @@ def command(*, as_json: bool) -> None:
 
     status = with_database(settings, work)
     if as_json:
-        click.echo(json.dumps(status, ensure_ascii=False, indent=2))
+        show_json(status)
         return
     width = max(len(name) for name in status)
     for name, value in status.items():
@@ -65,9 +65,9 @@ async def _gather(connection: AsyncConnection, settings: Settings) -> dict[str, 
         "stores": summary.stores,
         "stock_levels": summary.levels,
         "below_zero": summary.below_zero,
-        "last_movement": _time(summary.last_movement_at),
+        "last_movement": to_utc(summary.last_movement_at),
         "open_refusals": summary.open_refusals,
-        "last_refusal": _time(summary.last_refusal_at),
+        "last_refusal": to_utc(summary.last_refusal_at),
         "suspected_duplicates": summary.suspected_duplicates,
         "last_syncs": [_sync(run) for run in await syncs.list_last_runs(connection)],
     }
@@ -80,8 +80,8 @@ def _sync(run: syncs.Run) -> dict[str, Any]:
         "store": run.store_id,
         "system": run.inventory_system_id,
         "state": "cut off" if is_cut_off else run.state.value,
-        "started_at": _time(run.started_at),
-        "ended_at": _time(run.ended_at),
+        "started_at": to_utc(run.started_at),
+        "ended_at": to_utc(run.ended_at),
         "items": run.items,
         "covered": run.covered,
         "actor": run.actor,
@@ -96,8 +96,4 @@ async def _token(connection: AsyncConnection, settings: Settings) -> str:
     if stored is None:
         return "none yet"
     state = "expired" if stored.expires_at < datetime.now(UTC) else "valid until"
-    return f"{state} {_time(stored.expires_at)}"
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{state} {to_utc(stored.expires_at)}"

@@ -1,21 +1,20 @@
 """`pos-sync stock`."""
 
-import json
-
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.tables import show_table
+from app.cli.options import item_option, json_option, store_option
+from app.cli.output import show_json, show_table, to_utc
 from app.settings import load_database_settings
 from app.stock.quantity import ZERO, to_plain
 from app.storage.levels import StockedItem, list_levels
 
 
 @click.command()
-@click.option("--store", "store_id", help="Only this store.")
-@click.option("--item", "item_id", help="Only this item.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list, quantities as strings.")
+@store_option
+@item_option
+@json_option
 def command(store_id: str | None, item_id: str | None, *, as_json: bool) -> None:
     """Show stock levels.
 
@@ -40,7 +39,7 @@ def command(store_id: str | None, item_id: str | None, *, as_json: bool) -> None
             }
             for level in levels
         ]
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        show_json(rows)
         return
     if not levels:
         click.echo("No stock here. A store's first stock comes from: pos-sync catalog import --store ID FILE")
@@ -54,7 +53,7 @@ def command(store_id: str | None, item_id: str | None, *, as_json: bool) -> None
                 level.name,
                 to_plain(level.quantity),
                 str(level.version),
-                level.updated_at.strftime("%Y-%m-%d %H:%M:%S UTC"),
+                to_utc(level.updated_at) or "",
                 "below zero" if level.quantity < ZERO else "",
             ]
             for level in levels

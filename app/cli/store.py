@@ -7,12 +7,10 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.tables import show_table
+from app.cli.output import show_table
 from app.settings import load_database_settings
-from app.stock.text import fault_in
+from app.stock.text import MAX_TEXT_LENGTH, fault_in
 from app.storage.catalog import Store, change_store, connect_system, enable_system, find_store, list_stores
-
-LONGEST_TEXT = 255
 
 
 @click.group()
@@ -82,7 +80,7 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
     if timezone is not None and timezone not in zoneinfo.available_timezones():
         raise click.BadParameter("is not a timezone name such as America/Guayaquil.", param_hint="--timezone")
     for option, text in [("--name", name), ("--mipos-id", mipos_id), *(("--connect", text) for text in connect or ())]:
-        if text is not None and (fault := fault_in(text, longest=LONGEST_TEXT)):
+        if text is not None and (fault := fault_in(text, longest=MAX_TEXT_LENGTH)):
             raise click.BadParameter(f"{fault}.", param_hint=option)
     chosen = {"name": name, "mipos_store_id": mipos_id, "timezone": timezone}
     values: dict[str, Any] = {column: value for column, value in chosen.items() if value is not None}

@@ -1,6 +1,5 @@
 """`pos-sync sync`."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +10,8 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.operator import actor_option
+from app.cli.options import actor_option
+from app.cli.output import show_json
 from app.errors import CannotSync, UnsendableCatalog
 from app.mipos.sync import OnProgress, Order, Phase, Synchronised, check, synchronise
 from app.mipos.wiring import mipos_of, why_not_sending
@@ -55,7 +55,7 @@ def command(store_id: str, inventory_system_id: str | None, actor: str, *, dry_r
     except CannotSync as error:
         raise click.ClickException(error.message) from error
     if as_json:
-        click.echo(json.dumps(asdict(result), ensure_ascii=False, indent=2))
+        show_json(asdict(result))
     else:
         click.echo(
             f"Store {store_id} with {result.inventory_system_id}: {result.state.value}. items: {result.items}, "
@@ -84,7 +84,7 @@ def _synchronise(settings: Settings, order: Order, *, is_shown: bool) -> Synchro
 
 def _show_body(body: dict[str, Any], store_id: str, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(body, ensure_ascii=False, indent=2))
+        show_json(body)
         return
     click.echo(
         f"Store {store_id} can be sent to {body['inventory_system_id']}: items: {len(body['items'])}, "

@@ -26,7 +26,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Unauthorized:
-    """The access token is not, or no longer, valid: get another one and call again."""
+    """mipOS does not accept the access token. From `AccessTokens.call`: it accepts none of this account, or there is none."""
 
     words: str
 

@@ -8,11 +8,11 @@ claimed first.
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
 import asyncpg
 import structlog
@@ -20,10 +20,10 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.mipos.answers import Answer, NeedsHuman, Transient, Unauthorized
+from app.mipos.answers import Answer, NeedsHuman, Transient
+from app.mipos.backoff import backoff
 from app.mipos.client import MiposClient
-from app.mipos.registration import backoff
-from app.mipos.stock_update import stock_update_body, verdict_of
+from app.mipos.stock_update import MAX_ACCOUNT_PAUSE, stock_update_body, verdict_of
 from app.mipos.token import AccessTokens
 from app.storage import outbox
 from app.storage.engine import Database
@@ -39,7 +39,6 @@ GATHER_SECONDS = 0.01
 IN_HAND = 3
 """Messages claimed for each call that is allowed."""
 BACKLOG_SECONDS = 5.0
-PAUSE_FOR_A_HUMAN = timedelta(minutes=1)
 REST = 10
 """A turn that found nothing is followed by a rest of so many times what it took: a long backlog must not load the database."""
 SHORTEST_REST_SECONDS = 0.05
@@ -48,10 +47,6 @@ FINISH_SECONDS = 3.0
 STOP_SECONDS = 1.0
 
 _log = structlog.get_logger("pos_sync.outbox")
-
-
-class NoMiposStoreId(Exception):
-    """The store has no id at mipOS, so there is no address to send to."""
 
 
 class RelayObserver(Protocol):
@@ -94,7 +89,6 @@ class Relay:
         self._wake = asyncio.Event()
         self._listener: asyncpg.Connection | None = None
         self._next_backlog = 0.0
-        self._token: SecretStr | None = None
 
     def wake(self) -> None:
         """There may be a new message."""
@@ -198,13 +192,19 @@ class Relay:
             self._tell(settled)
 
     async def _send(self, message: OutboxMessage) -> Settled:
-        if message.mipos_store_id is None:
+        mipos_store_id = message.mipos_store_id
+        if mipos_store_id is None:
             words = f"The store has no id at mipOS. Set it: pos-sync store set {message.store_id} --mipos-id ID"
-            return Settled(message, OutboxState.PENDING, words, PAUSE_FOR_A_HUMAN)
-        answer = await self._call(message.mipos_store_id, stock_update_body(message))
-        if isinstance(answer, _NoToken):
-            return Settled(message, OutboxState.PENDING, f"No token: {answer.words}", PAUSE_FOR_A_HUMAN)
-        return verdict_of(answer, message, jitter=random.random())  # noqa: S311
+            return Settled(message, OutboxState.PENDING, words, MAX_ACCOUNT_PAUSE)
+        body = stock_update_body(message)
+
+        async def send(token: SecretStr) -> Answer:
+            started = time.perf_counter()
+            answer = await self._client.update_stock(mipos_store_id, body, token=token)
+            self._observer.on_call(time.perf_counter() - started)
+            return answer
+
+        return verdict_of(await self._tokens.call(send), message, jitter=random.random())  # noqa: S311
 
     def _tell(self, settled: Settled) -> None:
         message = settled.message
@@ -220,27 +220,6 @@ class Relay:
             attempts=message.attempts,
             words=settled.words,
         )
-
-    async def _call(self, mipos_store_id: str, body: Mapping[str, Any]) -> "Answer | _NoToken":
-        """One call, and after a 401 one more with another token."""
-        answer: Answer = Unauthorized("")
-        rejected: SecretStr | None = None
-        for _ in range(2):
-            if self._token is None or self._token == rejected:
-                found = await self._tokens.get(rejected=rejected)
-                if isinstance(found, Transient):
-                    return found
-                if isinstance(found, NeedsHuman):
-                    return _NoToken(found.words)
-                self._token = found
-            token = self._token
-            started = time.perf_counter()
-            answer = await self._client.update_stock(mipos_store_id, body, token=token)
-            self._observer.on_call(time.perf_counter() - started)
-            if not isinstance(answer, Unauthorized):
-                return answer
-            rejected = token
-        return answer
 
     async def _leave(self, senders: Sequence[asyncio.Task[None]]) -> None:
         """Let calls that are under way end, settle them, and give back what was not tried: nobody need wait for these claims."""
@@ -261,10 +240,3 @@ class Relay:
                     await outbox.give_back(connection, untried)
         if self._listener is not None:
             self._listener.terminate()
-
-
-class _NoToken:
-    """There is no token to call with, which is not the message's fault."""
-
-    def __init__(self, words: str) -> None:
-        self.words = words

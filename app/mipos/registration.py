@@ -17,15 +17,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient
+from app.mipos.backoff import backoff
 from app.mipos.client import CALL_SECONDS, MiposClient
 from app.mipos.token import AccessTokens
 from app.storage import leases, registrations
+from app.storage.leases import Lease
 from app.storage.registrations import STOCK_WEBHOOK, Registration, State
 
 FRESH = timedelta(minutes=10)
 """A registration of our URL that is younger than this was made by a worker that started together with us."""
-FIRST_PAUSE = timedelta(seconds=1)
-LONGEST_PAUSE = timedelta(minutes=5)
 PAUSE_FOR_A_HUMAN = timedelta(minutes=15)
 POLL = timedelta(seconds=0.2)
 LONGEST_SLEEP = timedelta(seconds=20)
@@ -109,13 +109,6 @@ def outcome_of(answer: Answer, known: Registration | None, target: Target, *, no
     return Registration(url, state, attempts, answer.words, now, now + pause, registered_url, registered_at, account)
 
 
-def backoff(attempts: int, *, jitter: float, asked: float | None = None) -> timedelta:
-    """How long to wait after the `attempts`-th failure: doubling from a second to minutes, less up to half by jitter."""
-    pause = min(FIRST_PAUSE * 2 ** min(attempts - 1, 20), LONGEST_PAUSE)
-    pause -= pause * jitter / 2
-    return pause if asked is None else min(max(pause, timedelta(seconds=asked)), LONGEST_PAUSE)
-
-
 class Registrar:
     """Registers one URL."""
 
@@ -167,27 +160,27 @@ class Registrar:
         """Call mipOS whatever the state is, and return what came of it."""
         while True:
             async with self._engine.begin() as connection:
-                is_ours = await leases.try_acquire(connection, LEASE_NAME, lasts=LEASE)
+                held = await leases.acquire(connection, LEASE_NAME, lasts=LEASE)
                 known = await registrations.read(connection, STOCK_WEBHOOK)
-            if is_ours:
-                return await self._attempt(known)
+            if held is not None:
+                return await self._attempt(held, known)
             await asyncio.sleep(POLL.total_seconds())
 
     async def _step(self) -> Wait | Finished | Superseded:
         async with self._engine.begin() as connection:
+            step = self._next(await registrations.read(connection, STOCK_WEBHOOK))
+            if not isinstance(step, Call):
+                return step
+            held = await leases.acquire(connection, LEASE_NAME, lasts=LEASE)
+            if held is None:
+                return Wait(POLL)
+            # Once more: the last holder may have called in the meantime.
             known = await registrations.read(connection, STOCK_WEBHOOK)
             step = self._next(known)
-            if isinstance(step, Call):
-                if not await leases.try_acquire(connection, LEASE_NAME, lasts=LEASE):
-                    return Wait(POLL)
-                # Once more: the last holder may have called in the meantime.
-                known = await registrations.read(connection, STOCK_WEBHOOK)
-                step = self._next(known)
-                if not isinstance(step, Call):
-                    await leases.release(connection, LEASE_NAME)
-        if not isinstance(step, Call):
-            return step
-        registration = await self._attempt(known)
+            if not isinstance(step, Call):
+                await leases.give_back(connection, held)
+                return step
+        registration = await self._attempt(held, known)
         self._was_ours = True
         self._say(registration)
         if registration.next_attempt_at is None:
@@ -199,7 +192,7 @@ class Registrar:
         self._was_ours |= known is not None and known.is_about(self._target.url, self._target.account)
         return step
 
-    async def _attempt(self, known: Registration | None) -> Registration:
+    async def _attempt(self, held: Lease, known: Registration | None) -> Registration:
         """Call mipOS as the holder of the lease, write what came of it, and give the lease back."""
         try:
             answer = await self._tokens.call(self._manage)
@@ -207,13 +200,13 @@ class Registrar:
             # The call may have reached mipOS; calling again does no harm, and the next start need not wait for our lease.
             with suppress(Exception):
                 async with asyncio.timeout(RELEASE_SECONDS), self._engine.begin() as connection:
-                    await leases.release(connection, LEASE_NAME)
+                    await leases.give_back(connection, held)
             raise
         jitter = random.random()  # noqa: S311 - spreads load, hides nothing
         registration = outcome_of(answer, known, self._target, now=datetime.now(UTC), jitter=jitter)
         async with self._engine.begin() as connection:
             await registrations.put(connection, STOCK_WEBHOOK, registration)
-            await leases.release(connection, LEASE_NAME)
+            await leases.give_back(connection, held)
         return registration
 
     async def _manage(self, token: SecretStr) -> Answer:

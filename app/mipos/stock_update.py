@@ -1,20 +1,22 @@
 """One stock update: the body that is sent, and what an answer makes of its message. Pure."""
 
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
-from app.mipos.registration import backoff
+from app.mipos.backoff import backoff
 from app.stock.quantity import to_plain
+from app.stock.text import DATE_FORMAT
 from app.storage.outbox import OutboxMessage, OutboxState, Settled
 
 MOST_ODD_REFUSALS = 8
 """How often a message is tried that is refused neither by mipOS's rules (409, 422) nor for the moment: then it is dead."""
+MAX_ACCOUNT_PAUSE = timedelta(minutes=1)
+"""How long a message waits at most where the account or the store is not set up. No number of such tries makes it dead."""
 _DEAD = {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}
-_DATE = "%Y-%m-%d %H:%M:%S"
 
 
 def stock_update_body(message: OutboxMessage) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def stock_update_body(message: OutboxMessage) -> dict[str, Any]:
         "inventory_system_id": message.inventory_system_id,
         "current_stock": to_plain(message.balance_after),
         "quantity": to_plain(message.quantity),
-        "date": _local_time(message).strftime(_DATE),
+        "date": _local_time(message).strftime(DATE_FORMAT),
         "movement_type": message.movement_type,
         "external_id": message.item_id,
     }
@@ -59,7 +61,8 @@ def verdict_of(answer: Answer, message: OutboxMessage, *, jitter: float) -> Sett
                 return Settled(message, OutboxState.DEAD, f"{status}: {words}")
             return Settled(message, OutboxState.PENDING, f"{status}: {words}", backoff(message.attempts + 3, jitter=jitter))
         case Unauthorized(words):
-            return Settled(message, OutboxState.PENDING, words, backoff(message.attempts, jitter=jitter))
+            pause = min(backoff(message.attempts + 3, jitter=jitter), MAX_ACCOUNT_PAUSE)
+            return Settled(message, OutboxState.PENDING, f"No access to mipOS: {words}", pause)
         case Transient(words, retry_after):
             pause = backoff(message.attempts, jitter=jitter, asked=retry_after)
             return Settled(message, OutboxState.PENDING, words, pause)

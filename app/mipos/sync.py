@@ -17,19 +17,20 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.catalog_body import check_for_sync
-from app.errors import CannotSync, SyncUnderWay, UnsendableCatalog
-from app.mipos.answers import Answer, Done, NeedsHuman, Transient
+from app.errors import CannotSync, NoStoreToSync, SyncUnderWay, UnsendableCatalog
+from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
+from app.mipos.backoff import backoff
 from app.mipos.client import MiposClient
 from app.mipos.hold import RELEASE_SECONDS, Hold, acquire, holding
-from app.mipos.sync_target import Target, find_target
 from app.mipos.token import AccessTokens
 from app.stock.catalog import CatalogRefused
 from app.storage import leases, syncs
+from app.storage.catalog import Integration, choose_integration, find_store
 from app.storage.syncs import Ending, Pair, Snapshot, State
 
 MOST_TRIES = 3
-FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 30.0
+MAX_PAUSE = timedelta(seconds=30)
+"""Between two tries, which hold the lease: messages wait meanwhile."""
 QUIET_SECONDS = 120.0
 """How long to wait for the messages that are on their way; each has a deadline of its own."""
 POLL_SECONDS = 0.05
@@ -75,6 +76,34 @@ class Synchronised:
     """Messages that need not be sent any more, since the snapshot held their movements."""
     words: str
     """mipOS's own, and what a person should know besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A pair, and what calls for it name."""
+
+    pair: Pair
+    mipos_store_id: str
+    connected: Integration
+
+
+async def find_target(engine: AsyncEngine, store_id: str, inventory_system_id: str | None) -> Target:
+    """Which integration is meant: the named one, or the only one that is enabled.
+
+    Raises:
+        CannotSync: there is none, or it is switched off, or mipOS's id of the store is not set; NoStoreToSync: no such store.
+    """
+    async with engine.connect() as connection:
+        store = await find_store(connection, store_id)
+    if store is None:
+        raise NoStoreToSync(store_id)
+    connected = choose_integration(store, inventory_system_id)
+    if store.mipos_store_id is None:
+        raise CannotSync(
+            f"mipOS's id of store {store.store_id} is not set, and calls to mipOS name it. Set it with: "
+            f"pos-sync store set {store.store_id} --mipos-id ID"
+        )
+    return Target(Pair(store.store_id, connected.inventory_system_id), store.mipos_store_id, connected)
 
 
 async def check(
@@ -184,14 +213,14 @@ class _Run:
                     ending = _ending(State.UNKNOWN, body, _REPLACED)
                     if self._hold.is_lost:
                         break
-                case NeedsHuman(words):
+                case NeedsHuman(words) | Unauthorized(words):
                     ending = _ending(State.REFUSED, body, words)
                     break
                 case Transient(words, retry_after):
                     ending = _ending(State.UNKNOWN, body, f"{words}. {_UNKNOWN_MEANS}")
                     if not is_last:
-                        pause = retry_after or FIRST_PAUSE_SECONDS * 2 ** (tries - 1)
-                        await asyncio.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+                        pause = backoff(tries, jitter=0, asked=retry_after)
+                        await asyncio.sleep(min(pause, MAX_PAUSE).total_seconds())
         await self.close(ending)
         return ending
 
@@ -209,7 +238,7 @@ class _Run:
                 raise CannotSync("Messages to this system are still on their way. Try again in a few minutes.")
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _send(self, body: dict[str, Any]) -> Done | Transient | NeedsHuman:
+    async def _send(self, body: dict[str, Any]) -> Answer:
         mipos_store_id = self._target.mipos_store_id
 
         async def send(token: SecretStr) -> Answer:

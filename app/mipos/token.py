@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
 from app.mipos.client import CALL_SECONDS, Credentials, MiposClient
 from app.storage import leases, tokens
+from app.storage.leases import Lease
 
 SHORT_LIFE = timedelta(minutes=5)
 """For how long a token is used whose expiry mipOS did not say in a way that we understand; then 401 tells."""
@@ -85,14 +86,17 @@ class AccessTokens:
         self._clock = clock
         self._account = account
         self._lease = f"token {self._account}"
+        self._known: Token | None = None
 
     async def get(self, *, rejected: SecretStr | None = None) -> SecretStr | Transient | NeedsHuman:
         """A token to call with, or why there is none. `rejected` is the one that mipOS has just answered 401 to.
 
-        The row is read again first: another process may have replaced the rejected token already. Only the holder of the lease
-        calls mipOS, and it refreshes only a token that the token call hands back expired or rejected, since a refresh
-        kills the token that all the others use.
+        A known token is used until it expires or is rejected. Then the row is read again: another process may have replaced
+        it. Only the holder of the lease calls mipOS, and it refreshes only a token that the token call hands back expired
+        or rejected, since a refresh kills the token that all the others use.
         """
+        if self._known is not None and self._known.is_usable(self._clock(), rejected=rejected):
+            return self._known.secret
         if self._fixed is not None:
             if self._fixed != rejected:
                 return self._fixed
@@ -103,28 +107,34 @@ class AccessTokens:
             async with self._engine.begin() as connection:
                 if (token := await self._stored(connection, rejected)) is not None:
                     return token
-                is_ours = await leases.try_acquire(connection, self._lease, lasts=LEASE)
+                held = await leases.acquire(connection, self._lease, lasts=LEASE)
                 # Once more: between the two looks the last holder may have stored a new one.
-                if is_ours and (token := await self._stored(connection, rejected)) is not None:
-                    await leases.release(connection, self._lease)
+                if held is not None and (token := await self._stored(connection, rejected)) is not None:
+                    await leases.give_back(connection, held)
                     return token
-            if is_ours:
-                return await self._renew(self._credentials, rejected)
+            if held is not None:
+                return await self._renew(held, self._credentials, rejected)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def call(self, send: Callable[[SecretStr], Awaitable[Answer]]) -> Done | Transient | NeedsHuman:
-        """What `send` answers with a token; with one new token, once more, should mipOS not accept the first one."""
+    async def call(self, send: Callable[[SecretStr], Awaitable[Answer]]) -> Answer:
+        """What `send` answers with a token, and after a 401 once more with another token.
+
+        `Unauthorized` means that mipOS accepts no token of this account, or that there is none. What was to be sent is not
+        at fault.
+        """
+        answer: Answer = Unauthorized("")
         rejected = None
-        words = ""
         for _ in range(2):
             token = await self.get(rejected=rejected)
-            if isinstance(token, (Transient, NeedsHuman)):
+            if isinstance(token, Transient):
                 return token
+            if isinstance(token, NeedsHuman):
+                return Unauthorized(token.words)
             answer = await send(token)
             if not isinstance(answer, Unauthorized):
                 return answer
-            rejected, words = token, answer.words
-        return NeedsHuman(words, 401)
+            rejected = token
+        return answer
 
     async def _stored(self, connection: AsyncConnection, rejected: SecretStr | None) -> SecretStr | None:
         """The shared token, where it is worth trying."""
@@ -132,17 +142,25 @@ class AccessTokens:
         if stored is None:
             return None
         token = Token(SecretStr(stored.token), stored.expires_at)
-        return token.secret if token.is_usable(self._clock(), rejected=rejected) else None
+        if not token.is_usable(self._clock(), rejected=rejected):
+            return None
+        self._known = token
+        return token.secret
 
-    async def _renew(self, credentials: Credentials, rejected: SecretStr | None) -> SecretStr | Transient | NeedsHuman:
+    async def _renew(
+        self, held: Lease, credentials: Credentials, rejected: SecretStr | None
+    ) -> SecretStr | Transient | NeedsHuman:
         """Ask mipOS, as the holder of the lease. One that is cut off in here keeps it: its call may still be under way."""
         fetched = await self._fetch(credentials, rejected)
         async with self._engine.begin() as connection:
             if isinstance(fetched, Token):
                 token = fetched.secret.get_secret_value()
                 await tokens.put(connection, self._account, token=token, expires_at=fetched.expires_at)
-            await leases.release(connection, self._lease)
-        return fetched.secret if isinstance(fetched, Token) else fetched
+            await leases.give_back(connection, held)
+        if not isinstance(fetched, Token):
+            return fetched
+        self._known = fetched
+        return fetched.secret
 
     async def _fetch(self, credentials: Credentials, rejected: SecretStr | None) -> Token | Transient | NeedsHuman:
         token = self._understand(await self._client.fetch_token(credentials))

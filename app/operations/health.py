@@ -5,10 +5,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.storage import registrations
+from app.storage.faults import sqlstate
 from app.storage.migrating import current_revision, fault_in_revision
 from app.storage.registrations import Registration
 
@@ -105,12 +106,10 @@ class Readiness:
                 if fault is not None:
                     return "ok", fault, None
                 return "ok", "ok", await _registration(connection)
-        except DBAPIError as error:
-            # Postgres said no, with a code: it is there, and something is not as it should be.
-            code = getattr(error.orig, "sqlstate", None)
-            return "away" if code is None else f"refuses this service ({code})", "unknown", None
-        except (OSError, TimeoutError, SQLAlchemyError):
-            return "away", "unknown", None
+        except (OSError, TimeoutError, SQLAlchemyError) as error:
+            # With a code Postgres said no: it is there, and something is not as it should be.
+            code = sqlstate(error)
+            return f"refuses this service ({code})" if code else "away", "unknown", None
 
 
 async def _registration(connection: AsyncConnection) -> Registration | None:

@@ -5,25 +5,18 @@ from dataclasses import dataclass
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.errors import NoStoreToSync
 from app.stock.catalog import Catalog, CatalogRefused
 from app.stock.movement import opening_movement
 from app.stock.outcome import Applied, Outcome, Refused
 from app.stock.rules import Rules
-from app.storage.catalog import connect_system, create_store, find_store, get_catalog, put_catalog
+from app.storage.catalog import choose_integration, connect_system, create_store, find_store, get_catalog, put_catalog
 from app.storage.ledger import apply_movements
 from app.storage.rules import effective_rules
 from app.storage.transactions import run_transaction
 
 BATCH = 1000
 """Openings in a statement; all of an import are one transaction."""
-
-
-class UnknownStoreError(Exception):
-    """There is no such store; the message says how to make one."""
-
-
-class WhichSystemError(Exception):
-    """The store has no, or more than one, integration, so that one has to be named; the message lists them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +62,12 @@ async def export_catalog(engine: AsyncEngine, store_id: str, *, inventory_system
     """A store's catalogue with its stock as it is now, for one of its integrations.
 
     Raises:
-        UnknownStoreError: there is no such store.
-        WhichSystemError: the store has several integrations and none was named, or has not the named one.
+        CannotSync: there is no such store, or no one integration of it is meant.
     """
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ")
         store = await find_store(connection, store_id)
         if store is None:
-            raise UnknownStoreError(
-                f"There is no store {store_id}. Make it with: pos-sync catalog import --store {store_id} FILE"
-            )
-        matching = [i for i in store.integrations if inventory_system_id in (None, i.inventory_system_id)]
-        if len(matching) != 1:
-            known = ", ".join(i.inventory_system_id for i in store.integrations) or "none"
-            raise WhichSystemError(f"Name one inventory system with --system. Store {store_id} has: {known}")
-        return await get_catalog(connection, store_id, matching[0])
+            raise NoStoreToSync(store_id)
+        connected = choose_integration(store, inventory_system_id, must_be_enabled=False)
+        return await get_catalog(connection, store_id, connected)

@@ -5,7 +5,7 @@ One movement is `{"item_id", "kind": sale | count | receipt, "quantity", "happen
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -13,32 +13,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 
 from app.errors import InvalidField
 from app.stock.movement import Movement, PosKind, Source, pos_movement
+from app.stock.pos_fields import parse_moment
 from app.wire import NUMBER_SCHEMA, Identifier, one_of, parse_object, unsigned_quantity, validate
 
 MAX_MOVEMENTS = 500
 MAX_BODY_BYTES = MAX_MOVEMENTS * 4096
 """Above that many movements with the longest ids, each character of them escaped."""
-_EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""So that any timezone can show it."""
-_OFFSET = 'must be a time with its offset, such as "2026-05-30T12:45:03-05:00"'
 
 
 def _time(value: object) -> datetime | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ValueError(_OFFSET)  # noqa: TRY004 - pydantic collects ValueErrors
-    try:
-        moment = datetime.fromisoformat(value)
-        is_offset_missing = moment.tzinfo is None
-        moment = moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError(_OFFSET) from None
-    if is_offset_missing:
-        raise ValueError(_OFFSET)
-    if not _EARLIEST <= moment < _LATEST:
-        raise ValueError("must be after 1970 and before 9999")
-    return moment
+    return None if value is None else parse_moment(value if isinstance(value, str) else "")
 
 
 def _require_list(value: object) -> object:
@@ -100,7 +84,7 @@ class PartlyRecorded(RecordedMovements):
 
 
 def read_movements(raw: bytes, *, store_id: str, idempotency_key: str, now: datetime) -> list[Movement]:
-    """The movements in a body, in order; `now` is when they happened where they do not say.
+    """Return the movements in a body, in order; `now` stands for their date where they do not say.
 
     Raises:
         NotParseable: not one JSON document in UTF-8 that every parser reads alike.
@@ -115,7 +99,8 @@ def read_movements(raw: bytes, *, store_id: str, idempotency_key: str, now: date
             kind=body.kind,
             quantity=body.quantity,
             idempotency_key=idempotency_key,
-            happened_at=body.happened_at or now,
+            happened_at=body.happened_at,
+            recorded_at=now,
             number=number,
         )
         for number, body in enumerate(bodies)
@@ -125,7 +110,7 @@ def read_movements(raw: bytes, *, store_id: str, idempotency_key: str, now: date
 
 
 def _require_order(movements: Sequence[Movement]) -> None:
-    """Refuse a count beside other movements of its item: they may be applied in any order, and a count is not the same in any."""
+    """Refuse a count beside other movements of its item: nothing says which of them it already holds."""
     times = Counter(movement.item_id for movement in movements)
     for number, movement in enumerate(movements):
         if movement.source is Source.POS_COUNT and times[movement.item_id] > 1:

@@ -1,7 +1,6 @@
 """POST /pos/stores/{store_id}/movements: what the POS records goes through the same group commit as deliveries."""
 
 import asyncio
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,11 +26,11 @@ from app.receiving.middleware import Receipt, require_plain_json
 from app.scope import BODY_ARRIVED
 from app.stock.movement import Movement
 from app.stock.outcome import Applied, KeyReused, Known, Outcome, Refused
+from app.stock.pos_fields import parse_idempotency_key
 from app.stock.quantity import to_plain
 from app.stock.text import fault_in
 from app.wire import MAX_ID_LENGTH, errors, request_body
 
-_KEY = re.compile(rb"[!-~](?:[ -~]{0,253}[!-~])?")
 _IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -64,9 +63,10 @@ def recording_router(
         deadline = asyncio.get_running_loop().time() + response_seconds
         headers = dict(request.scope["headers"])
         require_plain_json(headers)
-        key = headers.get(b"idempotency-key", b"")
-        if not _KEY.fullmatch(key):
-            raise NoIdempotencyKey
+        try:
+            idempotency_key = parse_idempotency_key(headers.get(b"idempotency-key", b"").decode("latin-1"))
+        except ValueError:
+            raise NoIdempotencyKey from None
         # The router takes ".../movements%0A" for this path too.
         if fault_in(store_id, longest=MAX_ID_LENGTH) or not request.scope["path"].endswith("/movements"):
             raise NoSuchPage
@@ -77,7 +77,6 @@ def recording_router(
             has_arrived=BODY_ARRIVED in request.scope,
             max_body_bytes=MAX_BODY_BYTES,
         )
-        idempotency_key = key.decode("ascii")
         movements = read_movements(raw, store_id=store_id, idempotency_key=idempotency_key, now=datetime.now(UTC))
         return _Ticket(movements, idempotency_key, deadline)
 

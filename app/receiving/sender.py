@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.receiving.signature import HEADER, sign
-
-DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
+from app.stock.text import DATE_FORMAT
 
 DOCUMENTED_MOVEMENT: Mapping[str, Any] = {
     "pos_id": "1",

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.stock.movement import MovementType
 from app.stock.quantity import EXACT, NotAQuantity, parse_quantity
 
 Body = Mapping[str, Any]
 UNAUTHORIZED = "Unauthorized."
 POS_WEBHOOK_TYPE = "3"
 INVENTORY_WEBHOOK_TYPES = {"1", "2"}
-REMOVAL = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class Platform:
             messages.append("This inventory system does not have this type of webhook available.")
         if messages or system is None:
             return _conflict(messages)
-        is_removal = str(body["movement_type"]) == REMOVAL
+        is_removal = int(body["movement_type"]) == MovementType.REMOVE
         system.stock[external_id] = after_movement(system.stock[external_id], str(body["quantity"]), is_removal=is_removal)
         return Reply(204)
 

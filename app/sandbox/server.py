@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.receiving.sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
 from app.sandbox.faults import Fault, Faulty
 from app.sandbox.platform import POS_WEBHOOK_TYPE, UNAUTHORIZED, InventorySystem, Platform, Reply, after_movement
+from app.stock.movement import MovementType
 
 POS = "/api/v1/inventory/pos"
 INVENTORY = "/api/v1/inventory/system"
@@ -169,7 +170,7 @@ class Sandbox(FastAPI):
         current_stock = movement.current_stock
         if current_stock is None:
             before = (system.stock if system else {}).get(movement.external_id, "0")
-            current_stock = after_movement(before, movement.quantity, is_removal=movement.movement_type == 2)  # noqa: PLR2004
+            current_stock = after_movement(before, movement.quantity, is_removal=movement.movement_type == MovementType.REMOVE)
         if system is not None:
             system.stock[movement.external_id] = current_stock
             self._save()

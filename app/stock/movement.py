@@ -158,10 +158,13 @@ def pos_movement(  # noqa: PLR0913 - what makes one
     kind: PosKind,
     quantity: Decimal,
     idempotency_key: str,
-    happened_at: datetime,
+    happened_at: datetime | None,
+    recorded_at: datetime,
     number: int = 0,
 ) -> Movement:
-    """A movement that the POS records: `number` tells those of one request, with one key, apart.
+    """A movement that the POS records, at `recorded_at` where it does not say when it happened.
+
+    `number` tells those of one request, with one key, apart.
 
     The SQL function record_pos_movement (migration 0006) makes the same identity.
     """
@@ -171,7 +174,7 @@ def pos_movement(  # noqa: PLR0913 - what makes one
         movement_type=MovementType.REMOVE if kind is PosKind.SALE else MovementType.ADD,
         quantity=quantity,
         source=kind.source,
-        date_text=happened_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        date_text=(happened_at or recorded_at).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         happened_at=happened_at,
         dedupe_key=_identity("pos", store_id, idempotency_key, str(number)),
     )

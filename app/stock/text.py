@@ -2,6 +2,11 @@
 
 import re
 
+MAX_TEXT_LENGTH = 255
+"""Of an id, a name or a key, in characters."""
+DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
+"""How mipOS writes a time, and how times are shown."""
+
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters (Postgres takes no NUL), line separators, and halves of characters, which are not UTF-8."""
 

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Table, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.errors import CannotSync
 from app.stock.catalog import Catalog, Item, Supplier, Unit
 from app.stock.rules import NegativeStock
 from app.stock.text import fault_in
@@ -34,6 +35,32 @@ class Store:
     negative_stock: NegativeStock | None
     """None: as the setting says."""
     integrations: list[Integration] = field(default_factory=list)
+
+
+def choose_integration(store: Store, inventory_system_id: str | None, *, must_be_enabled: bool = True) -> Integration:
+    """Which integration of `store` is meant: the named one, or else the only one that is enabled.
+
+    Raises:
+        CannotSync: none is meant, or more than one, or the named one is switched off and `must_be_enabled`.
+    """
+    if inventory_system_id is None:
+        enabled = [connected for connected in store.integrations if connected.enabled]
+        if len(enabled) == 1:
+            return enabled[0]
+        listed = ", ".join(connected.inventory_system_id for connected in enabled) or "none"
+        raise CannotSync(f"Name one inventory system with --system. Enabled for store {store.store_id}: {listed}")
+    known = {connected.inventory_system_id: connected for connected in store.integrations}
+    if inventory_system_id not in known:
+        raise CannotSync(
+            f"Store {store.store_id} is not connected to that inventory system. It has: {', '.join(known) or 'none'}. "
+            f"Connect it with: pos-sync store set {store.store_id} --connect SYSTEM"
+        )
+    if must_be_enabled and not known[inventory_system_id].enabled:
+        raise CannotSync(
+            f"The connection of store {store.store_id} to {inventory_system_id} is switched off. Switch it on with: "
+            f"pos-sync store set {store.store_id} --enable {inventory_system_id}"
+        )
+    return known[inventory_system_id]
 
 
 async def list_stores(connection: AsyncConnection) -> list[Store]:
@@ -102,36 +129,20 @@ async def enable_system(connection: AsyncConnection, store_id: str, inventory_sy
 
 async def put_catalog(connection: AsyncConnection, catalog: Catalog) -> None:
     """Insert or update units, suppliers and items, which are the POS's and not one store's. Deletes nothing."""
-    await _upsert(
-        connection, unit, "unit_id", [{"unit_id": u.unit_id, "name": u.name, "short_name": u.short_name} for u in catalog.units]
-    )
-    await _upsert(
-        connection, supplier, "supplier_id", [{"supplier_id": s.supplier_id, "name": s.name} for s in catalog.suppliers]
-    )
-    await _upsert(
-        connection,
-        item,
-        "item_id",
-        [
-            {
-                "item_id": i.item_id,
-                "name": i.name,
-                "purchase_unit_id": i.purchase_unit_id,
-                "consumption_unit_id": i.consumption_unit_id,
-                "supplier_id": i.supplier_id,
-                "cost": i.cost,
-            }
-            for i in catalog.items
-        ],
-    )
+    await _upsert(connection, unit, "unit_id", catalog.units)
+    await _upsert(connection, supplier, "supplier_id", catalog.suppliers)
+    await _upsert(connection, item, "item_id", catalog.items)
 
 
-async def _upsert(connection: AsyncConnection, table: Table, key: str, rows: Sequence[dict[str, Any]]) -> None:
-    if not rows:
+async def _upsert(connection: AsyncConnection, table: Table, key: str, things: Sequence[Unit | Supplier | Item]) -> None:
+    """Insert or update `things` by those of their attributes that are columns."""
+    if not things:
         return
+    names = [column.name for column in table.columns if hasattr(things[0], column.name)]
+    rows = [{name: getattr(thing, name) for name in names} for thing in things]
     statement = insert(table)
-    changed = {name: statement.excluded[name] for name in rows[0] if name != key}
-    # In key order, so that two imports never wait for each other in a circle.
+    changed = {name: statement.excluded[name] for name in names if name != key}
+    # In key order, so that two imports cannot deadlock.
     await connection.execute(
         statement.on_conflict_do_update(index_elements=[key], set_=changed), sorted(rows, key=lambda row: row[key])
     )

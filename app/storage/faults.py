@@ -40,9 +40,12 @@ _DATA_CLASSES = {"22", "23", "44", "54", "P0"}
 """data exception, integrity violation, check option, program limit (an index row too long), raised by a trigger"""
 
 
-def sqlstate(error: asyncpg.PostgresError) -> str:
-    """The error's five-character code, as Postgres's manual lists them (appendix A)."""
-    return getattr(error, "sqlstate", None) or ""
+def sqlstate(error: BaseException) -> str:
+    """The five-character code with which Postgres refused (its manual, appendix A); empty where it did not answer.
+
+    SQLAlchemy's errors hold the driver's in `orig`.
+    """
+    return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
 
 
 def classify(error: BaseException) -> Fault:

@@ -16,7 +16,7 @@ from app.storage.tables import lease
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A lease that its holder extends while it works. Its end tells the holder from one that took it over after a lapse."""
+    """A lease as its holder knows it. Its end tells the holder from one that took the lease over after a lapse."""
 
     name: str
     held_until: datetime
@@ -62,20 +62,10 @@ async def extend(connection: AsyncConnection, held: Lease, *, lasts: timedelta) 
 
 
 async def give_back(connection: AsyncConnection, held: Lease) -> None:
-    """Let others have it; without effect where another has taken it already."""
+    """End the lease. This has no effect on a lease that another holder has taken over."""
     await connection.execute(delete(lease).where(lease.c.name == held.name, lease.c.held_until == held.held_until))
 
 
 async def is_held(connection: AsyncConnection, name: str) -> bool:
     """Whether anybody holds it."""
     return await connection.scalar(select(lease.c.name).where(lease.c.name == name, lease.c.held_until > func.now())) is not None
-
-
-async def try_acquire(connection: AsyncConnection, name: str, *, lasts: timedelta) -> bool:
-    """`acquire` for what ends well within `lasts`, which has to be longer than what it guards can take."""
-    return await acquire(connection, name, lasts=lasts) is not None
-
-
-async def release(connection: AsyncConnection, name: str) -> None:
-    """Let others have it."""
-    await connection.execute(delete(lease).where(lease.c.name == name))

@@ -1,6 +1,6 @@
 """The state of our webhook's registration at mipOS: one row for each type of webhook."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -49,19 +49,9 @@ class Registration:
 
 async def read(connection: AsyncConnection, webhook_type: str) -> Registration | None:
     """The state; None before the first attempt."""
-    table = webhook_registration.c
-    columns = (
-        table.url,
-        table.state,
-        table.attempts,
-        table.words,
-        table.attempted_at,
-        table.next_attempt_at,
-        table.registered_url,
-        table.registered_at,
-        table.account,
-    )
-    row = (await connection.execute(select(*columns).where(table.type == webhook_type))).one_or_none()
+    columns = [webhook_registration.c[name] for name in Registration.__slots__]
+    query = select(*columns).where(webhook_registration.c.type == webhook_type)
+    row = (await connection.execute(query)).one_or_none()
     if row is None:
         return None
     url, state, *rest = row
@@ -70,16 +60,6 @@ async def read(connection: AsyncConnection, webhook_type: str) -> Registration |
 
 async def put(connection: AsyncConnection, webhook_type: str, registration: Registration) -> None:
     """Replace the state."""
-    values = {
-        "url": registration.url,
-        "state": registration.state.value,
-        "attempts": registration.attempts,
-        "words": registration.words,
-        "attempted_at": registration.attempted_at,
-        "next_attempt_at": registration.next_attempt_at,
-        "registered_url": registration.registered_url,
-        "registered_at": registration.registered_at,
-        "account": registration.account,
-    }
+    values = {**asdict(registration), "state": registration.state.value}
     statement = insert(webhook_registration).values(type=webhook_type, **values)
     await connection.execute(statement.on_conflict_do_update(index_elements=["type"], set_=values))

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.stock.catalog import Catalog
 from app.storage import leases, outbox
 from app.storage.catalog import Integration, get_catalog
+from app.storage.faults import sqlstate
 from app.storage.outbox import OutboxState
 from app.storage.tables import integration, outbox_message, stock_level, store, sync_run
 
@@ -92,7 +93,7 @@ async def is_quiet(engine: AsyncEngine, pair: Pair) -> bool:
             )
             return not await connection.scalar(select(on_its_way))
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+        if sqlstate(error) != _LOCK_NOT_AVAILABLE:
             raise
         return False
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx2
 
+from tests.support.bodies import NOT_PARSEABLE
 from tests.support.sender import MISSING, PATH, SECRET, body_of, signed
 from tests.support.world import World
-from tests.unit.test_payload import NOT_PARSEABLE
 
 BODY = body_of()
 RIGHT = signed(BODY)["X-Signature-Request"]

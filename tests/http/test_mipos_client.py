@@ -9,13 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
-from app.mipos.client import Credentials, MiposClient
-from tests.support.mipos import SYSTEM, Remote, mipos
+from app.mipos.client import MiposClient
+from tests.support.mipos import CREDENTIALS, SYSTEM, Remote, credentials_with, mipos
 from tests.support.postgres import SAMPLES
 from tests.support.sender import SECRET
 from tests.support.service import free_port
 
-GOOD = Credentials("sandbox-client", SecretStr(SECRET), "pos@example.com", SecretStr("open sesame"))
 INVENTORY: dict[str, Any] = {**json.loads((SAMPLES / "store-2.json").read_text()), "inventory_system_id": SYSTEM}
 ITEM: dict[str, Any] = INVENTORY["items"][0]
 UPDATE = {
@@ -42,20 +41,9 @@ async def client(remote: Remote) -> AsyncIterator[MiposClient]:
 
 
 async def token_of(client: MiposClient) -> SecretStr:
-    answer = await client.fetch_token(GOOD)
+    answer = await client.fetch_token(CREDENTIALS)
     assert isinstance(answer, Done)
     return SecretStr(answer.data["token"])
-
-
-def credentials(**changes: str) -> Credentials:
-    values = {
-        "client_id": "sandbox-client",
-        "client_secret": SECRET,
-        "email": "pos@example.com",
-        "password": "open sesame",
-        **changes,
-    }
-    return Credentials(values["client_id"], SecretStr(values["client_secret"]), values["email"], SecretStr(values["password"]))
 
 
 async def test_the_four_calls_and_their_successes(remote: Remote, client: MiposClient) -> None:
@@ -76,7 +64,7 @@ async def test_the_token_call_is_a_read_and_a_refresh_kills_the_old_token(client
     first = await token_of(client)
     assert first == await token_of(client)
 
-    refreshed = await client.refresh_token(GOOD, first)
+    refreshed = await client.refresh_token(CREDENTIALS, first)
 
     assert isinstance(refreshed, Done)
     assert "New access token." == refreshed.words
@@ -98,15 +86,15 @@ async def test_the_token_call_is_a_read_and_a_refresh_kills_the_old_token(client
     ],
 )
 async def test_every_refusal_of_the_token_call(client: MiposClient, changes: dict[str, str], words: str) -> None:
-    answer = await client.fetch_token(credentials(**changes))
+    answer = await client.fetch_token(credentials_with(**changes))
 
     assert NeedsHuman(words, 422 if "required" in words else 409) == answer
 
 
 async def test_every_refusal_of_the_refresh_call(client: MiposClient) -> None:
-    none_yet = await client.refresh_token(GOOD, SecretStr("x"))
+    none_yet = await client.refresh_token(CREDENTIALS, SecretStr("x"))
     await token_of(client)
-    wrong = await client.refresh_token(credentials(client_id="x", client_secret="y"), SecretStr("x"))
+    wrong = await client.refresh_token(credentials_with(client_id="x", client_secret="y"), SecretStr("x"))
     body = {"client_id": "a", "client_secret": "b", "grant_type": "refresh_token", "refresh_token": ""}
     empty = await call(client, "/api/oauth/token/refresh", body)
 
@@ -288,7 +276,7 @@ async def test_ten_megabytes_of_garbage_are_not_read_to_their_end(remote: Remote
 @pytest.mark.parametrize("base_url", ["http://127.0.0.1:{free}", "http://nowhere.invalid", "https://127.0.0.1:{free}"])
 async def test_a_mipos_that_cannot_be_reached_is_transient(base_url: str) -> None:
     async with MiposClient(base_url.format(free=free_port()), call_seconds=3) as client:
-        answer = await client.fetch_token(GOOD)
+        answer = await client.fetch_token(CREDENTIALS)
 
     assert isinstance(answer, Transient)
 
@@ -300,7 +288,7 @@ async def test_a_server_that_speaks_no_http_is_transient() -> None:
 
     server = await asyncio.start_server(babble, "127.0.0.1", 0)
     async with server, MiposClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
-        answer = await client.fetch_token(GOOD)
+        answer = await client.fetch_token(CREDENTIALS)
 
     assert isinstance(answer, Transient)
     assert SECRET not in repr(answer)

@@ -1,8 +1,6 @@
 """The outbox: what the store's other systems are told, in order, at least once, and never the one that it came from."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,54 +9,13 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from app.sandbox.platform import InventorySystem
 from app.storage import outbox
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
-from tests.support.mipos import SYSTEM, Remote, mipos
+from tests.support.mipos import SYSTEM, mipos
+from tests.support.outbox import OTHER, connect_other, connect_stores, messages, sell, settled, until, updates
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
-
-OTHER = "00000000-0000-4000-8000-0000000000b2"
-PATIENCE_SECONDS = 60
-
-
-async def connect_stores(world: World) -> None:
-    await world.execute("UPDATE store SET mipos_store_id = store_id")
-
-
-async def connect_other(world: World, remote: Remote) -> None:
-    """Store 1 is connected to a second inventory system."""
-    await world.execute(f"INSERT INTO integration (store_id, inventory_system_id, user_id_tps) VALUES ('1', '{OTHER}', '31')")
-    remote.platform.systems[OTHER] = InventorySystem("31", {"1"}, stock={"avcc123": "13.69", "tom001": "22.5"})
-
-
-async def sell(world: World, quantity: str, key: str, *, item: str = "avcc123") -> None:
-    """A sale that the POS records by SQL."""
-    await world.execute(f"SELECT record_pos_movement('1', '{item}', 'sale', {quantity}, '{key}')")
-
-
-async def messages(world: World) -> list[Any]:
-    async with world.engine.connect() as connection:
-        query = text("SELECT * FROM outbox_message ORDER BY inventory_system_id, store_id, item_id, level_version")
-        return list(await connection.execute(query))
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await condition():  # noqa: ASYNC110 - the database tells nobody
-            await asyncio.sleep(0.02)
-
-
-async def settled(world: World) -> None:
-    async def is_settled() -> bool:
-        return all(message.state != "pending" for message in await messages(world))
-
-    await until(is_settled)
-
-
-def updates(remote: Remote) -> list[dict[str, Any]]:
-    return [received.body for received in remote.sandbox.received if received.call == "stock_update"]
 
 
 async def test_a_sale_is_told_as_documented_in_the_time_of_the_store(world: World) -> None:
@@ -197,6 +154,22 @@ async def test_a_store_without_an_id_at_mipos_keeps_its_messages_and_says_what_t
     )
 
 
+async def test_a_message_that_no_token_opens_the_way_for_waits_and_is_not_dead(world: World) -> None:
+    await connect_stores(world)
+    async with mipos() as remote:
+        remote.fail("stock_update", unauthorized=True, times=1000)
+        async with running(settings_for(world, **remote.settings())):
+            await sell(world, "1", "ticket")
+
+            async def is_tried() -> bool:
+                return (await messages(world))[0].attempts > 0 and (await messages(world))[0].words is not None
+
+            await until(is_tried)
+
+    (message,) = await messages(world)
+    assert ("pending", "No access to mipOS: Unauthorized.") == (message.state, message.words)
+
+
 async def test_a_thousand_sales_under_faults_arrive_in_order_each_sent_by_one_of_two_replicas(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +257,24 @@ async def test_a_movement_on_the_command_line_is_recorded_once_and_its_message_q
     assert "used for another movement" in other.output
     assert "no item" in unknown.output
     assert ["pending"] == [message.state for message in await messages(world)]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--at", "0001-01-01T00:00:00+05:00", "must be after 1970 and before 9999"),
+        ("--at", "0500-01-01T00:00:00Z", "must be after 1970 and before 9999"),
+        ("--at", "2026-05-30T12:45:03", "must be a time with its offset"),
+        ("--key", "caf\u00e9", "visible ASCII"),
+        ("--key", " ", "visible ASCII"),
+    ],
+)
+async def test_the_command_has_the_bounds_of_the_http_api(run: Run, option: str, value: str, words: str) -> None:
+    result = await run("movement", "--store", "1", "--item", "avcc123", "--sale", "1", option, value)
+
+    assert 2 == result.exit_code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 async def test_operators_list_show_retry_and_dismiss_messages(world: World, run: Run) -> None:

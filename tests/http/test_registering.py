@@ -16,14 +16,13 @@ from sqlalchemy import text
 
 from app.mipos.answers import Done, NeedsHuman, Transient
 from app.mipos.client import Credentials, MiposClient
+from app.mipos.registration import LEASE_NAME, Registrar
 from app.mipos.token import AccessTokens
 from app.mipos.wiring import registrar
 from app.sandbox.server import Sandbox
-from app.storage import tokens
+from app.storage import leases, tokens
 from tests.conftest import running, settings_for
-from tests.http.test_mipos_client import GOOD
-from tests.http.test_mipos_client import credentials as bad_credentials
-from tests.support.mipos import SYSTEM, mipos, platform
+from tests.support.mipos import CREDENTIALS, SYSTEM, credentials_with, mipos, platform
 from tests.support.postgres import database_of
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.service import free_port, serving
@@ -59,7 +58,7 @@ async def deliver(client: httpx2.AsyncClient, **changes: Any) -> int:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backoff and readiness as they are, only faster."""
-    monkeypatch.setattr("app.mipos.registration.FIRST_PAUSE", timedelta(seconds=0.02))
+    monkeypatch.setattr("app.mipos.backoff.MIN_PAUSE", timedelta(seconds=0.02))
     monkeypatch.setattr("app.operations.health.FRESH_SECONDS", 0.0)
 
 
@@ -209,7 +208,7 @@ async def test_six_services_at_once_make_one_manage_call_and_one_token_call(worl
 async def test_stopping_during_a_call_or_a_pause_is_at_once(world: World) -> None:
     async with mipos() as remote:
         remote.fail("manage", delay=30)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             async with running(settings_for(world, **remote.settings())) as (_, client):
                 while "manage" not in remote.calls:  # noqa: ASYNC110 - counted by another server
                     await asyncio.sleep(0.01)
@@ -284,7 +283,7 @@ async def test_losing_the_database_during_a_call_does_not_swallow_the_order_to_s
                 " WHERE usename = 'pos_sync' AND datname = current_database()"
             )
             task.cancel()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(25):
                 assert [CancelledError] == [type(e) for e in await asyncio.gather(task, return_exceptions=True)]
         await engine.dispose()
 
@@ -305,7 +304,7 @@ async def test_no_transaction_is_open_while_mipos_takes_its_time(world: World) -
 
 async def test_the_sandbox_refuses_odd_shapes_without_failing() -> None:
     async with mipos() as remote, MiposClient(remote.url) as client:
-        fetched = await client.fetch_token(GOOD)
+        fetched = await client.fetch_token(CREDENTIALS)
         assert isinstance(fetched, Done)
         token = SecretStr(fetched.data["token"])
         whole = {"items": [{"external_id": []}], "units": [{"external_id": {}}], "suppliers": [7], "user_id_tps": "30"}
@@ -339,7 +338,7 @@ async def test_the_sandbox_remembers_and_starts_anew_where_it_cannot(tmp_path: P
 
 
 def access(
-    world: World, client: MiposClient, *, credentials: Credentials | None = GOOD, fixed: SecretStr | None = None
+    world: World, client: MiposClient, *, credentials: Credentials | None = CREDENTIALS, fixed: SecretStr | None = None
 ) -> AccessTokens:
     return AccessTokens(world.engine, client, account="here", credentials=credentials, fixed=fixed)
 
@@ -396,7 +395,7 @@ async def test_a_given_token_is_used_as_it_is_and_never_refreshed(world: World) 
 
 async def test_why_there_is_no_token_is_said(world: World) -> None:
     async with mipos() as remote, MiposClient(remote.url) as client:
-        bad = await access(world, client, credentials=bad_credentials(password="x")).get()
+        bad = await access(world, client, credentials=credentials_with(password="x")).get()
         none = await access(world, client, credentials=None).get()
         remote.fail("token", status=500)
         away = await access(world, client).get()
@@ -404,6 +403,24 @@ async def test_why_there_is_no_token_is_said(world: World) -> None:
     assert NeedsHuman("Invalid credentials.", 409) == bad
     assert isinstance(none, NeedsHuman)
     assert isinstance(away, Transient)
+
+
+async def test_a_holder_whose_lease_has_lapsed_does_not_end_the_next_ones(world: World) -> None:
+    async with mipos() as remote, MiposClient(remote.url) as client:
+        for name, call, work in (
+            ("token here", "token", access(world, client).get),
+            (LEASE_NAME, "manage", Registrar(world.engine, client, access(world, client), url=OURS, account=b"x").register_now),
+        ):
+            remote.fail(call, delay=1)
+            working = asyncio.create_task(work())
+            while not remote.calls.get(call):  # noqa: ASYNC110 - the sandbox tells by a count
+                await asyncio.sleep(0.005)
+            await world.execute("UPDATE lease SET held_until = now() - interval '1 second'")
+            async with world.engine.begin() as connection:
+                assert await leases.acquire(connection, name, lasts=timedelta(minutes=1)) is not None
+            await working
+            async with world.engine.connect() as connection:
+                assert await leases.is_held(connection, name), name
 
 
 async def test_the_stored_token_is_not_shown(world: World) -> None:

@@ -13,12 +13,14 @@ import pytest
 from sqlalchemy import select, text
 
 from app.errors import CannotSync, NoStoreToSync, SyncUnderWay, UnsendableCatalog
-from app.mipos import hold, sync
+from app.mipos import backoff, hold
+from app.mipos import outbox as relay
 from app.mipos.client import MiposClient
 from app.mipos.sync import Order, Phase, Synchronised, synchronise
 from app.mipos.token import AccessTokens
 from app.mipos.wiring import tokens_of
 from app.sandbox.platform import InventorySystem
+from app.settings import Settings
 from app.storage import leases, outbox, syncs
 from app.storage.leases import sync_lease
 from app.storage.syncs import Pair, State
@@ -26,7 +28,7 @@ from app.storage.tables import outbox_message, sync_run
 from tests.conftest import settings_for
 from tests.support.mipos import SYSTEM, Remote, mipos
 from tests.support.postgres import SAMPLES
-from tests.support.relay import relaying, send_next
+from tests.support.relay import relaying
 from tests.support.world import World
 
 DOCUMENTED = json.loads((SAMPLES / "store-2.json").read_text())
@@ -45,6 +47,7 @@ class Outbound:
 
     world: World
     remote: Remote
+    settings: Settings
     client: MiposClient
     tokens: AccessTokens
 
@@ -68,8 +71,9 @@ class Outbound:
             return list(await connection.execute(select(sync_run).order_by(sync_run.c.sync_run_id)))
 
     async def send_all(self) -> None:
-        while await send_next(self.world, self.client, self.tokens):
-            pass
+        async with relaying(self.settings, replicas=1), asyncio.timeout(60):
+            while any(state == "pending" for _, state in await self.messages()):  # noqa: ASYNC110 - the database tells nobody
+                await asyncio.sleep(0.02)
 
     def theirs(self, item: str = "avcc123") -> Decimal:
         return Decimal(self.remote.platform.systems[SYSTEM].stock[item])
@@ -82,11 +86,11 @@ class Outbound:
 
 @pytest.fixture
 async def outbound(world: World, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Outbound]:
-    monkeypatch.setattr(sync, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(backoff, "MIN_PAUSE", timedelta(seconds=0.01))
     await world.execute("UPDATE store SET mipos_store_id = store_id")
     settings = settings_for(world, **remote.settings())
     async with MiposClient(remote.url, sync_seconds=5) as client:
-        yield Outbound(world, remote, client, tokens_of(settings, world.engine, client))
+        yield Outbound(world, remote, settings, client, tokens_of(settings, world.engine, client))
 
 
 async def is_free(world: World) -> bool:
@@ -191,16 +195,23 @@ async def test_a_claim_that_is_not_yet_committed_is_waited_for(outbound: Outboun
     assert not await asking
 
 
-async def test_no_message_is_sent_while_it_is_synchronised(outbound: Outbound) -> None:
+async def test_no_message_is_sent_while_it_is_synchronised(outbound: Outbound, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "BACKLOG_SECONDS", 0)
+    monkeypatch.setattr(relay, "POLL_SECONDS", 0.01)
     await outbound.synchronise()
-    outbound.remote.fail("sync", delay=0.3)
+    outbound.remote.fail("sync", delay=2)
 
     syncing = asyncio.create_task(outbound.synchronise())
     while outbound.remote.calls["sync"] < 2:  # noqa: ASYNC110 - the sandbox tells by a count
         await asyncio.sleep(0.005)
     await outbound.moves("sale", "1", "a")
 
-    assert not await send_next(outbound.world, outbound.client, outbound.tokens)
+    async with relaying(outbound.settings, replicas=1) as (observed,):
+        while observed.turns < 3:  # noqa: ASYNC110 - the relay tells by a count
+            await asyncio.sleep(0.005)
+        assert not syncing.done()
+        assert "stock_update" not in outbound.remote.calls
+
     assert 0 == (await syncing).covered
     await outbound.send_all()
     assert Decimal("12.69") == await outbound.ours() == outbound.theirs()

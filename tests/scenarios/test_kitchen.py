@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from tests.support.bodies import NOT_PARSEABLE
 from tests.support.restaurant import SYSTEM, Restaurant
-from tests.unit.test_payload import NOT_PARSEABLE
 
 
 async def test_lunch_prep_takes_chicken_and_the_two_stocks_agree(restaurant: Restaurant) -> None:
@@ -44,16 +44,16 @@ async def test_two_burgers_on_one_order_are_two_portions(restaurant: Restaurant)
 async def test_saffron_weighed_by_the_milligram_adds_up_exactly(restaurant: Restaurant) -> None:
     await restaurant.run("store", "set", "2", "--connect", SYSTEM, "30")
     await asyncio.gather(
-        *(restaurant.reports("+0.001", "saf001", now_at=f"0.{n:04}", store_id=2, date=f"pinch {n}") for n in range(1000))
+        *(restaurant.delivers("+0.001", "saf001", now_at=f"0.{n:04}", store_id=2, date=f"pinch {n}") for n in range(1000))
     )
-    await restaurant.reports("-1", "saf001", now_at="0", store_id=2)
+    await restaurant.delivers("-1", "saf001", now_at="0", store_id=2)
     assert "0" == await restaurant.stock("saf001", "2")
 
     for n in range(3):
-        await restaurant.reports("+0.33333333333333", "saf001", now_at="1", store_id=2, date=f"third {n}")
+        await restaurant.delivers("+0.33333333333333", "saf001", now_at="1", store_id=2, date=f"third {n}")
     assert "0.99999999999999" == await restaurant.stock("saf001", "2")
 
-    await restaurant.reports("+1.0E-5", "tom001", now_at="1", store_id=2)
+    await restaurant.delivers("+1.0E-5", "tom001", now_at="1", store_id=2)
     assert "0.00001" == await restaurant.stock("tom001", "2")
 
 
@@ -61,8 +61,8 @@ async def test_a_truck_note_of_monday_that_arrives_after_tuesday_s_does_not_take
     restaurant: Restaurant,
 ) -> None:
     # Over there: 13.69, on Monday + 6 = 19.69, on Tuesday - 1 = 18.69.
-    await restaurant.reports("-1", "avcc123", now_at="18.69", date="2026-06-02 10:00:00", now="2026-06-02 10:00:01")
-    await restaurant.reports("+6", "avcc123", now_at="19.69", date="2026-06-01 08:00:00", now="2026-06-02 17:00:00")
+    await restaurant.delivers("-1", "avcc123", now_at="18.69", date="2026-06-02 10:00:00", now="2026-06-02 10:00:01")
+    await restaurant.delivers("+6", "avcc123", now_at="19.69", date="2026-06-01 08:00:00", now="2026-06-02 17:00:00")
 
     found = await restaurant.drift("avcc123")
     assert "18.69" == await restaurant.stock("avcc123")

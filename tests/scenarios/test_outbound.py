@@ -7,8 +7,8 @@ from sqlalchemy import text
 
 from app.sandbox.platform import InventorySystem
 from tests.conftest import running, settings_for
-from tests.http.test_outbox import connect_other, connect_stores, messages, sell, settled, updates
 from tests.support.mipos import SYSTEM, mipos
+from tests.support.outbox import connect_other, connect_stores, messages, sell, settled, updates
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 

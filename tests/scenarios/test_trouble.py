@@ -13,9 +13,8 @@ from tests.support.mipos import mipos
 from tests.support.postgres import rename_database
 from tests.support.restaurant import SYSTEM, Restaurant
 from tests.support.sender import body_of, raw_request, signed
-from tests.support.service import free_port, serving
+from tests.support.service import free_port, send_copies, serving
 from tests.support.world import World
-from tests.system.test_storm import send_copies
 
 
 async def test_a_new_dish_that_the_pos_does_not_know_is_kept_and_applied_once_it_does(restaurant: Restaurant) -> None:
@@ -65,22 +64,22 @@ async def test_a_storm_of_200_copies_against_four_workers_is_one_movement(world:
 
 
 async def test_what_was_sold_before_it_arrived_is_shown_below_zero_until_it_arrives(restaurant: Restaurant) -> None:
-    await restaurant.reports("-10.69", "avcc123", now_at="3")
+    await restaurant.delivers("-10.69", "avcc123", now_at="3")
     assert 204 == (await restaurant.reports("-4", "avcc123", now_at="-1")).status_code
 
     assert "below zero" in (await restaurant.run("stock", "--store", "1")).output
     assert "-1" == await restaurant.stock("avcc123")
-    await restaurant.reports("+6", "avcc123", now_at="5")
+    await restaurant.delivers("+6", "avcc123", now_at="5")
     assert "5" == await restaurant.stock("avcc123")
 
 
 async def test_a_store_that_refuses_to_go_below_zero_ends_at_the_same_stock_by_a_replay(restaurant: Restaurant) -> None:
     await restaurant.run("store", "set", "1", "--negative-stock", "refuse")
-    await restaurant.reports("-10.69", "avcc123", now_at="3")
+    await restaurant.delivers("-10.69", "avcc123", now_at="3")
     refused = await restaurant.reports("-4", "avcc123", now_at="-1")
     assert (409, "3") == (refused.status_code, await restaurant.stock("avcc123"))
     assert "below zero" in refused.json()["message"]
-    await restaurant.reports("+6", "avcc123", now_at="5")
+    await restaurant.delivers("+6", "avcc123", now_at="5")
     waiting = await restaurant.drift("avcc123")
     assert ("9", "5", "4", ["refused"]) == (
         waiting["ours"],
@@ -96,7 +95,7 @@ async def test_a_store_that_refuses_to_go_below_zero_ends_at_the_same_stock_by_a
 
 
 async def test_a_correction_within_one_second_is_suspected_and_applied_by_the_operator(restaurant: Restaurant) -> None:
-    await restaurant.reports("-3.69", "avcc123", now_at="10")
+    await restaurant.delivers("-3.69", "avcc123", now_at="10")
     second = "2026-05-30 15:00:00"
     for number, (change, now_at) in enumerate((("+5", "15"), ("-5", "10"), ("+5", "15"))):
         answer = await restaurant.reports(change, "avcc123", now_at=now_at, date=second, now=f"2026-05-30 15:00:0{number}")
@@ -131,8 +130,8 @@ async def test_two_inventory_systems_that_report_the_same_are_two_movements(rest
 
 
 async def test_a_number_that_the_operator_adopts_ends_a_drift(restaurant: Restaurant) -> None:
-    await restaurant.reports("-1", "avcc123", now_at="12.69")
-    await restaurant.reports("-1", "avcc123", now_at="9.69")
+    await restaurant.delivers("-1", "avcc123", now_at="12.69")
+    await restaurant.delivers("-1", "avcc123", now_at="9.69")
     found = await restaurant.drift("avcc123")
     assert ("2", ["gap"]) == (found["drift"], [cause["cause"] for cause in found["causes"]])
 
@@ -148,7 +147,7 @@ async def test_a_number_that_the_operator_adopts_ends_a_drift(restaurant: Restau
 async def test_on_a_bad_morning_three_replicas_receive_while_mipos_is_down_and_then_register_once(
     world: World, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.mipos.registration.FIRST_PAUSE", timedelta(seconds=0.02))
+    monkeypatch.setattr("app.mipos.backoff.MIN_PAUSE", timedelta(seconds=0.02))
     monkeypatch.setattr("app.operations.health.FRESH_SECONDS", 0.0)
     port = free_port()
     account = {"mipos_client_id": "sandbox-client", "mipos_email": "pos@example.com", "mipos_password": "open sesame"}

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
+from pydantic import SecretStr
 
+from app.mipos.client import Credentials
 from app.sandbox.faults import Fault
 from app.sandbox.platform import Account, InventorySystem, Platform
 from app.sandbox.server import Sandbox
@@ -16,6 +18,18 @@ from tests.support.sender import SECRET
 
 SYSTEM = "4344be8c-c6b9-4c51-88a6-d620144ab406"
 SETTINGS = {"mipos_client_id": "sandbox-client", "mipos_email": "pos@example.com", "mipos_password": "open sesame"}
+CREDENTIALS = Credentials("sandbox-client", SecretStr(SECRET), "pos@example.com", SecretStr("open sesame"))
+
+
+def credentials_with(**changes: str) -> Credentials:
+    values = {
+        "client_id": "sandbox-client",
+        "client_secret": SECRET,
+        "email": "pos@example.com",
+        "password": "open sesame",
+        **changes,
+    }
+    return Credentials(values["client_id"], SecretStr(values["client_secret"]), values["email"], SecretStr(values["password"]))
 
 
 @dataclass

@@ -1,8 +1,10 @@
 """A restaurant in business words: what its inventory systems report, what its POS shows, what its operator types."""
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from decimal import Decimal
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
 SYSTEM = "4344be8c-c6b9-4c51-88a6-d620144ab406"
+
+PATIENCE_SECONDS = 60
 
 
 @dataclass
@@ -28,6 +32,9 @@ class Restaurant:
 
     async def reports(self, change: str, item: str, *, now_at: str, **changes: Any) -> httpx2.Response:
         """An inventory system reports that it moved `item` by `change` ("-1.25") and has `now_at` of it after that."""
+        return await self.sends(self._body(change, item, now_at=now_at, **changes))
+
+    def _body(self, change: str, item: str, *, now_at: str, **changes: Any) -> bytes:
         self._seconds += 1
         moment = f"2026-05-30 12:{self._seconds // 60 % 60:02}:{self._seconds % 60:02}"
         values = {
@@ -38,7 +45,15 @@ class Restaurant:
             "date": moment,
             "now": moment,
         }
-        return await self.sends(body_of(**{**values, **changes}))
+        return body_of(**{**values, **changes})
+
+    async def delivers(self, change: str, item: str, *, now_at: str, **changes: Any) -> None:
+        """Reports a movement that has to be taken, again while the answer is 503, as mipOS does."""
+        body = self._body(change, item, now_at=now_at, **changes)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (answer := await self.sends(body)).status_code == HTTPStatus.SERVICE_UNAVAILABLE:  # noqa: ASYNC110 - it says no more
+                await asyncio.sleep(0.1)
+        assert (204, b"") == (answer.status_code, answer.content)
 
     async def sends(self, body: bytes, **headers: Any) -> httpx2.Response:
         return await self.client.post(PATH, content=body, headers=signed(body, **headers))

@@ -66,9 +66,10 @@ class Service:
     async def delivery_line(self) -> dict[str, Any]:
         """The log line of the first delivery; it is written just after the answer is."""
         while True:
-            for line in self.log.splitlines():
-                if '"event": "delivery"' in line:
-                    return dict(json.loads(line))
+            # Whole lines only: the last one may still be on its way.
+            for line in self.log.split("\n")[:-1]:
+                if line.startswith("{") and (event := json.loads(line))["event"] == "delivery":
+                    return dict(event)
             await asyncio.sleep(0.01)
 
     def signal(self, number: int = signal.SIGTERM) -> None:
@@ -172,3 +173,14 @@ class Connection:
 
     def close(self) -> None:
         self._writer.close()
+
+
+async def send_copies(port: int, request: bytes, count: int) -> list[int]:
+    """The statuses of so many copies of a request over one connection."""
+    connection = await Connection.open(port)
+    statuses = []
+    for _ in range(count):
+        await connection.send(request)
+        statuses.append((await connection.answer())[0])
+    connection.close()
+    return statuses

@@ -4,21 +4,11 @@ import asyncio
 from decimal import Decimal
 
 from tests.support.sender import body_of, raw_request, signed
-from tests.support.service import Connection, serving
+from tests.support.service import send_copies, serving
 from tests.support.world import World
 
 COPIES = 200
 CONNECTIONS = 20
-
-
-async def send_copies(port: int, request: bytes, count: int) -> list[int]:
-    connection = await Connection.open(port)
-    statuses = []
-    for _ in range(count):
-        await connection.send(request)
-        statuses.append((await connection.answer())[0])
-    connection.close()
-    return statuses
 
 
 async def test_200_copies_over_20_connections_against_two_processes_are_one_movement(world: World) -> None:

@@ -2,8 +2,9 @@ import socket
 
 import asyncpg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
-from app.storage.faults import Fault, classify
+from app.storage.faults import Fault, classify, sqlstate
 
 
 def postgres_error(state: str) -> asyncpg.PostgresError:
@@ -52,3 +53,16 @@ def postgres_error(state: str) -> asyncpg.PostgresError:
 )
 def test_what_a_failure_of_the_database_means(error: Exception, fault: Fault) -> None:
     assert fault is classify(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (asyncpg.LockNotAvailableError(), "55P03"),
+        (DBAPIError("SELECT 1", None, asyncpg.LockNotAvailableError()), "55P03"),
+        (DBAPIError("SELECT 1", None, ConnectionRefusedError()), ""),
+        (TimeoutError(), ""),
+    ],
+)
+def test_the_code_is_found_in_errors_of_both_drivers(error: Exception, code: str) -> None:
+    assert code == sqlstate(error)

@@ -9,6 +9,7 @@ from app.errors import InvalidField, NotParseable, Refusal
 from app.receiving.payload import read_report
 from app.stock.movement import MovementType
 from app.wire import MAX_NESTING
+from tests.support.bodies import NOT_PARSEABLE
 from tests.support.sender import MISSING, body_of
 
 
@@ -99,47 +100,6 @@ def test_zero_is_a_quantity_and_a_report_may_be_negative() -> None:
 
     assert Decimal(0) == movement.quantity
     assert Decimal("-3.5") == movement.reported_stock
-
-
-NOT_PARSEABLE = {
-    "empty": b"",
-    "blank": b"  \n ",
-    "not json": b"quantity=1",
-    "cut off": body_of()[:-1],
-    "trailing bytes": body_of() + b"x",
-    "two documents": body_of() + body_of(),
-    "not utf-8": b'{"store_id":"\xff"}',
-    "latin-1": '{"store_id":"é"}'.encode("latin-1"),
-    "utf-16": body_of().decode().encode("utf-16"),
-    "utf-32": body_of().decode().encode("utf-32"),
-    "byte order mark": b"\xef\xbb\xbf" + body_of(),
-    "duplicate key": b'{"quantity":"1","quantity":"100"}',
-    "duplicate key, escaped": b'{"quantity":"1","quantit\\u0079":"100"}',
-    "nested duplicate key": body_of(extra="@").replace(b'"@"', b'{"a":1,"a":2}'),
-    "NaN": body_of(quantity="@").replace(b'"@"', b"NaN"),
-    "Infinity": body_of(quantity="@").replace(b'"@"', b"Infinity"),
-    "minus Infinity in an unknown key": body_of(extra="@").replace(b'"@"', b"-Infinity"),
-    "deep lists": body_of(extra="@").replace(b'"@"', b"[" * 33 + b"]" * 33),
-    "very deep lists": b"[" * 30000 + b"]" * 30000,
-    "very deep objects": b'{"a":' * 10000 + b"1" + b"}" * 10000,
-    "a list": b"[]",
-    "a string": b'"x"',
-    "a number": b"1",
-    "null": b"null",
-    "raw control character": b'{"store_id":"a\x01"}',
-    "raw newline in a string": b'{"store_id":"a\nb"}',
-    "single quotes": b"{'store_id':'1'}",
-    "comment": b"{} // hello",
-    "trailing comma": b'{"store_id":"1",}',
-    "leading zero": b'{"store_id":01}',
-    "plus sign": b'{"quantity":+1}',
-    "bare point": b'{"quantity":.5}',
-    "half an escape": b'{"store_id":"\\u12"}',
-    "nul bytes": b"\x00" * 10,
-    "half a character": body_of(store_id="\ud800"),
-    "the other half": body_of(extra="\udc00x"),
-    "a whole number of 5,000 digits": body_of(quantity="@").replace(b'"@"', b"1" * 5000),
-}
 
 
 @pytest.mark.parametrize("body", NOT_PARSEABLE.values(), ids=NOT_PARSEABLE.keys())

@@ -3,17 +3,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.mipos.answers import Answer, Done, NeedsHuman, Transient
+from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
 from app.mipos.registration import (
     FRESH,
-    LONGEST_PAUSE,
     PAUSE_FOR_A_HUMAN,
     Call,
     Finished,
     Superseded,
     Target,
     Wait,
-    backoff,
     next_step,
     outcome_of,
 )
@@ -75,6 +73,7 @@ def test_what_another_account_had_registered_is_not_known_of_this_one() -> None:
         (Transient("away"), REGISTERED, State.PENDING, 1, URL),
         (Transient("away"), replace(PENDING, url=OTHER), State.PENDING, 1, OTHER),
         (NeedsHuman("Invalid type.", 409), None, State.FAILED, 1, None),
+        (Unauthorized("Unauthorized."), None, State.FAILED, 1, None),
         (NeedsHuman("The webhook url of this type already exists, use ...", 409), REGISTERED, State.REGISTERED, 0, URL),
         (NeedsHuman("The webhook url of this type ALREADY EXISTS", 409), PENDING, State.FAILED, 4, OTHER),
         (NeedsHuman("already exists", 409), None, State.FAILED, 1, None),
@@ -96,15 +95,3 @@ def test_a_refusal_is_tried_again_slowly_and_a_failure_quickly() -> None:
 
     assert START + PAUSE_FOR_A_HUMAN == refused.next_attempt_at
     assert START + timedelta(seconds=1) == failed.next_attempt_at
-
-
-@pytest.mark.parametrize(("attempts", "seconds"), [(1, 1), (2, 2), (3, 4), (8, 128), (9, 256), (10, 300), (1000, 300)])
-def test_backoff_doubles_up_to_minutes(attempts: int, seconds: int) -> None:
-    assert timedelta(seconds=seconds) == backoff(attempts, jitter=0)
-    assert timedelta(seconds=seconds / 2) == backoff(attempts, jitter=1)
-
-
-def test_backoff_waits_at_least_as_long_as_mipos_asks_and_not_for_ever() -> None:
-    assert timedelta(seconds=60) == backoff(1, jitter=0.5, asked=60)
-    assert LONGEST_PAUSE == backoff(1, jitter=0.5, asked=86400)
-    assert timedelta(seconds=128) == backoff(8, jitter=0, asked=1)

@@ -1,0 +1,75 @@
+"""The options that several commands share."""
+
+import getpass
+import os
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import click
+
+from app.stock.quantity import NotAQuantity, parse_quantity
+from app.stock.text import MAX_TEXT_LENGTH, fault_in
+
+MAX_NOTE_LENGTH = 2000
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class QuantityType(click.ParamType):
+    """An exact quantity, never through a float."""
+
+    name = "quantity"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        """Read it, or say what is wrong with it."""
+        try:
+            return parse_quantity(value)
+        except NotAQuantity as problem:
+            self.fail(f"{problem}.", param, ctx)
+
+
+class TextType(click.ParamType):
+    """Text that the database and a terminal can show, of a bounded length."""
+
+    name = "text"
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check it, or say what is wrong with it."""
+        if fault := fault_in(value, longest=self._longest):
+            self.fail(f"{fault}.", param, ctx)
+        return value
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a number that has no name.
+        return f"uid {os.getuid()}"
+
+
+actor_option = click.option(
+    "--actor", type=TextType(MAX_TEXT_LENGTH), default=_user_name, show_default="your user name", help="Who does this."
+)
+note_option = click.option("--note", type=TextType(MAX_NOTE_LENGTH), required=True, help="Why; it is kept with it.")
+store_option = click.option("--store", "store_id", help="Only of this store.")
+item_option = click.option("--item", "item_id", help="Only of this item.")
+system_option = click.option("--system", "system_id", help="Only of this inventory system.")
+limit_option = click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
+json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+numbers_argument = click.argument("numbers", type=int, nargs=-1, required=True)
+
+
+def state_option(states: Iterable[StrEnum]) -> Callable[[_F], _F]:
+    """--state, with one of `states` or 'all'."""
+    return click.option(
+        "--state",
+        type=click.Choice([*(state.value for state in states), "all"]),
+        default="open",
+        show_default=True,
+        help="What became of them; or 'all'.",
+    )
