@@ -94,7 +94,7 @@ async def test_csv_that_is_bad_is_named_and_imports_nothing(run: Run, tmp_path: 
     assert "and nothing was imported:\n  items.csv, line 1: the column external_id is missing.\n" in result.output
     assert 'units.csv, line 2 ("u1"): column name must not be blank.' in result.output
     assert 2 == (await run(*arguments)).exit_code
-    assert "There is no store 88." in (await run("catalog", "export", "--store", "88")).output
+    assert 'The POS has no store "88".' in (await run("catalog", "export", "--store", "88")).output
 
 
 async def test_columns_that_are_not_ours_are_said(run: Run, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ async def test_an_export_names_what_has_to_be_said(run: Run) -> None:
     named = await run("catalog", "export", "--store", "1", "--system", "another-system")
 
     assert (1, 1, 0) == (unknown.exit_code, which.exit_code, named.exit_code)
-    assert "catalog import --store 99" in unknown.output
+    assert 'The POS has no store "99". Make it with pos-sync catalog import.' in unknown.output
     assert "another-system" in which.output
     assert ("another-system", "31") == tuple(json.loads(named.output)[k] for k in ("inventory_system_id", "user_id_tps"))
 
