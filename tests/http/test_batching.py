@@ -84,6 +84,36 @@ async def test_one_that_the_database_refuses_does_not_harm_its_neighbours(world:
     assert {} == await world.broken_invariants()
 
 
+@pytest.mark.parametrize("pooler", ["none", "transaction"])
+async def test_nobody_is_answered_before_the_commit(world: World, pooler: str) -> None:
+    """What is refused at COMMIT was applied until then."""
+    await world.execute(
+        POISON,
+        "CREATE CONSTRAINT TRIGGER poison AFTER INSERT ON stock_movement DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION refuse_poison()",
+    )
+    async with running(settings_for(world, database_pooler=pooler)) as (_, client):
+        statuses = await deliver_together(client, [{"date": "poison"}, *({"date": str(number)} for number in range(10))])
+
+    assert [422] + [204] * 10 == statuses
+    assert 10 == len(await world.ledger())
+
+
+async def test_a_transaction_that_another_came_before_is_run_again(world: World, client: httpx2.AsyncClient) -> None:
+    await world.execute(
+        "CREATE SEQUENCE tries",
+        # What a sequence gave is not taken back by a rollback.
+        "CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$ BEGIN"
+        " IF nextval('tries') = 1 THEN RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '40001'; END IF;"
+        " RETURN NULL; END $$",
+        "CREATE TRIGGER fail AFTER INSERT ON stock_movement FOR EACH STATEMENT EXECUTE FUNCTION fail_once()",
+    )
+
+    assert 204 == await deliver(client)
+    assert 1 == conflicts((await client.get("/metrics")).text)
+    assert 1 == len(await world.ledger())
+
+
 async def test_a_locked_row_is_503_and_its_neighbours_are_applied(world: World) -> None:
     async with running(settings_for(world, response_deadline=2.5)) as (_, client), world.engine.connect() as other:
         await other.execute(text("SELECT 1 FROM stock_level WHERE item_id = 'avcc123' FOR UPDATE"))

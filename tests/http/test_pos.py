@@ -91,6 +91,27 @@ async def test_a_ticket_with_a_refused_line_records_the_others_and_only_that_one
     assert [] == await world.refused()
 
 
+async def test_a_ticket_is_recorded_whole_once_the_level_that_it_waits_for_is_free(
+    world: World, till: httpx2.AsyncClient
+) -> None:
+    ticket = {"movements": [{**SALE, "item_id": "tom001"}, SALE]}
+    async with world.engine.connect() as other:
+        await other.execute(text("SELECT FROM stock_level WHERE store_id = '1' AND item_id = 'avcc123' FOR UPDATE"))
+        # The first one waits for the lock; what comes after it is answered once held levels are skipped.
+        held = asyncio.create_task(record(till, SALE, "held"))
+        before = await record(till, {**SALE, "item_id": "saf001"}, "before")
+        waiting = asyncio.create_task(record(till, ticket, "ticket"))
+        after = [await record(till, {**SALE, "item_id": "saf001"}, f"after {number}") for number in range(5)]
+        recorded = await world.ledger("tom001")
+        await other.rollback()
+    answers = [before, *after, await held, await waiting]
+
+    assert {201} == {answer.status_code for answer in answers}
+    assert [] == recorded
+    assert ["recorded", "recorded"] == [line["state"] for line in answers[-1].json()["movements"]]
+    assert {} == await world.broken_invariants()
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
