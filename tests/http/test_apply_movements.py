@@ -241,11 +241,11 @@ async def new_callers(world: World, count: int) -> AsyncIterator[list[asyncpg.Co
 
 
 async def apply_again_on_conflict(connection: asyncpg.Connection, call: Sequence[Movement]) -> list[Outcome]:
-    """As every caller does: one key for two items is refused by the ledger's key, and by the function when asked again."""
+    """As every caller does. Keys that are used for several items collide in the ledger's index, across the locks of levels."""
     while True:
         try:
             return await apply_movements(connection, call)
-        except asyncpg.UniqueViolationError:
+        except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError):
             continue
 
 
