@@ -15,12 +15,17 @@ down_revision = "0005"
 
 SEARCH_PATH = "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)"
 """For the functions below, which keep it. Temporary tables come last, or a caller could slip its own under the owner's rights."""
-PLANNER = (
-    "SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off"
-    " SET jit = off"
-)
-"""Postgres plans each statement once in a session, and with one index probe a row: a plan that was made while the tables were
-small would otherwise read large ones whole."""
+PLANNER = """
+DO $$ BEGIN
+  -- Not under Citus: its router fails on forced generic plans.
+  IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN
+    ALTER FUNCTION apply_movements SET plan_cache_mode = force_generic_plan SET jit = off
+      SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off;
+  END IF;
+END $$
+"""
+"""Each statement of the function is planned once in a session, and with one index probe a row: a plan that was made while the
+tables were small would otherwise read large ones whole. On the function, so that every way in has it, behind a pooler too."""
 APPLY = """
 CREATE FUNCTION apply_movements(
   p_skip_locked boolean,
@@ -46,7 +51,7 @@ CREATE FUNCTION apply_movements(
   OUT outcome text[],
   OUT level_version bigint[],
   OUT balance text[]
-) LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT {planner} AS $$
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
   v_now timestamptz;
@@ -383,6 +388,7 @@ def upgrade() -> None:
     op.execute("DROP TRIGGER stock_movement_queues_messages ON stock_movement")
     op.execute("-- squawk-ignore ban-drop-function\nDROP FUNCTION queue_outbox_messages()")
     op.execute(SEARCH_PATH)
-    op.execute(APPLY.format(planner=PLANNER))
+    op.execute(APPLY)
+    op.execute(PLANNER)
     op.execute(RECORD)
     op.execute(GRANT)

@@ -2,26 +2,31 @@
 
 import asyncio
 import itertools
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import asyncpg
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from app.stock.movement import Movement, MovementType, PosKind, Source, opening_movement, pos_movement, reported_movement
 from app.stock.outcome import Applied, Busy, KeyReused, Known, Outcome, Refused
 from app.stock.rules import NegativeStock
+from app.storage.faults import sqlstate
 from app.storage.ledger import apply_movements
 from tests.conftest import new_world
 from tests.support.model import Level, Model, recorded_type
 from tests.support.world import World
 
+TREE = Path(__file__).parents[2]
 SET_UP = """
 INSERT INTO store (store_id, name, timezone, negative_stock) VALUES
   ('allows', 'A', 'UTC', 'allow'), ('refuses', 'R', 'UTC', 'refuse'), ('default', 'D', 'UTC', NULL);
@@ -352,3 +357,60 @@ async def test_received_at_never_falls_below_that_of_the_row_before(world: World
 
     rows = await world.ledger()
     assert [2099, 2099] == [row.received_at.year for row in rows]
+
+
+async def test_the_function_of_a_till_comes_to_what_the_model_says() -> None:
+    """`record_pos_movement` says with an error what the others say with an outcome."""
+    codes = {"unknown_store": "23503", "unknown_item": "23503", "below_zero": "23514", "beyond_range": "22003"}
+    numbers = itertools.count()
+    for default in NegativeStock:
+        async with new_ledger(default) as (world, _):
+            model = new_model(default)
+            till = await asyncpg.connect(world.owner_url)
+            for store_id, item_id, kind, quantity in itertools.product(
+                [*STORES, "nowhere"], [*ITEMS[:2], "unknown"], PosKind, QUANTITIES
+            ):
+                # Every third key was used before: for the same movement it is known, for another one it is refused.
+                number = next(numbers)
+                key = str(number - 1 if number % 3 == 2 else number)
+                sale = by_pos(store_id=store_id, item_id=item_id, kind=kind, quantity=quantity, key=key)
+                (expected,) = model.apply([sale])
+                try:
+                    found: str | Decimal = await till.fetchval(
+                        "SELECT record_pos_movement($1, $2, $3, $4, $5, $6)",
+                        *(store_id, item_id, kind.value, Decimal(quantity), key, HAPPENED),
+                    )
+                except asyncpg.PostgresError as error:
+                    found = sqlstate(error)
+                match expected:
+                    case Applied(_, balance) | Known(_, balance):
+                        assert balance == found
+                    case KeyReused():
+                        assert "23505" == found
+                    case Refused(refusal):
+                        assert codes[refusal.reason] == found
+            await till.close()
+            await assert_same(world, model)
+
+
+def test_the_ledger_is_written_in_one_place() -> None:
+    """In the application, and in the migrations from the one on that made the function."""
+    sources = [*(TREE / "app").rglob("*.py"), *sorted((TREE / "migrations" / "versions").glob("*.py"))[5:]]
+    written = re.compile(r"(INSERT INTO|UPDATE|DELETE FROM|insert\(|update\(|delete\()\s*(stock_movement|stock_level)\b")
+    found = [(path.name, *match.groups()) for path in sources for match in written.finditer(path.read_text())]
+
+    assert [
+        ("0006_apply_movements.py", "INSERT INTO", "stock_level"),
+        ("0006_apply_movements.py", "INSERT INTO", "stock_movement"),
+        ("0006_apply_movements.py", "INSERT INTO", "stock_level"),
+        ("0006_apply_movements.py", "DELETE FROM", "stock_level"),
+    ] == found
+
+
+async def test_plans_do_not_depend_on_how_large_the_tables_were(world: World) -> None:
+    """The settings stand on the function, so they hold for every session, a pooled one too."""
+    async with world.engine.connect() as connection:
+        settings = await connection.scalar(text("SELECT proconfig FROM pg_proc WHERE proname = 'apply_movements'"))
+
+    expected = {"plan_cache_mode=force_generic_plan", "enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off"}
+    assert expected <= set(settings)
