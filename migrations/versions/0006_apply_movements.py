@@ -180,7 +180,7 @@ BEGIN
                   WHEN asked.source = 'inventory_system' AND integration.enabled IS NULL THEN 'no_integration'
                   WHEN asked.source = 'inventory_system' AND NOT integration.enabled THEN 'integration_disabled'
                   WHEN asked.is_locked IS NULL THEN
-                    CASE WHEN EXISTS (SELECT FROM item WHERE item_id = asked.item_id) THEN 'deferred' ELSE 'unknown_item' END
+                    CASE WHEN (SELECT true FROM item WHERE item_id = asked.item_id LIMIT 1) THEN 'deferred' ELSE 'unknown_item' END
                   WHEN asked.source = 'opening' AND level.version > 0 THEN 'known'
                   ELSE 'candidate'
                 END AS outcome
@@ -200,13 +200,25 @@ BEGIN
                 )
                 WHERE v_left IS NULL OR position = ANY (v_left)
               ) AS asked
+              -- LATERAL with LIMIT is one index probe a row. Joined in bulk, a plan that was made while a table was empty reads
+              -- all of it for each row. Ordered by the occurrence, no other index of the ledger looks as cheap.
               LEFT JOIN service_rule AS rule ON true
-              LEFT JOIN store ON store.store_id = asked.store_id
-              LEFT JOIN integration
-                ON integration.store_id = asked.store_id AND integration.inventory_system_id = asked.inventory_system_id
-              LEFT JOIN stock_level AS level ON level.store_id = asked.store_id AND level.item_id = asked.item_id
-              LEFT JOIN stock_movement AS known
-                ON known.store_id = asked.store_id AND known.dedupe_key = asked.dedupe_key AND known.occurrence = asked.occurrence
+              LEFT JOIN LATERAL (
+                SELECT store_id, negative_stock FROM store WHERE store_id = asked.store_id LIMIT 1
+              ) AS store ON true
+              LEFT JOIN LATERAL (
+                SELECT enabled FROM integration
+                WHERE store_id = asked.store_id AND inventory_system_id = asked.inventory_system_id LIMIT 1
+              ) AS integration ON true
+              LEFT JOIN LATERAL (
+                SELECT quantity, version, updated_at FROM stock_level
+                WHERE store_id = asked.store_id AND item_id = asked.item_id LIMIT 1
+              ) AS level ON true
+              LEFT JOIN LATERAL (
+                SELECT level_version, balance_after, item_id, source, quantity, occurrence FROM stock_movement
+                WHERE store_id = asked.store_id AND dedupe_key = asked.dedupe_key AND occurrence >= asked.occurrence
+                ORDER BY occurrence LIMIT 1
+              ) AS known ON known.occurrence = asked.occurrence
             ) AS judged
             WINDOW line AS (PARTITION BY store_id, item_id ORDER BY position ROWS UNBOUNDED PRECEDING)
           ) AS summed
@@ -231,7 +243,9 @@ BEGIN
       -- Never back to the system that it came from. An opening stock is what a full synchronisation tells.
       INSERT INTO outbox_message (store_id, item_id, level_version, inventory_system_id, user_id_tps)
       SELECT moved.store_id, moved.item_id, moved.level_version, target.inventory_system_id, target.user_id_tps
-      FROM decided AS moved JOIN integration AS target ON target.store_id = moved.store_id AND target.enabled
+      FROM decided AS moved CROSS JOIN LATERAL (
+        SELECT inventory_system_id, user_id_tps FROM integration WHERE store_id = moved.store_id AND enabled OFFSET 0
+      ) AS target
       WHERE moved.outcome = 'applied' AND moved.source <> 'opening'
         AND target.inventory_system_id IS DISTINCT FROM moved.inventory_system_id
       ORDER BY moved.store_id, moved.item_id, moved.level_version
