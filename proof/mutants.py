@@ -27,9 +27,8 @@ class Mutant:
 SIGNATURES = ("tests/unit/test_signature.py", "tests/http/test_answers.py")
 COPIES = ("tests/http/test_batching.py", "tests/system/test_storm.py", "-k", "copy_that_waited or two_services or copies")
 BATCHING = ("tests/http/test_batching.py",)
-LONE = ("tests/http/test_lone.py",)
 MOVEMENTS = ("tests/unit/test_movement.py",)
-APPLYING = ("tests/unit/test_applying.py",)
+APPLYING = ("tests/http/test_apply_movements.py",)
 
 MUTANTS = (
     Mutant("the signature is not checked", r"(?m)^    return matched$", "    return secrets[0][0]", SIGNATURES),
@@ -46,73 +45,120 @@ MUTANTS = (
         ("tests/http/test_answers.py",),
     ),
     Mutant(
-        "known identities are not looked at",
-        re.escape("(identity in seen or identity in knowledge.identities)"),
-        "identity in seen",
-        (*APPLYING, "tests/http/test_answers.py"),
+        "known identities are not looked at", r"WHEN known\.level_version IS NOT NULL THEN CASE", "WHEN false THEN CASE", APPLYING
     ),
     Mutant(
-        "copies within one batch are not looked at",
-        re.escape("(identity in seen or identity in knowledge.identities)"),
-        "identity in knowledge.identities",
-        (*APPLYING, *BATCHING),
+        "copies in one call are not looked at", r"WHEN asked\.original IS NOT NULL THEN CASE", "WHEN false THEN CASE", APPLYING
     ),
+    Mutant(
+        "a copy of a refused one is known",
+        re.escape("WHEN first.outcome = 'applied' THEN 'known' ELSE first.outcome END"),
+        "ELSE 'known' END",
+        APPLYING,
+    ),
+    Mutant("a reused key is known", re.escape("THEN 'known' ELSE 'key_reused' END"), "THEN 'known' ELSE 'known' END", APPLYING),
     Mutant(
         "the dedupe key is not unique in the ledger",
         r'sa\.UniqueConstraint\(\s*"store_id", "dedupe_key", "occurrence", name=op\.f\("stock_movement[^)]*\)\s*\),',
         "",
-        COPIES,
+        (*APPLYING, "-k", "at_once"),
     ),
     Mutant(
         "levels are read without their lock",
-        re.escape('_read_under("FOR NO KEY UPDATE OF level")'),
-        '_read_under("")',
+        r"FOR NO KEY UPDATE\n",
+        "\n",
         (*BATCHING, "-k", "contend"),
     ),
     Mutant(
         "levels are read without their lock, and two rows may take one place in the ledger",
-        r"FOR NO KEY UPDATE OF level( SKIP LOCKED)?",
-        "",
+        r"FOR NO KEY UPDATE( SKIP LOCKED)?\n",
+        "\n",
         COPIES,
         most=2,
         also=(r'sa\.PrimaryKeyConstraint\(\s*"store_id", "item_id", "level_version", name=op\.f\([^)]*\)\s*\),', ""),
     ),
     Mutant(
-        "one alone is applied without a look at the identities",
-        re.escape("AND NOT EXISTS (SELECT FROM stock_movement AS known WHERE known.store_id = $1 AND known.dedupe_key = $4)"),
+        "a held level is waited for, and not skipped",
+        "FOR NO KEY UPDATE SKIP LOCKED\n",
+        "FOR NO KEY UPDATE\n",
+        (*APPLYING, "-k", "ticket"),
+    ),
+    Mutant(
+        "a movement of a held level is decided",
+        "WHEN asked\\.is_busy THEN 'busy'",
+        "WHEN false THEN 'busy'",
+        (*APPLYING, "-k", "ticket"),
+    ),
+    Mutant(
+        "a ticket is split where one of its levels is held",
+        re.escape("is_held OR (ticket IS NOT NULL AND is_ticket_held)"),
+        "is_held",
+        (*APPLYING, "-k", "ticket"),
+    ),
+    Mutant("a movement for another POS is applied", r"WHEN asked\.pos_id <> rule\.pos_id THEN", "WHEN false THEN", APPLYING),
+    Mutant("a switched-off system is heard", r"AND NOT integration\.enabled THEN", "AND false THEN", APPLYING),
+    Mutant(
+        "a store that refuses goes below zero", "outcome = 'candidate' AND refuses AND delta < 0", "false AND delta < 0", APPLYING
+    ),
+    Mutant("the recorded rule for negative stock is not read", r"rule\.negative_stock END\)", "NULL END)", APPLYING),
+    Mutant(
+        "a level may grow past what can be held",
+        re.escape("ELSE running END) >= 1e15 AS is_beyond"),
+        "ELSE running END) >= 1e16 AS is_beyond",
+        APPLYING,
+    ),
+    Mutant(
+        "what comes after a count or a refusal does not wait for it",
+        re.escape("WHEN troubles_before > 0 OR is_late_opening THEN 'deferred'"),
+        "WHEN false THEN 'deferred'",
+        APPLYING,
+    ),
+    Mutant(
+        "a refusal leaves its level behind",
+        re.escape("AND level.item_id = made.item_id AND level.version = 0"),
+        "AND level.item_id = made.item_id AND false",
+        APPLYING,
+    ),
+    Mutant("received_at may fall", re.escape("greatest(v_now, level_updated_at)"), "v_now", (*APPLYING, "-k", "received_at")),
+    Mutant("the time of a movement is lost", re.escape("coalesce(happened_at, received_at)"), "received_at", APPLYING),
+    Mutant(
+        "adding removes, and removing adds",
+        re.escape("WHEN asked.movement_type = '1' THEN asked.quantity"),
+        "WHEN asked.movement_type = '2' THEN asked.quantity",
+        APPLYING,
+    ),
+    Mutant(
+        "a removal is rounded to 28 digits",
+        re.escape("is MovementType.ADD else self.quantity.copy_negate()"),
+        "is MovementType.ADD else -self.quantity",
+        ("tests/unit/test_model.py",),
+    ),
+    Mutant(
+        "a movement is told to the system that it came from",
+        r"\n +AND target\.inventory_system_id IS DISTINCT FROM moved\.inventory_system_id",
         "",
-        LONE,
+        ("tests/http/test_outbox.py", "-k", "never_comes_back"),
     ),
     Mutant(
-        "one alone is applied without a look at what was refused",
-        r"AND NOT EXISTS \(SELECT FROM refused_delivery AS refused [^)]*\)",
-        "",
-        LONE,
-    ),
-    Mutant("one alone is applied whether its system is enabled or not", re.escape(" AND i.enabled"), "", LONE),
-    Mutant(
-        "one alone is applied below zero, whatever the store says",
-        re.escape(" AND coalesce(store.negative_stock, $6) = "),
-        " AND $6::text <> '' AND 'allow' = ",
-        LONE,
-    ),
-    Mutant(
-        "written at once, and answered before it",
-        r"(?m)^( +)await movements\.write\(connection, decision\.entries, decision\.levels\)"
-        r"\n +return list\(decision\.outcomes\)$",
-        r"\1for delivery, outcome in zip(group, decision.outcomes, strict=True):"
-        r"\n\1    delivery.answer.done() or delivery.answer.set_result(outcome)"
-        r"\n\1await movements.write(connection, decision.entries, decision.levels)"
-        r"\n\1return list(decision.outcomes)",
+        "answered before it is written",
+        r"(?m)^( +)outcomes = await self\._writer\.write\(group\)$",
+        r"\1known = __import__('app.stock.outcome').stock.outcome.Known(1, __import__('decimal').Decimal(0))"
+        r"\n\1for delivery in group:"
+        r"\n\1    delivery.answer.done() or delivery.answer.set_result([known for _ in delivery.movements or [0]])"
+        r"\n\1outcomes = await self._writer.write(group)",
         BATCHING,
     ),
     Mutant(
-        "answered before COMMIT",
-        r"(?m)^( +)await self\._writer\.commit\(\)$",
-        r"\1for delivery, outcome in zip(group, outcomes, strict=True):"
-        r"\n\1    delivery.answer.done() or delivery.answer.set_result(outcome)"
-        r"\n\1await self._writer.commit()",
-        BATCHING,
+        "what is refused is not kept",
+        r"(?m)^( +)await refused_deliveries\.record\(connection, refused\)$",
+        r"\1pass",
+        ("tests/http/test_refusals.py",),
+    ),
+    Mutant(
+        "an applied movement does not close its refusal",
+        re.escape("WHERE state = 'open' AND delivery_key = ANY"),
+        "WHERE false AND state = 'open' AND delivery_key = ANY",
+        ("tests/http/test_refusals.py",),
     ),
     Mutant(
         "a COMMIT that rolled back counts as one",
@@ -133,24 +179,6 @@ MUTANTS = (
         "if False:",
         (*BATCHING, "-k", "overloaded"),
     ),
-    Mutant(
-        "what is refused is not kept",
-        r"(?m)^( +)await refusals\.record\(connection, refused\)$",
-        r"\1pass",
-        ("tests/http/test_refusals.py",),
-    ),
-    Mutant(
-        "an applied movement does not close its refusal",
-        r"delivery_key = ANY \(\$1::bytea\[\]\)",
-        "delivery_key = ANY ($1::bytea[]) AND false",
-        ("tests/http/test_refusals.py",),
-    ),
-    Mutant(
-        "a refusal is decided without a second look",
-        r"if any\(isinstance\(outcome, Refused\) for outcome in decision\.outcomes\):",
-        "if False:",
-        (*BATCHING, "-k", "copy_that_waited"),
-    ),
     Mutant("the date is no part of the identity", r"(?m)^ +date_text,\n(?= +\),\n)", "", MOVEMENTS),
     Mutant(
         "the inventory system is no part of the identity", r"_identity\(\n +inventory_system_id,\n", "_identity(\n", MOVEMENTS
@@ -163,18 +191,6 @@ MUTANTS = (
         MOVEMENTS,
     ),
     Mutant(
-        "adding removes, and removing adds",
-        re.escape("self.quantity if self.movement_type is MovementType.ADD"),
-        "self.quantity if self.movement_type is not MovementType.ADD",
-        APPLYING,
-    ),
-    Mutant(
-        "a removal is rounded to 28 digits",
-        re.escape("is MovementType.ADD else self.quantity.copy_negate()"),
-        "is MovementType.ADD else -self.quantity",
-        APPLYING,
-    ),
-    Mutant(
         "a JSON number goes through a float",
         re.escape("isinstance(value, jiter.LosslessFloat):\n        return parse_quantity(str(value))"),
         "isinstance(value, jiter.LosslessFloat):\n        return parse_quantity(repr(float(value)))",
@@ -185,12 +201,6 @@ MUTANTS = (
         re.escape("BEFORE UPDATE OR DELETE ON stock_movement"),
         "BEFORE DELETE ON stock_movement",
         ("tests/http/test_storage.py", "-k", "gives_nothing_back"),
-    ),
-    Mutant(
-        "a movement is told to the system that it came from",
-        r" AND integration\.inventory_system_id IS DISTINCT FROM moved\.inventory_system_id",
-        "",
-        ("tests/http/test_outbox.py", "-k", "never_comes_back"),
     ),
     Mutant(
         "messages of one pair are sent in any order",

@@ -13,8 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.settings import DatabaseSettings
 from app.stock.rules import Rules, differing
 from app.storage.engine import Database
+from app.storage.faults import Fault, classify
 from app.storage.migrating import WrongEncodingError
 from app.storage.rules import effective_rules
+from app.storage.transactions import BUSY_SECONDS
 
 Result = TypeVar("Result")
 
@@ -40,9 +42,15 @@ def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awai
         raise click.ClickException(f"The database does not answer ({type(error).__name__}). Check DATABASE_URL.") from error
     except (CommandError, WrongEncodingError) as error:
         raise click.ClickException(str(error)) from error
-    except DBAPIError as error:
-        raise click.ClickException(f"The database refused: {_first_line(error.orig)}") from error
-    except (SQLAlchemyError, asyncpg.PostgresError) as error:
+    except (DBAPIError, asyncpg.PostgresError) as error:
+        if classify(error) is Fault.BUSY:
+            raise click.ClickException(
+                f"Another session has held a row that this needs for more than {BUSY_SECONDS:g} seconds. Nothing was changed. "
+                "Run it again when that session has ended."
+            ) from error
+        refusal = error.orig if isinstance(error, DBAPIError) else error
+        raise click.ClickException(f"The database refused: {_first_line(refusal)}") from error
+    except SQLAlchemyError as error:
         raise click.ClickException(f"The database refused: {_first_line(error)}") from error
 
 

@@ -15,12 +15,17 @@ down_revision = "0005"
 
 SEARCH_PATH = "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)"
 """For the functions below, which keep it. Temporary tables come last, or a caller could slip its own under the owner's rights."""
-PLANNER = (
-    "SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off"
-    " SET jit = off"
-)
-"""Postgres plans each statement once in a session, and with one index probe a row: a plan that was made while the tables were
-small would otherwise read large ones whole."""
+PLANNER = """
+DO $$ BEGIN
+  -- Not under Citus: its router fails on forced generic plans.
+  IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN
+    ALTER FUNCTION apply_movements SET plan_cache_mode = force_generic_plan SET jit = off
+      SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off;
+  END IF;
+END $$
+"""
+"""Each statement of the function is planned once in a session, and with one index probe a row: a plan that was made while the
+tables were small would otherwise read large ones whole. On the function, so that every way in has it, behind a pooler too."""
 APPLY = """
 CREATE FUNCTION apply_movements(
   p_skip_locked boolean,
@@ -46,7 +51,7 @@ CREATE FUNCTION apply_movements(
   OUT outcome text[],
   OUT level_version bigint[],
   OUT balance text[]
-) LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT {planner} AS $$
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
   v_now timestamptz;
@@ -175,7 +180,7 @@ BEGIN
                   WHEN asked.source = 'inventory_system' AND integration.enabled IS NULL THEN 'no_integration'
                   WHEN asked.source = 'inventory_system' AND NOT integration.enabled THEN 'integration_disabled'
                   WHEN asked.is_locked IS NULL THEN
-                    CASE WHEN EXISTS (SELECT FROM item WHERE item_id = asked.item_id) THEN 'deferred' ELSE 'unknown_item' END
+                    CASE WHEN (SELECT true FROM item WHERE item_id = asked.item_id LIMIT 1) THEN 'deferred' ELSE 'unknown_item' END
                   WHEN asked.source = 'opening' AND level.version > 0 THEN 'known'
                   ELSE 'candidate'
                 END AS outcome
@@ -195,13 +200,25 @@ BEGIN
                 )
                 WHERE v_left IS NULL OR position = ANY (v_left)
               ) AS asked
+              -- LATERAL with LIMIT is one index probe a row. Joined in bulk, a plan that was made while a table was empty reads
+              -- all of it for each row. Ordered by the occurrence, no other index of the ledger looks as cheap.
               LEFT JOIN service_rule AS rule ON true
-              LEFT JOIN store ON store.store_id = asked.store_id
-              LEFT JOIN integration
-                ON integration.store_id = asked.store_id AND integration.inventory_system_id = asked.inventory_system_id
-              LEFT JOIN stock_level AS level ON level.store_id = asked.store_id AND level.item_id = asked.item_id
-              LEFT JOIN stock_movement AS known
-                ON known.store_id = asked.store_id AND known.dedupe_key = asked.dedupe_key AND known.occurrence = asked.occurrence
+              LEFT JOIN LATERAL (
+                SELECT store_id, negative_stock FROM store WHERE store_id = asked.store_id LIMIT 1
+              ) AS store ON true
+              LEFT JOIN LATERAL (
+                SELECT enabled FROM integration
+                WHERE store_id = asked.store_id AND inventory_system_id = asked.inventory_system_id LIMIT 1
+              ) AS integration ON true
+              LEFT JOIN LATERAL (
+                SELECT quantity, version, updated_at FROM stock_level
+                WHERE store_id = asked.store_id AND item_id = asked.item_id LIMIT 1
+              ) AS level ON true
+              LEFT JOIN LATERAL (
+                SELECT level_version, balance_after, item_id, source, quantity, occurrence FROM stock_movement
+                WHERE store_id = asked.store_id AND dedupe_key = asked.dedupe_key AND occurrence >= asked.occurrence
+                ORDER BY occurrence LIMIT 1
+              ) AS known ON known.occurrence = asked.occurrence
             ) AS judged
             WINDOW line AS (PARTITION BY store_id, item_id ORDER BY position ROWS UNBOUNDED PRECEDING)
           ) AS summed
@@ -226,7 +243,9 @@ BEGIN
       -- Never back to the system that it came from. An opening stock is what a full synchronisation tells.
       INSERT INTO outbox_message (store_id, item_id, level_version, inventory_system_id, user_id_tps)
       SELECT moved.store_id, moved.item_id, moved.level_version, target.inventory_system_id, target.user_id_tps
-      FROM decided AS moved JOIN integration AS target ON target.store_id = moved.store_id AND target.enabled
+      FROM decided AS moved CROSS JOIN LATERAL (
+        SELECT inventory_system_id, user_id_tps FROM integration WHERE store_id = moved.store_id AND enabled OFFSET 0
+      ) AS target
       WHERE moved.outcome = 'applied' AND moved.source <> 'opening'
         AND target.inventory_system_id IS DISTINCT FROM moved.inventory_system_id
       ORDER BY moved.store_id, moved.item_id, moved.level_version
@@ -383,6 +402,7 @@ def upgrade() -> None:
     op.execute("DROP TRIGGER stock_movement_queues_messages ON stock_movement")
     op.execute("-- squawk-ignore ban-drop-function\nDROP FUNCTION queue_outbox_messages()")
     op.execute(SEARCH_PATH)
-    op.execute(APPLY.format(planner=PLANNER))
+    op.execute(APPLY)
+    op.execute(PLANNER)
     op.execute(RECORD)
     op.execute(GRANT)

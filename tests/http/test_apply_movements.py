@@ -2,12 +2,14 @@
 
 import asyncio
 import itertools
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -26,6 +28,7 @@ from tests.conftest import new_world
 from tests.support.model import Level, Model, recorded_type
 from tests.support.world import World
 
+TREE = Path(__file__).parents[2]
 SET_UP = """
 INSERT INTO store (store_id, name, timezone, negative_stock) VALUES
   ('allows', 'A', 'UTC', 'allow'), ('refuses', 'R', 'UTC', 'refuse'), ('default', 'D', 'UTC', NULL);
@@ -247,11 +250,11 @@ async def new_callers(world: World, count: int) -> AsyncIterator[list[asyncpg.Co
 
 
 async def apply_again_on_conflict(connection: asyncpg.Connection, call: Sequence[Movement]) -> list[Outcome]:
-    """As every caller does: one key for two items is refused by the ledger's key, and by the function when asked again."""
+    """As every caller does. Keys that are used for several items collide in the ledger's index, across the locks of levels."""
     while True:
         try:
             return await apply_movements(connection, call)
-        except asyncpg.UniqueViolationError:
+        except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError):
             continue
 
 

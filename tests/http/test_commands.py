@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from app.cli import _COMMANDS
 from app.storage.migrating import head
@@ -299,3 +300,15 @@ async def test_without_a_database_a_command_says_so(monkeypatch: pytest.MonkeyPa
     assert 1 == result.exit_code
     assert "The database does not answer" in result.output
     assert "hunter2" not in result.output
+
+
+async def test_an_import_does_not_wait_for_ever_for_a_level_that_is_held(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.storage.transactions.BUSY_SECONDS", 0.5)
+    async with world.engine.connect() as holder:
+        await holder.execute(text("SELECT FROM stock_level WHERE store_id = '1' AND item_id = 'avcc123' FOR UPDATE"))
+        result = await run("catalog", "import", "--store", "1", str(SAMPLES / "store-1.json"))
+
+    assert 1 == result.exit_code
+    assert "Another session has held a row" in result.output

@@ -1,0 +1,57 @@
+"""The hot path's connection: what counts as committed, and what the server does about a worker that falls silent."""
+
+from contextlib import suppress
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from app.storage.connection import Connection
+from app.storage.engine import Database
+from tests.conftest import running, settings_for
+from tests.support.proxy import How, PostgresProxy
+from tests.support.sender import PATH, body_of, signed
+from tests.support.world import World
+
+
+async def test_a_commit_that_rolled_back_is_none(world: World) -> None:
+    async def nothing(_: asyncpg.Connection) -> None:
+        pass
+
+    address = make_url(world.service_url).set(drivername="postgresql+asyncpg")
+    connection = Connection(Database(address, is_pooled=True), statement_seconds=4, on_connect=nothing)
+
+    async def fail_and_go_on() -> None:
+        async with connection.transaction() as driver:
+            with suppress(asyncpg.DivisionByZeroError):
+                await driver.execute("SELECT 1 / 0")
+
+    with pytest.raises(asyncpg.InterfaceError, match="ROLLBACK"):
+        await fail_and_go_on()
+    connection.disconnect()
+
+
+@pytest.mark.parametrize("pooler", ["none", "transaction"])
+async def test_a_worker_that_falls_silent_within_a_statement_does_not_keep_its_locks(world: World, pooler: str) -> None:
+    """Postgres waits for the next message of a statement that it has begun: it is neither idle nor running."""
+    async with world.engine.connect() as connection:
+        if int(await connection.scalar(text("SHOW server_version_num")) or 0) < 170000:
+            pytest.skip("the limit for a transaction came with Postgres 17")
+    async with PostgresProxy(world.server_address).running() as proxy:
+        address = f"postgresql://pos_sync@127.0.0.1:{proxy.port}/{world.database}"
+        settings = settings_for(world, database_url=address, database_pooler=pooler, response_deadline=0.5)
+        async with running(settings) as (_, silent), running(settings_for(world)) as (_, other):
+            body, further = body_of(), body_of(date="further")
+            proxy.arm(None)
+            assert 204 == (await silent.post(PATH, content=body_of(date="x"), headers=signed(body_of(date="x")))).status_code
+            write = max(number for number, message in enumerate(proxy.passed) if message.name == "ParseComplete")
+            proxy.reset_all()
+            proxy.arm(write, How.SILENT)
+
+            lost = await silent.post(PATH, content=body, headers=signed(body))
+            taken = await other.post(PATH, content=further, headers=signed(further))
+
+    assert "ParseComplete" == proxy.lost[0].name
+    assert (503, 204) == (lost.status_code, taken.status_code)
+    assert {} == await world.broken_invariants()

@@ -1,0 +1,54 @@
+"""The recorded rules count for every door, and a process with others says so."""
+
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from tests.conftest import running, settings_for
+from tests.support.commands import Run
+from tests.support.sender import PATH, body_of, signed
+from tests.support.world import World
+
+
+async def deliver(client: httpx2.AsyncClient, **changes: Any) -> int:
+    body = body_of(**changes)
+    return (await client.post(PATH, content=body, headers=signed(body))).status_code
+
+
+async def test_a_process_with_other_rules_says_so_and_does_not_win(
+    world: World, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running(settings_for(world, negative_stock="refuse")) as (_, first):
+        assert 409 == await deliver(first, quantity="20")
+        async with running(settings_for(world, pos_id="7")) as (_, other):
+            assert 409 == await deliver(other, quantity="21")
+            said = capsys.readouterr().out
+            assert 409 == await deliver(first, quantity="22")
+    by_command = await run("movement", "--store", "1", "--item", "avcc123", "--sale", "23")
+    async with world.engine.connect() as connection:
+        with pytest.raises(DBAPIError, match="below zero"):
+            await connection.execute(text("SELECT record_pos_movement('1', 'avcc123', 'sale', 24, 'ticket')"))
+
+    assert "other rules than are recorded" in said
+    assert "below zero" in by_command.output
+    assert ["below_zero"] * 3 == [kept.reason for kept in await world.refused()]
+
+
+async def test_recorded_again_other_rules_count_at_once(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(settings_for(world, negative_stock="refuse")) as (_, client):
+        assert 409 == await deliver(client, quantity="20")
+        shown = await run("rules")
+        monkeypatch.setenv("NEGATIVE_STOCK", "allow")
+        await run("rules", "--record")
+
+        assert 204 == await deliver(client, quantity="21")
+
+    assert "NEGATIVE_STOCK  refuse" in shown.output
+    assert "They differ" in shown.output
+
+
+async def test_before_the_service_first_ran_none_are_recorded(run: Run) -> None:
+    assert "None are recorded yet" in (await run("rules")).output
