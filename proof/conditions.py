@@ -94,7 +94,7 @@ async def _play(route: Route, name: str, play: Play) -> Finding:
         try:
             await scene.deliver(NO_CONTENT)
             await play(scene)
-        except _CannotBeHad as reason:
+        except _CannotBeMade as reason:
             return Finding(name, skipped=str(reason))
         async with compared(finding, world, sender):
             pass
@@ -104,7 +104,7 @@ async def _play(route: Route, name: str, play: Play) -> Finding:
     return finding
 
 
-class _CannotBeHad(Exception):
+class _CannotBeMade(Exception):
     """The condition cannot be made here; the message says why."""
 
 
@@ -247,11 +247,11 @@ async def _service_sessions(scene: Scene) -> list[asyncpg.Record]:
 
 
 async def _no_rights(scene: Scene) -> None:
-    await scene.world.execute("REVOKE INSERT ON stock_movement FROM pos_sync")
+    await scene.world.execute("REVOKE EXECUTE ON FUNCTION apply_movements FROM pos_sync")
     await scene.deliver(UNAVAILABLE)
     if await scene.failures("not_set_up") == 0:
         scene.finding.problems["the metrics do not tell of it"] += 1
-    await scene.world.execute("GRANT INSERT ON stock_movement TO pos_sync")
+    await scene.world.execute("GRANT EXECUTE ON FUNCTION apply_movements TO pos_sync")
     await scene.deliver(NO_CONTENT)
 
 
@@ -301,13 +301,13 @@ async def _fill_disk(scene: Scene, folder: Path) -> None:
 def _small_disk(scene: Scene) -> Iterator[Path]:
     """A file system of a few MiB that Postgres may write to."""
     if os.geteuid() != 0:
-        raise _CannotBeHad("a small file system can be mounted by root only")
+        raise _CannotBeMade("a small file system can be mounted by root only")
     with tempfile.TemporaryDirectory(prefix="pos-sync-disk-") as name:
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", name], capture_output=True, text=True, check=False
         )
         if mounted.returncode != 0:
-            raise _CannotBeHad(f"a tmpfs cannot be mounted here ({mounted.stderr.strip()})")
+            raise _CannotBeMade(f"a tmpfs cannot be mounted here ({mounted.stderr.strip()})")
         try:
             folder = Path(name)
             scene.route.server.own(folder)

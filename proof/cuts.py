@@ -118,7 +118,10 @@ async def _conversation(proxy: PostgresProxy, sender: Sender, *, is_new: bool) -
 
 
 async def _wait_for_usual(proxy: PostgresProxy, sender: Sender, usual: int) -> None:
-    """After a cut the service takes locks for two seconds, in more messages: a cut then would fall before those that count."""
+    """Wait until a delivery is as few messages as before, or a cut would fall before those that count.
+
+    After a silent cut Postgres holds the level for the lost session until its own limits end that, and the service asks again.
+    """
     deadline = time.monotonic() + USUAL_SECONDS
     while time.monotonic() < deadline:
         proxy.arm(None)

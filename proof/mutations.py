@@ -9,7 +9,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from queue import SimpleQueue
 
 from app.storage.embedded import EmbeddedPostgres
 from proof.finding import Finding
@@ -21,12 +24,14 @@ TREE = Path(__file__).parents[1]
 PARTS = ("app", "migrations", "tests", "deploy", "docs", "pyproject.toml", "README.md", ".env.example")
 """What the tests need; copied, so that the working tree is never touched."""
 MUTABLE = ("app", "migrations")
+AT_ONCE = 2
+"""How many mutants are tried at the same time, each on a server of its own."""
 TEST_SECONDS = 15
 """Of one test: some mutants wait for ever."""
 RUN_SECONDS = 60
 """Of one mutant's tests."""
-BASELINE_SECONDS = 300
-"""Of all of these tests over the unchanged copy."""
+BASELINE_SECONDS, BASELINE_TEST_SECONDS = 300, 100
+"""Of all of these tests over the unchanged copy, and of one: whole files, so with tests that take longer."""
 HUNG = "a_test_never_ended"
 SOME_TESTS_FAILED = 1
 """pytest's exit status."""
@@ -37,59 +42,84 @@ async def run(route: Route) -> AsyncIterator[Finding]:
     """The unchanged copy first, which has to be green, then each mutant. Tells nothing of the route."""
     del route
     finding = Finding("7. mutations: a guard taken out, a test goes red", rounds=len(MUTANTS))
-    with tempfile.TemporaryDirectory(prefix="pos-sync-mutants-") as name:
-        folder = Path(name)
-        # Of its own: the template of the tests is made by migrations that are mutated too.
-        server = EmbeddedPostgres(folder / "postgres", FAST)
-        server.start()
-        try:
-            await asyncio.to_thread(_run_all, finding, folder, server.url("postgres"))
-        finally:
-            server.stop()
+    await asyncio.to_thread(_run_all, finding)
     yield finding
 
 
-def _run_all(finding: Finding, folder: Path, postgres: str) -> None:
-    original = folder / "original"
-    original.mkdir()
-    for part in PARTS:
-        source = TREE / part
-        if source.is_dir():
-            shutil.copytree(source, original / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, original / part)
-    files = tuple(sorted({argument for mutant in MUTANTS for argument in mutant.tests if argument.endswith(".py")}))
-    ended = _test(original, files, postgres, seconds=BASELINE_SECONDS)
-    if ended.returncode != 0:
-        finding.problems[f"without any mutation the tests are red: {_red(ended.stdout) or ended.stdout[-300:]}"] += 1
-    red_mutants = 0
-    finding.notes += ["\n| taken out | red, among others |", "|---|---|"]
-    for mutant in MUTANTS:
-        copy = folder / "mutant"
-        shutil.copytree(original, copy)
-        try:
-            _mutate(copy, mutant)
-        except _AnchorGone as gone:
-            finding.problems[str(gone)] += 1
-            continue
-        else:
-            ended = _test(copy, mutant.tests, postgres)
-        finally:
-            shutil.rmtree(copy)
-        red = _red(ended.stdout)
-        if ended.returncode != SOME_TESTS_FAILED or not red:
-            finding.problems[
-                f'with "{mutant.name}" pytest {" ".join(mutant.tests)} ended with {ended.returncode}, no test red'
-            ] += 1
-        else:
-            red_mutants += 1
-            finding.notes.append(f"| {mutant.name} | {', '.join(f'`{test}`' for test in red[:SHOWN])} |")
-        print(f"   {mutant.name}: {', '.join(red[:SHOWN]) or 'NO TEST RED'}", flush=True)
+def _run_all(finding: Finding) -> None:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pos-sync-mutants-")))
+        original = folder / "original"
+        _copy_code(original)
+        # Of their own, one for each that runs: the template of the tests is made by migrations that are mutated too.
+        servers: SimpleQueue[str] = SimpleQueue()
+        for number in range(AT_ONCE):
+            server = EmbeddedPostgres(folder / f"postgres-{number}", FAST)
+            server.start()
+            stack.callback(server.stop)
+            servers.put(server.url("postgres"))
+        _look_at_unchanged(finding, original, servers)
+
+        def try_one(mutant: Mutant) -> list[str]:
+            postgres = servers.get()
+            try:
+                return _red_with(mutant, original, postgres)
+            finally:
+                servers.put(postgres)
+
+        pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
+        red_mutants = 0
+        finding.notes += ["\n| taken out | red, among others |", "|---|---|"]
+        for mutant, trying in [(mutant, pool.submit(try_one, mutant)) for mutant in MUTANTS]:
+            try:
+                red = trying.result()
+            except _AnchorGone as gone:
+                finding.problems[str(gone)] += 1
+                continue
+            if red:
+                red_mutants += 1
+                finding.notes.append(f"| {mutant.name} | {', '.join(f'`{test}`' for test in red[:SHOWN])} |")
+            else:
+                finding.problems[f'with "{mutant.name}" no test of pytest {" ".join(mutant.tests)} was red'] += 1
+            print(f"   {mutant.name}: {', '.join(red[:SHOWN]) or 'NO TEST RED'}", flush=True)
     finding.notes.insert(0, f"{red_mutants} of {len(MUTANTS)} mutants were noticed; the unchanged copy was green")
 
 
+def _copy_code(target: Path) -> None:
+    target.mkdir()
+    for part in PARTS:
+        source = TREE / part
+        if source.is_dir():
+            shutil.copytree(source, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target / part)
+
+
+def _look_at_unchanged(finding: Finding, original: Path, servers: "SimpleQueue[str]") -> None:
+    files = tuple(sorted({argument for mutant in MUTANTS for argument in mutant.tests if argument.endswith(".py")}))
+    postgres = servers.get()
+    ended = _test(original, ("-n", str(AT_ONCE), *files), postgres, seconds=BASELINE_SECONDS, of_one=BASELINE_TEST_SECONDS)
+    servers.put(postgres)
+    if ended.returncode != 0:
+        finding.problems[f"without any mutation the tests are red: {_red(ended.stdout) or ended.stdout[-300:]}"] += 1
+
+
+def _red_with(mutant: Mutant, original: Path, postgres: str) -> list[str]:
+    """The tests that are red with `mutant`: none also where pytest did not come to run them.
+
+    Raises:
+        _AnchorGone: the code is not where the mutant looks for it.
+    """
+    with tempfile.TemporaryDirectory(dir=original.parent) as name:
+        copy = Path(name) / "mutant"
+        shutil.copytree(original, copy)
+        _mutate(copy, mutant)
+        ended = _test(copy, mutant.tests, postgres)
+    return _red(ended.stdout) if ended.returncode == SOME_TESTS_FAILED else []
+
+
 class _AnchorGone(Exception):
-    """The code of a mutation has moved; the message says how to anchor it anew."""
+    """The code of a mutation has moved; the message says what to change."""
 
     def __init__(self, name: str, pattern: str) -> None:
         super().__init__(f'the code of the mutation "{name}" has moved: give it a new anchor in proof/mutants.py for {pattern!r}')
@@ -120,10 +150,12 @@ def _sources(tree: Path) -> Iterable[Path]:
     return (path for part in MUTABLE for path in sorted((tree / part).rglob("*.py")))
 
 
-def _test(tree: Path, tests: tuple[str, ...], postgres: str, *, seconds: float = RUN_SECONDS) -> subprocess.CompletedProcess[str]:
+def _test(
+    tree: Path, tests: tuple[str, ...], postgres: str, *, seconds: float = RUN_SECONDS, of_one: float = TEST_SECONDS
+) -> subprocess.CompletedProcess[str]:
     # The folder of the copy comes before the installed package on the path, here and in processes that the tests start.
     environment = {**os.environ, VARIABLE: postgres, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "--maxfail=3", f"--timeout={TEST_SECONDS}", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "--maxfail=3", f"--timeout={of_one}", "-p", "no:cacheprovider", *tests]
     process = subprocess.Popen(
         command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

@@ -47,7 +47,7 @@ class Answer:
 
 
 class Line:
-    """One kept-alive connection; opened anew where it was lost or the other side ended it."""
+    """One kept-alive connection; opened again where it was lost or the other side ended it."""
 
     def __init__(self, port: Ports) -> None:
         self._port = port

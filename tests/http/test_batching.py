@@ -22,6 +22,10 @@ BEGIN
   RETURN NEW;
 END $$
 """
+END_SESSIONS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE usename = 'pos_sync' AND datname = current_database() AND pid <> pg_backend_pid()"
+)
 
 
 async def deliver(client: httpx2.AsyncClient, **changes: Any) -> int:
@@ -39,9 +43,9 @@ def batch_sizes(metrics: str) -> tuple[float, float]:
     return float(values["pos_sync_batch_size_count"]), float(values["pos_sync_batch_size_sum"])
 
 
-def conflicts(metrics: str) -> int:
-    """How many transactions found that another had come first."""
-    found = re.findall(r'pos_sync_failed_transactions_total\{fault="conflict"\} (\d+)', metrics)
+def failures(fault: str, metrics: str) -> int:
+    """How many transactions failed in this way; `conflict`: another had come first."""
+    found = re.findall(rf'pos_sync_failed_transactions_total\{{fault="{fault}"\}} (\d+)', metrics)
     return int(found[0]) if found else 0
 
 
@@ -110,7 +114,7 @@ async def test_a_transaction_that_another_came_before_is_run_again(world: World,
     )
 
     assert 204 == await deliver(client)
-    assert 1 == conflicts((await client.get("/metrics")).text)
+    assert 1 == failures("conflict", (await client.get("/metrics")).text)
     assert 1 == len(await world.ledger())
 
 
@@ -173,14 +177,34 @@ async def test_a_refusal_and_its_later_success_in_one_batch_leave_no_open_record
 
 
 async def test_a_session_that_has_become_read_only_is_left(world: World, client: httpx2.AsyncClient) -> None:
-    await world.execute(f"ALTER DATABASE {world.database} SET default_transaction_read_only = on")
+    await world.execute(
+        # It keeps the first session that writes, over the rollback too: that one is read-only from then on.
+        "CREATE SEQUENCE first_session",
+        "CREATE FUNCTION refuse_first() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$ BEGIN"
+        " IF NOT (SELECT is_called FROM first_session) THEN PERFORM setval('first_session', pg_backend_pid()); END IF;"
+        " IF (SELECT last_value FROM first_session) = pg_backend_pid() THEN"
+        " RAISE EXCEPTION 'cannot execute INSERT in a read-only transaction' USING ERRCODE = '25006'; END IF;"
+        " RETURN NULL; END $$",
+        "CREATE TRIGGER refuse AFTER INSERT ON stock_movement FOR EACH STATEMENT EXECUTE FUNCTION refuse_first()",
+    )
+
+    assert 204 == await deliver(client)
+    assert 1 == failures("away", (await client.get("/metrics")).text)
+
+
+async def test_a_database_that_is_read_only_is_waited_for(world: World, client: httpx2.AsyncClient) -> None:
+    await world.execute(f"ALTER DATABASE {world.database} SET default_transaction_read_only = on", END_SESSIONS)
     held = asyncio.create_task(deliver(client))
-    async with client.stream("GET", "/livez"):
-        pass
+    # Once for the session that was ended, and once for one that is read-only.
+    while not held.done() and failures("away", (await client.get("/metrics")).text) < 2:
+        # The client and the app are in this process, and never wait for each other.
+        await asyncio.sleep(0)
+    is_held = not held.done()
     await world.execute(
         "SET default_transaction_read_only = off", f"ALTER DATABASE {world.database} RESET default_transaction_read_only"
     )
 
+    assert is_held
     assert 204 == await held
     assert 204 == await deliver(client, date="after")
 
@@ -236,10 +260,7 @@ async def test_a_connection_that_the_server_cuts_is_replaced_within_the_delivery
 ) -> None:
     assert 204 == await deliver(client, date="first")
     for round_ in range(5):
-        await world.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE usename = 'pos_sync' AND datname = current_database() AND pid <> pg_backend_pid()"
-        )
+        await world.execute(END_SESSIONS)
         assert 204 == await deliver(client, date=f"round {round_}")
 
     assert 6 == len(await world.ledger())
@@ -316,7 +337,7 @@ async def test_services_that_contend_for_one_level_do_not_conflict(world: World)
 
     assert {204} == {status for statuses in answers for status in statuses}
     assert 300 == len(await world.ledger())
-    assert 0 == sum(map(conflicts, metrics))
+    assert 0 == sum(failures("conflict", text) for text in metrics)
     assert {} == await world.broken_invariants()
 
 

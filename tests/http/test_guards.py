@@ -81,6 +81,13 @@ async def test_an_opening_below_zero_is_refused_by_the_store_s_own_rule_alone() 
     assert [Applied, Refused] == [type(outcome) for outcome in outcomes]
 
 
+async def test_each_occurrence_is_a_movement_of_its_own_whichever_comes_first() -> None:
+    async with new_ledger() as (_, connection):
+        found = [(await apply_movements(connection, [reported(occurrence=number)]))[0] for number in (2, 1, 2, 1)]
+
+    assert [Applied(1, Decimal(-1)), Applied(2, Decimal(-2)), Known(1, Decimal(-1)), Known(2, Decimal(-2))] == found
+
+
 async def test_an_opening_stock_is_not_told() -> None:
     async with new_ledger() as (world, connection):
         await apply_movements(connection, [opening_movement(store_id="allows", item_id="avcc123", stock=Decimal(1))])
@@ -89,6 +96,15 @@ async def test_an_opening_stock_is_not_told() -> None:
             told = list(await owner.execute(text("SELECT level_version FROM outbox_message")))
 
     assert [(2,)] == told
+
+
+async def test_an_applied_movement_closes_its_refusal() -> None:
+    async with new_ledger() as (world, connection):
+        await refused_deliveries.record(connection, [as_refused(reported()), as_refused(reported(date="another"))])
+        await apply_movements(connection, [reported()])
+        states = [kept.state for kept in await world.refused()]
+
+    assert ["open", "resolved"] == sorted(states)
 
 
 async def test_a_known_movement_closes_what_was_left_open_of_it() -> None:
