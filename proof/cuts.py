@@ -194,9 +194,11 @@ def _phase(passed: Sequence[Message], lost: Sequence[Message]) -> Phase:
         return Phase.ANSWER_LOST
     if lost and lost[0].commits:
         return Phase.COMMIT_LOST
-    # What the driver asks about types when it first prepares a statement counts as writing, since it happens there.
-    has_begun = any(message.name == "Bind" or message.text.startswith("BEGIN") for message in [*passed, *lost[:1]])
-    return Phase.WRITING if has_begun else Phase.CONNECTING
+    # What the driver asks about types when it first prepares the statement counts as writing, since it happens there. What is
+    # looked up on each new connection before it does not. On a used one the statement is prepared, and is the first thing sent.
+    messages = [*passed, *lost[:1]]
+    has_begun = any(message.text.startswith("BEGIN") or "apply_movements" in message.text for message in messages)
+    return Phase.WRITING if has_begun or messages[0].name == "Bind" else Phase.CONNECTING
 
 
 async def _rows(world: World, sent: Sent) -> int:

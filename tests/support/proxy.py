@@ -59,7 +59,7 @@ class Message:
     is_from_client: bool
     name: str
     text: str = ""
-    """The SQL of a Query, the tag of a CommandComplete."""
+    """The SQL of a Query or a Parse, the tag of a CommandComplete."""
     commits: bool = False
     """Whether it makes Postgres commit what a delivery has written: COMMIT, or the end of a write outside a transaction block."""
 
@@ -94,6 +94,7 @@ class _Connection:
         elif kind == b"P":
             name, sql, _ = payload.split(b"\0", 2)
             self.statements[name] = sql
+            text = sql.decode(errors="replace").strip()
         elif kind == b"B":
             _, name, _ = payload.split(b"\0", 2)
             self.has_written = self.has_written or b" apply_movements(" in self.statements.get(name, b"")
