@@ -67,7 +67,7 @@ MUTANTS = (
         "levels are read without their lock",
         r"FOR NO KEY UPDATE\n",
         "\n",
-        (*BATCHING, "-k", "contend"),
+        (*APPLYING, "-k", "who_waits"),
     ),
     Mutant(
         "levels are read without their lock, and two rows may take one place in the ledger",
