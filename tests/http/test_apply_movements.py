@@ -448,7 +448,7 @@ async def test_who_waits_for_a_level_goes_by_what_its_holder_left() -> None:
                 for other, key in zip(others, ("third", "second"), strict=True)
             ]
             query = "SELECT count(*) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE NOT granted AND datname = $1"
-            while await connection.fetchval(query, world.database) < len(others):  # noqa: ASYNC110 - Postgres tells by a view
+            while (await connection.fetchval(query, world.database) or 0) < len(others):  # noqa: ASYNC110 - Postgres tells by a view
                 await asyncio.sleep(0.005)
         found = await asyncio.gather(*waiting)
         for other in others:
