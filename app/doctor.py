@@ -181,13 +181,16 @@ async def _examine_rights(connection: AsyncConnection) -> Check:
         for right in rights.split(", ")
         if not await _may(connection, table, right)
     ]
+    query = text("SELECT has_function_privilege(oid, 'EXECUTE') FROM pg_proc WHERE oid = 'apply_movements'::regproc")
+    if not await connection.scalar(query):
+        missing.append("EXECUTE on apply_movements")
     if missing:
         remedy = "As the schema's owner, run: pos-sync migrate --grant-to ROLE"
         return Check("rights", Verdict.FAILED, f"role {role} lacks {', '.join(missing)}", remedy)
-    if await _may(connection, stock_movement.name, "UPDATE") or await _may(connection, stock_movement.name, "DELETE"):
+    if any([await _may(connection, stock_movement.name, right) for right in ("INSERT", "UPDATE", "DELETE")]):
         remedy = "Let the service use a role of its own: pos-sync migrate --grant-to ROLE"
         return Check("rights", Verdict.WARNING, f"role {role} may do more than the service needs", remedy)
-    return Check("rights", Verdict.OK, f"role {role} can add to the ledger and not change it")
+    return Check("rights", Verdict.OK, f"role {role} may apply movements and not write the ledger by itself")
 
 
 async def _may(connection: AsyncConnection, table: str, right: str) -> bool:

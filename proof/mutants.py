@@ -182,6 +182,12 @@ MUTANTS = (
         (*ANSWERS, "below_zero"),
     ),
     Mutant(
+        "the recorded rule on negative stock is not looked at",
+        re.escape("THEN rule.negative_stock END"),
+        "THEN NULL END",
+        (*ANSWERS, "the_setting"),
+    ),
+    Mutant(
         "an opening stock is refused by the rule for all stores",
         re.escape("CASE WHEN asked.source <> 'opening' THEN rule.negative_stock END"),
         "rule.negative_stock",
@@ -295,6 +301,15 @@ MUTANTS = (
         (*BATCHING, "before_the_commit"),
     ),
     Mutant(
+        "answered before it is written",
+        r"(?m)^( +)outcomes = await self\._writer\.write\(group\)$",
+        r"\1known = __import__('app.stock.outcome').stock.outcome.Known(1, __import__('decimal').Decimal(0))"
+        r"\n\1for delivery in group:"
+        r"\n\1    delivery.answer.done() or delivery.answer.set_result([known for _ in delivery.movements or [0]])"
+        r"\n\1outcomes = await self._writer.write(group)",
+        (*BATCHING, "before_the_commit"),
+    ),
+    Mutant(
         "a COMMIT that rolled back counts as one",
         re.escape('if status != "COMMIT":'),
         "if False:",
@@ -357,6 +372,12 @@ MUTANTS = (
         r"to_canonical\(reported_stock\),\n",
         "to_canonical(reported_stock), sent_at_text,\n",
         MOVEMENTS,
+    ),
+    Mutant(
+        "a removal is rounded to 28 digits",
+        re.escape("is MovementType.ADD else self.quantity.copy_negate()"),
+        "is MovementType.ADD else -self.quantity",
+        ("tests/unit/test_model.py",),
     ),
     Mutant(
         "a JSON number goes through a float",

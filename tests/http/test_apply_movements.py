@@ -434,3 +434,26 @@ async def test_a_plan_that_was_made_on_empty_tables_probes_and_does_not_scan(wor
     await till.close()
 
     assert fetched == 0
+
+
+async def test_who_waits_for_a_level_goes_by_what_its_holder_left() -> None:
+    """The snapshot is taken after the lock: the next version, and a copy is known."""
+    async with new_ledger() as (world, connection):
+        await apply_movements(connection, [by_pos(key="first")])
+        others = [await asyncpg.connect(world.service_url) for _ in range(2)]
+        for other in others:
+            await apply_movements(other, [reported(store_id="nowhere")])
+        async with connection.transaction():
+            await apply_movements(connection, [by_pos(key="second")])
+            waiting = [
+                asyncio.create_task(apply_movements(other, [by_pos(key=key)]))
+                for other, key in zip(others, ("third", "second"), strict=True)
+            ]
+            query = "SELECT count(*) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE NOT granted AND datname = $1"
+            while (await connection.fetchval(query, world.database) or 0) < len(others):  # noqa: ASYNC110 - Postgres tells by a view
+                await asyncio.sleep(0.005)
+        found = await asyncio.gather(*waiting)
+        for other in others:
+            await other.close()
+
+    assert [[Applied(3, Decimal(-3))], [Known(2, Decimal(-2))]] == found

@@ -134,6 +134,14 @@ async def test_doctor_is_content_with_what_is_right(world: World) -> None:
     } == set(found)  # fmt: skip
 
 
+async def test_doctor_misses_the_right_to_call_the_function_that_writes_the_ledger(world: World) -> None:
+    await world.execute("REVOKE EXECUTE ON FUNCTION apply_movements FROM pos_sync")
+    async with mipos() as remote:
+        ended = await run("doctor", **variables(world, remote))
+
+    assert "lacks EXECUTE on apply_movements" in ended.stdout
+
+
 async def test_doctor_names_what_is_wrong_and_what_to_do(world: World) -> None:
     await world.execute("UPDATE stock_level SET quantity = quantity + 1 WHERE item_id = 'avcc123'")
     async with mipos() as remote:
