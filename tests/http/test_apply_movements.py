@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,27 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from app.stock.movement import Movement, MovementType, PosKind, Source, opening_movement, pos_movement, reported_movement
+from app.stock.movement import Movement, MovementType, PosKind, Source, opening_movement
 from app.stock.outcome import Applied, Busy, KeyReused, Known, Outcome, Refused
 from app.stock.rules import NegativeStock
 from app.storage.faults import sqlstate
 from app.storage.ledger import apply_movements
-from tests.conftest import new_world
+from tests.support.ledger import HAPPENED, ITEMS, LARGEST, STORES, by_pos, new_ledger, reported, reset
 from tests.support.model import Level, Model, recorded_type
 from tests.support.world import World
 
 TREE = Path(__file__).parents[2]
-SET_UP = """
-INSERT INTO store (store_id, name, timezone, negative_stock) VALUES
-  ('allows', 'A', 'UTC', 'allow'), ('refuses', 'R', 'UTC', 'refuse'), ('default', 'D', 'UTC', NULL);
-INSERT INTO integration (store_id, inventory_system_id, user_id_tps, enabled)
-SELECT store_id, 'on', '1', true FROM store UNION ALL SELECT store_id, 'off', '1', false FROM store;
-INSERT INTO service_rule (pos_id, negative_stock, reported_stock, timezone) VALUES ('8', 'allow', 'after', 'UTC')
-"""
-STORES = {"allows": NegativeStock.ALLOW, "refuses": NegativeStock.REFUSE, "default": None}
-ITEMS = ("avcc123", "tom001", "saf001")
-LARGEST = "999999999999999.99999999999999"
-HAPPENED = datetime(2026, 5, 30, 12, 45, 3, 250_000, tzinfo=UTC)
 QUANTITIES = ("0", "1.5", "1.50", "3", "0.00000000000001", "12.25", LARGEST)
 
 
@@ -48,30 +36,6 @@ def new_model(default: NegativeStock) -> Model:
         integrations={(store, system): system == "on" for store in STORES for system in ("on", "off")},
         negative_stock=default,
         pos_id="8",
-    )
-
-
-@asynccontextmanager
-async def new_ledger(default: NegativeStock = NegativeStock.ALLOW) -> AsyncIterator[tuple[World, asyncpg.Connection]]:
-    """A database with three stores, and a connection with the service's own, least rights."""
-    async with new_world() as world:
-        await world.execute(*SET_UP.split(";"))
-        await reset(world, default)
-        # A test that waits for ever is to end, and to say for what it waited.
-        limits = {"lock_timeout": "5s", "statement_timeout": "10s"}
-        connection = await asyncpg.connect(world.service_url, server_settings=limits)
-        try:
-            yield world, connection
-        finally:
-            await connection.close()
-
-
-async def reset(world: World, default: NegativeStock) -> None:
-    """Empty the ledger, past its guard, for the next example: a database for each takes longer than the example."""
-    await world.execute(
-        "SET LOCAL session_replication_role = replica",
-        "TRUNCATE stock_movement, outbox_message, stock_level, suspected_duplicate",
-        f"UPDATE service_rule SET negative_stock = '{default}'",
     )
 
 
@@ -117,45 +81,6 @@ async def assert_same(world: World, model: Model) -> None:
         if entry.movement.source is not Source.OPENING and entry.movement.inventory_system_id != "on"
     ] == [tuple(row) for row in queued]
     assert {} == await world.broken_invariants()
-
-
-def reported(  # noqa: PLR0913 - what a report says
-    *,
-    store_id: str = "allows",
-    item_id: str = "avcc123",
-    movement_type: MovementType = MovementType.REMOVE,
-    quantity: str = "1",
-    system_id: str = "on",
-    date: str = "d",
-    pos_id: str = "8",
-    occurrence: int = 1,
-) -> Movement:
-    movement = reported_movement(
-        inventory_system_id=system_id,
-        store_id=store_id,
-        item_id=item_id,
-        movement_type=movement_type,
-        quantity=Decimal(quantity),
-        reported_stock=Decimal(0),
-        date_text=date,
-        sent_at_text="now",
-        pos_id=pos_id,
-    )
-    return replace(movement, occurrence=occurrence)
-
-
-def by_pos(
-    *, store_id: str = "allows", item_id: str = "avcc123", kind: PosKind = PosKind.SALE, quantity: str = "1", key: str = "k"
-) -> Movement:
-    return pos_movement(
-        store_id=store_id,
-        item_id=item_id,
-        kind=kind,
-        quantity=Decimal(quantity),
-        idempotency_key=key,
-        happened_at=HAPPENED,
-        recorded_at=HAPPENED,
-    )
 
 
 stores = st.sampled_from([*STORES, "nowhere"])

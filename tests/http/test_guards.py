@@ -16,7 +16,7 @@ from app.stock.rules import NegativeStock
 from app.storage import refused_deliveries
 from app.storage.ledger import apply_movements
 from app.storage.refused_deliveries import RefusedDelivery
-from tests.http.test_apply_movements import ITEMS, LARGEST, by_pos, new_ledger, reported
+from tests.support.ledger import ITEMS, LARGEST, by_pos, new_ledger, reported
 from tests.support.world import World
 
 

@@ -1,0 +1,89 @@
+"""A ledger to apply movements to: three stores that differ in what they refuse, and movements of every kind for them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import asyncpg
+
+from app.stock.movement import Movement, MovementType, PosKind, pos_movement, reported_movement
+from app.stock.rules import NegativeStock
+from tests.conftest import new_world
+from tests.support.world import World
+
+SET_UP = """
+INSERT INTO store (store_id, name, timezone, negative_stock) VALUES
+  ('allows', 'A', 'UTC', 'allow'), ('refuses', 'R', 'UTC', 'refuse'), ('default', 'D', 'UTC', NULL);
+INSERT INTO integration (store_id, inventory_system_id, user_id_tps, enabled)
+SELECT store_id, 'on', '1', true FROM store UNION ALL SELECT store_id, 'off', '1', false FROM store;
+INSERT INTO service_rule (pos_id, negative_stock, reported_stock, timezone) VALUES ('8', 'allow', 'after', 'UTC')
+"""
+STORES = {"allows": NegativeStock.ALLOW, "refuses": NegativeStock.REFUSE, "default": None}
+ITEMS = ("avcc123", "tom001", "saf001")
+LARGEST = "999999999999999.99999999999999"
+HAPPENED = datetime(2026, 5, 30, 12, 45, 3, 250_000, tzinfo=UTC)
+
+
+@asynccontextmanager
+async def new_ledger(default: NegativeStock = NegativeStock.ALLOW) -> AsyncIterator[tuple[World, asyncpg.Connection]]:
+    """A database with three stores, and a connection with the service's own, least rights."""
+    async with new_world() as world:
+        await world.execute(*SET_UP.split(";"))
+        await reset(world, default)
+        # A test that waits for ever is to end, and to say for what it waited.
+        limits = {"lock_timeout": "5s", "statement_timeout": "10s"}
+        connection = await asyncpg.connect(world.service_url, server_settings=limits)
+        try:
+            yield world, connection
+        finally:
+            await connection.close()
+
+
+async def reset(world: World, default: NegativeStock) -> None:
+    """Empty the ledger, past its guard, for the next example: a database for each takes longer than the example."""
+    await world.execute(
+        "SET LOCAL session_replication_role = replica",
+        "TRUNCATE stock_movement, outbox_message, stock_level, suspected_duplicate",
+        f"UPDATE service_rule SET negative_stock = '{default}'",
+    )
+
+
+def reported(  # noqa: PLR0913 - what a report says
+    *,
+    store_id: str = "allows",
+    item_id: str = "avcc123",
+    movement_type: MovementType = MovementType.REMOVE,
+    quantity: str = "1",
+    system_id: str = "on",
+    date: str = "d",
+    pos_id: str = "8",
+    occurrence: int = 1,
+) -> Movement:
+    movement = reported_movement(
+        inventory_system_id=system_id,
+        store_id=store_id,
+        item_id=item_id,
+        movement_type=movement_type,
+        quantity=Decimal(quantity),
+        reported_stock=Decimal(0),
+        date_text=date,
+        sent_at_text="now",
+        pos_id=pos_id,
+    )
+    return replace(movement, occurrence=occurrence)
+
+
+def by_pos(
+    *, store_id: str = "allows", item_id: str = "avcc123", kind: PosKind = PosKind.SALE, quantity: str = "1", key: str = "k"
+) -> Movement:
+    return pos_movement(
+        store_id=store_id,
+        item_id=item_id,
+        kind=kind,
+        quantity=Decimal(quantity),
+        idempotency_key=key,
+        happened_at=HAPPENED,
+        recorded_at=HAPPENED,
+    )
