@@ -1,1 +1,1 @@
-"""Postgres: the only SQL in the project. No decisions, and no commits of its own but `lone`'s: callers open transactions."""
+"""Postgres: the only SQL in the application, but for the function that migrations make. Callers open transactions."""
