@@ -245,9 +245,11 @@ async def test_a_key_of_the_pos_that_was_used_for_something_else_is_reused() -> 
     async with new_ledger() as (_, connection):
         together = await apply_movements(connection, [by_pos(), by_pos(), by_pos(quantity="2"), by_pos(kind=PosKind.RECEIPT)])
         later = await apply_movements(connection, [by_pos(quantity="1.0"), by_pos(item_id="tom001")])
+        mixed = await apply_movements(connection, [by_pos(quantity="3"), by_pos()])
 
     assert [Applied(1, Decimal(-1)), Known(1, Decimal(-1)), KeyReused(), KeyReused()] == together
     assert [Known(1, Decimal(-1)), KeyReused()] == later
+    assert [KeyReused(), Known(1, Decimal(-1))] == mixed
 
 
 async def test_a_ticket_is_not_decided_where_one_of_its_levels_is_held() -> None:

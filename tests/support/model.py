@@ -64,10 +64,12 @@ class Model:
     def apply(self, movements: Sequence[Movement]) -> list[Outcome]:
         """Return the outcomes of one call. Copies in it take the outcome of the first of them; applied, the others are known."""
         first: dict[Identity, tuple[Movement, Outcome]] = {}
+        known = set(self.identities)
         outcomes: list[Outcome] = []
         for movement in movements:
             identity = _identity(movement)
-            original = None if identity is None else first.get(identity)
+            # What the ledger holds already is judged by the ledger, also where the first in this call said something else.
+            original = None if identity is None or identity in known else first.get(identity)
             if original is None:
                 outcome = self._apply_one(movement)
                 if identity is not None:

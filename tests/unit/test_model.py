@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from app.errors import BelowZero, BeyondRange, IntegrationDisabled, NoIntegration, OtherPos, Refusal, UnknownItem, UnknownStore
 from app.stock.movement import Movement, MovementType, reported_movement
-from app.stock.outcome import Applied, Known, Outcome, Refused
+from app.stock.outcome import Applied, KeyReused, Known, Outcome, Refused
 from app.stock.quantity import EXACT
 from app.stock.rules import NegativeStock
+from tests.support.ledger import by_pos
 from tests.support.model import Level, Model
 
 
@@ -89,6 +90,14 @@ def test_copies_of_a_refused_one_are_refused_as_it_is_and_tried_again_in_the_nex
 
     assert [Refused, Applied, Refused] == [type(outcome) for outcome in model.apply(late)]
     assert [Applied(6, Decimal(0))] == model.apply(late[2:])
+
+
+def test_a_known_key_is_judged_by_the_ledger_whatever_came_first_in_the_call() -> None:
+    model = new_model()
+    sale, other = by_pos(quantity="1", store_id="s1", item_id="a"), by_pos(quantity="2", store_id="s1", item_id="a")
+    model.apply([sale])
+
+    assert [KeyReused(), Known(2, Decimal(9))] == model.apply([other, sale])
 
 
 def test_two_equal_lines_of_one_order_are_two_movements() -> None:
