@@ -15,10 +15,9 @@ from app.errors import NotParseable, shown
 from app.stock.catalog import LISTS, Catalog, CatalogRefused, Item, Supplier, Unit, to_document
 from app.stock.csv_catalog import CsvCatalog, Origin, split_tables
 from app.stock.quantity import parse_quantity
-from app.stock.text import fault_in
+from app.stock.text import MAX_TEXT_LENGTH, fault_in
 from app.wire import parse_object, problem_of
 
-MAX_TEXT_LENGTH = 255
 _NOUNS = {"items": "Item", "units": "Unit", "suppliers": "Supplier"}
 _NUMBERS = {"cost", "stock"}
 _TEXT = "must be a string"

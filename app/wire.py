@@ -15,10 +15,9 @@ from pydantic import BaseModel, Field, PlainValidator, ValidationError, WithJson
 
 from app.errors import InvalidField, NotParseable, shown
 from app.stock.quantity import parse_quantity
-from app.stock.text import fault_in
+from app.stock.text import MAX_TEXT_LENGTH, fault_in
 
 MAX_NESTING = 32
-MAX_ID_LENGTH = 255
 MAX_DATE_LENGTH = 64
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -127,7 +126,7 @@ def _identifier(value: object) -> str:
         value = str(value)
     if not isinstance(value, str):
         raise ValueError(_null_or(value, "must be text or a whole number"))  # noqa: TRY004 - pydantic collects ValueErrors
-    if fault := fault_in(value, longest=MAX_ID_LENGTH):
+    if fault := fault_in(value, longest=MAX_TEXT_LENGTH):
         raise ValueError(fault)
     return value
 
@@ -175,7 +174,7 @@ def one_of(values: dict[str | int, Any], problem: str) -> PlainValidator:
 Identifier = Annotated[
     str,
     PlainValidator(_identifier),
-    WithJsonSchema({"type": ["string", "integer"], "minLength": 1, "maxLength": MAX_ID_LENGTH}),
+    WithJsonSchema({"type": ["string", "integer"], "minLength": 1, "maxLength": MAX_TEXT_LENGTH}),
 ]
 """Text, or a JSON whole number, which is the same id as its digits."""
 

@@ -6,9 +6,9 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.mended import dismiss, show_mended
 from app.cli.options import actor_option, item_option, json_option, note_option, numbers_argument, state_option, store_option
 from app.cli.output import kept_document, show_json, show_table
+from app.cli.result import dismiss, show_results
 from app.operator.duplicates import apply_suspected
 from app.operator.result import OperatorResult
 from app.settings import load_database_settings
@@ -76,7 +76,7 @@ def apply_command(numbers: tuple[int, ...], actor: str) -> None:
     async def work(engine: AsyncEngine) -> list[OperatorResult]:
         return [await apply_suspected(engine, number, actor=actor) for number in dict.fromkeys(numbers)]
 
-    show_mended(with_database(settings, work))
+    show_results(with_database(settings, work))
 
 
 @command.command("dismiss")

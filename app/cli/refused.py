@@ -7,7 +7,6 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.mended import dismiss, show_mended
 from app.cli.options import (
     actor_option,
     item_option,
@@ -19,6 +18,7 @@ from app.cli.options import (
     store_option,
 )
 from app.cli.output import kept_document, show_json, show_table, to_utc
+from app.cli.result import dismiss, show_results
 from app.operator.refused import preview, replay
 from app.operator.result import OperatorResult
 from app.settings import load_database_settings
@@ -160,7 +160,7 @@ def replay_command(  # noqa: PLR0913 - one parameter per option
     if not replays:
         click.echo("Nothing to replay.")
         return
-    show_mended(replays, lead="Nothing was changed. It would be: " if is_dry else "")
+    show_results(replays, lead="Nothing was changed. It would be: " if is_dry else "")
 
 
 @command.command("dismiss")

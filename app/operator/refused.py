@@ -69,7 +69,7 @@ async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, *, actor: s
             return _closed(refused_delivery_id, delivery)
         found = _read(delivery)
         (outcome,) = await apply_movements(driver, [found]) if isinstance(found, Movement) else (Refused(found),)
-        # Under the level's lock now, so whoever had it before us is done: another operator may have dismissed it.
+        # Read again under the level's lock, which orders us with other operators: one may have dismissed it meanwhile.
         left = (await refused_deliveries.read(connection, [refused_delivery_id]))[refused_delivery_id]
         if left.state is State.DISMISSED:
             await connection.rollback()

@@ -28,8 +28,8 @@ from app.stock.movement import Movement
 from app.stock.outcome import Applied, KeyReused, Known, Outcome, Refused
 from app.stock.pos_fields import parse_idempotency_key
 from app.stock.quantity import to_plain
-from app.stock.text import fault_in
-from app.wire import MAX_ID_LENGTH, errors, request_body
+from app.stock.text import MAX_TEXT_LENGTH, fault_in
+from app.wire import errors, request_body
 
 _IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
@@ -68,7 +68,7 @@ def recording_router(
         except ValueError:
             raise NoIdempotencyKey from None
         # The router takes ".../movements%0A" for this path too.
-        if fault_in(store_id, longest=MAX_ID_LENGTH) or not request.scope["path"].endswith("/movements"):
+        if fault_in(store_id, longest=MAX_TEXT_LENGTH) or not request.scope["path"].endswith("/movements"):
             raise NoSuchPage
         raw = await receipt.read(
             request.receive,

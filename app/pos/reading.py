@@ -14,11 +14,11 @@ from app.errors import InvalidField, NoSuchStore, NotReadable
 from app.pos.bearer import ApiKey, guarded_router
 from app.stock.movement import MovementType, Source
 from app.stock.quantity import to_plain
-from app.stock.text import fault_in
+from app.stock.text import MAX_TEXT_LENGTH, fault_in
 from app.storage.catalog import find_store
 from app.storage.ledger import list_rows
 from app.storage.levels import list_levels
-from app.wire import MAX_ID_LENGTH, errors
+from app.wire import errors
 
 MAX_ROWS = 1000
 MAX_READ_TIME = "5s"
@@ -137,5 +137,5 @@ def _cursor(after: str | None) -> tuple[str, int] | None:
 
 def _require_text(name: str, value: str | None) -> None:
     """Refuse what can be nobody's id before the database does."""
-    if value is not None and (fault := fault_in(value, longest=MAX_ID_LENGTH)):
+    if value is not None and (fault := fault_in(value, longest=MAX_TEXT_LENGTH)):
         raise InvalidField(name, fault)

@@ -13,9 +13,9 @@ from app.mipos.sync import Order, check, synchronise
 from app.mipos.wiring import mipos_of, why_not_sending
 from app.pos.bearer import ApiKey, guarded_router
 from app.settings import Settings
-from app.stock.text import fault_in
+from app.stock.text import MAX_TEXT_LENGTH, fault_in
 from app.storage.syncs import State
-from app.wire import MAX_ID_LENGTH, errors
+from app.wire import errors
 
 ACTOR = "POS over HTTP"
 _COPIED = ("store_id", "inventory_system_id", "state", "items", "units", "suppliers", "covered")
@@ -57,7 +57,7 @@ def syncing_router(settings: Settings, engine: AsyncEngine, api_key: ApiKey) -> 
         *,
         dry_run: Annotated[bool, Query(description="Only check it against mipOS's rules.")] = False,
     ) -> SyncResult:
-        if system is not None and (fault := fault_in(system, longest=MAX_ID_LENGTH)):
+        if system is not None and (fault := fault_in(system, longest=MAX_TEXT_LENGTH)):
             raise InvalidField("system", fault)
         order = Order(store_id, actor=ACTOR, inventory_system_id=system)
         try:

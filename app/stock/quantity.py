@@ -63,11 +63,6 @@ def parse_quantity(text: str) -> Decimal:
     return value
 
 
-def is_within_range(value: Decimal) -> bool:
-    """Whether the database can hold `value` as a level: below 10^15 either side of zero."""
-    return value.adjusted() < MAX_INTEGER_DIGITS
-
-
 def to_plain(value: Decimal) -> str:
     """Digits without an exponent, decimals as they are: 5.50 stays "5.50"."""
     return format(value, "f")

@@ -20,8 +20,11 @@ _READ = "SELECT pos_id, negative_stock, reported_stock, timezone FROM service_ru
 
 async def record_first(connection: asyncpg.Connection, rules: Rules) -> Rules:
     """Record `rules` unless some are recorded already, and return those that count."""
-    await connection.execute(_RECORD, *(getattr(rules, name) for name in _NAMES))
     row = await connection.fetchrow(_READ)
+    if row is None:
+        await connection.execute(_RECORD, *(getattr(rules, name) for name in _NAMES))
+        # Another process may have been first: its rules count then.
+        row = await connection.fetchrow(_READ)
     assert row is not None
     return _rules(dict(row))
 

@@ -358,7 +358,7 @@ DECLARE
   v_role text;
 BEGIN
   REVOKE EXECUTE ON FUNCTION apply_movements FROM PUBLIC;
-  -- Whoever could write the ledger could apply movements: the role of an installation from before this revision goes on.
+  -- A role that could write the ledger may apply movements, so an existing installation needs no new grant.
   FOR v_role IN
     SELECT DISTINCT quote_ident(pg_get_userbyid(granted.grantee))
     FROM pg_class AS ledger, aclexplode(ledger.relacl) AS granted

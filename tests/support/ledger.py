@@ -32,7 +32,7 @@ async def new_ledger(default: NegativeStock = NegativeStock.ALLOW) -> AsyncItera
     async with new_world() as world:
         await world.execute(*SET_UP.split(";"))
         await reset(world, default)
-        # A test that waits for ever is to end, and to say for what it waited.
+        # A test that waits without end must fail, and say what it waited for.
         limits = {"lock_timeout": "5s", "statement_timeout": "10s"}
         connection = await asyncpg.connect(world.service_url, server_settings=limits)
         try:

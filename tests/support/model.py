@@ -19,9 +19,10 @@ from app.errors import (
 )
 from app.stock.movement import Movement, MovementType, Source
 from app.stock.outcome import Applied, KeyReused, Known, Outcome, Refused
-from app.stock.quantity import EXACT, ZERO, is_within_range, to_canonical, to_plain
+from app.stock.quantity import EXACT, ZERO, to_canonical, to_plain
 from app.stock.rules import NegativeStock
 
+BOUND = Decimal(10) ** 15
 LevelKey = tuple[str, str]
 """(store_id, item_id)"""
 Identity = tuple[str, bytes, int]
@@ -121,7 +122,7 @@ class Model:
             return UnknownItem(item_id)
         if movement.source is Source.OPENING and level.version:
             return None
-        if not (is_within_range(balance) and is_within_range(delta)):
+        if not (balance.copy_abs() < BOUND and delta.copy_abs() < BOUND):
             return BeyondRange(item_id=item_id, store_id=store_id)
         default = NegativeStock.ALLOW if movement.source is Source.OPENING else self.negative_stock
         if (self.stores[store_id] or default) is NegativeStock.REFUSE and balance < ZERO and delta < ZERO:

@@ -4,6 +4,8 @@ from datetime import datetime
 
 from sqlalchemy import CheckConstraint, Column, DateTime, MetaData, Text, func
 
+from app.stock.text import MAX_TEXT_LENGTH
+
 metadata = MetaData(
     naming_convention={
         "pk": "%(table_name)s_pkey",
@@ -14,8 +16,6 @@ metadata = MetaData(
     }
 )
 
-LONGEST_ID = 255
-
 
 def id_column(name: str, *, nullable: bool = False) -> Column[str]:
     """A natural key, or a part of one."""
@@ -23,8 +23,8 @@ def id_column(name: str, *, nullable: bool = False) -> Column[str]:
 
 
 def id_check(name: str) -> CheckConstraint:
-    """Not empty, and no longer than `LONGEST_ID`."""
-    return CheckConstraint(f"{name} <> '' AND length({name}) <= {LONGEST_ID}", name=name)
+    """Not empty, and no longer than `MAX_TEXT_LENGTH`."""
+    return CheckConstraint(f"{name} <> '' AND length({name}) <= {MAX_TEXT_LENGTH}", name=name)
 
 
 def quantity_check(name: str, *, lowest: str = "> -1e15") -> CheckConstraint:

@@ -1,4 +1,4 @@
-"""What the commands that apply something after all, or put it aside for good, have in common."""
+"""Output shared by `refused replay`, `duplicates apply` and their `dismiss`."""
 
 import sys
 from collections import Counter
@@ -11,24 +11,24 @@ from app.cli.database import with_database
 from app.operator.result import OperatorResult, Verdict
 from app.settings import load_database_settings
 
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 
 
-def show_mended(mended: Sequence[OperatorResult], *, lead: str = "") -> None:
+def show_results(results: Sequence[OperatorResult], *, lead: str = "") -> None:
     """Print counts after `lead`, and why each was not applied; ends the command, with status 1 where one was not."""
-    counts = Counter(one.verdict for one in mended)
+    counts = Counter(one.verdict for one in results)
     click.echo(lead + ", ".join(f"{verdict.value}: {counts[verdict]}" for verdict in Verdict if counts[verdict]))
-    failures = [one for one in mended if not one.verdict.is_good]
-    for one in failures[:MOST_SHOWN]:
+    failures = [one for one in results if not one.verdict.is_good]
+    for one in failures[:MAX_SHOWN]:
         click.echo(f"  {one.number}{f' ({one.about})' if one.about else ''}, {one.verdict.value}: {one.message}")
-    if len(failures) > MOST_SHOWN:
-        click.echo(f"  ... and {len(failures) - MOST_SHOWN} more")
+    if len(failures) > MAX_SHOWN:
+        click.echo(f"  ... and {len(failures) - MAX_SHOWN} more")
     sys.exit(1 if failures else 0)
 
 
 def dismiss(numbers: Sequence[int], close: Callable[[AsyncConnection, int], Awaitable[bool]]) -> None:
     """Put each aside by `close`, which says whether it was open; ends with an error where one was not."""
-    # In order, so that two people never wait for each other in a circle.
+    # In order, so that two people cannot deadlock.
     chosen = sorted(set(numbers))
 
     async def work(engine: AsyncEngine) -> list[int]:
