@@ -67,11 +67,15 @@ DECLARE
   v_balance text[];
 BEGIN
   IF cardinality(p_store_id) > 1 THEN
-    -- Of each copy in this call, the first one. Without an identity nothing is a copy.
+    -- Of each copy in this call, the first one. Without an identity nothing is a copy, nor of what is meant for another POS.
     SELECT array_agg(CASE WHEN dedupe_key IS NOT NULL AND first < position THEN first END ORDER BY position) INTO v_original
     FROM (
-      SELECT position, dedupe_key, min(position) OVER (PARTITION BY store_id, dedupe_key, coalesce(occurrence, 1)) AS first
-      FROM unnest(p_store_id, p_dedupe_key, p_occurrence) WITH ORDINALITY AS a (store_id, dedupe_key, occurrence, position)
+      SELECT position, dedupe_key, min(position) OVER (
+        PARTITION BY store_id, dedupe_key, coalesce(occurrence, 1), (a.pos_id <> rule.pos_id) IS TRUE
+      ) AS first
+      FROM unnest(p_store_id, p_dedupe_key, p_occurrence, p_pos_id) WITH ORDINALITY
+        AS a (store_id, dedupe_key, occurrence, pos_id, position)
+      LEFT JOIN service_rule AS rule ON true
     ) AS asked;
   END IF;
   LOOP

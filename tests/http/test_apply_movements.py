@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asyncpg
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -135,6 +135,8 @@ def test_any_calls_come_to_what_the_model_says() -> None:
             await assert_same(world, model)
 
         @given(calls, st.sampled_from(NegativeStock), st.booleans())
+        @example([[reported(pos_id="9"), reported(pos_id="8"), reported(pos_id="9")]], NegativeStock.ALLOW, False)
+        @example([[reported(pos_id="8", system_id="off"), reported(pos_id="9", system_id="off")]], NegativeStock.ALLOW, False)
         @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
         def hold(asked: list[list[Movement]], default: NegativeStock, skips_locked: bool) -> None:  # noqa: FBT001
             portal.call(run, asked, default, skips_locked)

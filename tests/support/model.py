@@ -71,7 +71,9 @@ class Model:
             identity = _identity(movement)
             # What the ledger holds already is judged by the ledger, also where the first in this call said something else.
             original = None if identity is None or identity in known else first.get(identity)
-            if original is None:
+            if self._is_for_other_pos(movement):
+                outcome: Outcome = Refused(OtherPos(movement.pos_id or ""))
+            elif original is None:
                 outcome = self._apply_one(movement)
                 if identity is not None:
                     first[identity] = movement, outcome
@@ -84,9 +86,10 @@ class Model:
             outcomes.append(outcome)
         return outcomes
 
+    def _is_for_other_pos(self, movement: Movement) -> bool:
+        return self.pos_id is not None and movement.pos_id not in (None, self.pos_id)
+
     def _apply_one(self, movement: Movement) -> Outcome:
-        if self.pos_id is not None and movement.pos_id not in (None, self.pos_id):
-            return Refused(OtherPos(movement.pos_id or ""))
         identity = _identity(movement)
         known = None if identity is None else self.identities.get(identity)
         if known is not None:
