@@ -26,7 +26,7 @@ from app.errors import (
 )
 from app.stock.movement import Movement, MovementType
 from app.stock.outcome import Applied, Busy, KeyReused, Known, Outcome, Refused
-from app.stock.quantity import to_plain
+from app.stock.quantity import to_canonical, to_plain
 from app.storage.tables import stock_movement
 
 _APPLY = """
@@ -46,7 +46,7 @@ _REFUSALS: dict[str, Callable[[Movement, str], Refusal]] = {
     ),
     "beyond_range": lambda moved, _: BeyondRange(item_id=moved.item_id, store_id=moved.store_id),
     "below_zero": lambda moved, level: BelowZero(
-        item_id=moved.item_id, store_id=moved.store_id, level=level, quantity=to_plain(moved.quantity)
+        item_id=moved.item_id, store_id=moved.store_id, level=level, quantity=to_canonical(moved.quantity)
     ),
 }
 

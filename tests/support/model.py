@@ -19,7 +19,7 @@ from app.errors import (
 )
 from app.stock.movement import Movement, MovementType, Source
 from app.stock.outcome import Applied, KeyReused, Known, Outcome, Refused
-from app.stock.quantity import EXACT, ZERO, to_canonical, to_plain
+from app.stock.quantity import EXACT, ZERO, to_canonical
 from app.stock.rules import NegativeStock
 
 BOUND = Decimal(10) ** 15
@@ -130,7 +130,7 @@ class Model:
         default = NegativeStock.ALLOW if movement.source is Source.OPENING else self.negative_stock
         if (self.stores[store_id] or default) is NegativeStock.REFUSE and balance < ZERO and delta < ZERO:
             return BelowZero(
-                item_id=item_id, store_id=store_id, level=to_canonical(level.quantity), quantity=to_plain(movement.quantity)
+                item_id=item_id, store_id=store_id, level=to_canonical(level.quantity), quantity=to_canonical(movement.quantity)
             )
         return None
 
