@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import hypothesis
 import pytest
 from fastapi import FastAPI
 
@@ -18,6 +19,12 @@ from tests.support import postgres
 from tests.support.commands import Run, runner_for
 from tests.support.sender import SECRET
 from tests.support.world import World
+
+# The same examples in every run, so that a change is judged by what it changed. New ones are looked for on purpose:
+# pytest --hypothesis-profile=explore --timeout=0
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile("explore", max_examples=20_000)
+hypothesis.settings.load_profile("repeatable")
 
 _server = pytest.StashKey[EmbeddedPostgres | None]()
 

@@ -20,12 +20,12 @@ DO $$ BEGIN
   -- Not under Citus: its router fails on forced generic plans.
   IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN
     ALTER FUNCTION apply_movements SET plan_cache_mode = force_generic_plan SET jit = off
-      SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off;
+      SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off;
   END IF;
 END $$
 """
 """Each statement of the function is planned once in a session, and with one index probe a row: a plan that was made while the
-tables were small would otherwise read large ones whole. On the function, so that every way in has it, behind a pooler too."""
+tables were small would otherwise read large ones whole, or all rows of a store and sort them. On the function, so that every way in has it, behind a pooler too."""
 APPLY = """
 CREATE FUNCTION apply_movements(
   p_skip_locked boolean,
@@ -223,6 +223,8 @@ BEGIN
                 WHERE store_id = asked.store_id AND dedupe_key = asked.dedupe_key AND occurrence >= asked.occurrence
                 ORDER BY occurrence LIMIT 1
               ) AS known ON known.occurrence = asked.occurrence
+              -- So that the outcome is computed once, and not again in each place that names it.
+              OFFSET 0
             ) AS judged
             WINDOW line AS (PARTITION BY store_id, item_id ORDER BY position ROWS UNBOUNDED PRECEDING)
           ) AS summed
