@@ -23,6 +23,6 @@ WORKDIR /tmp
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --start-interval=1s CMD ["python", "-m", "app.healthcheck"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --start-interval=1s CMD ["python", "-m", "app.server.healthcheck"]
 ENTRYPOINT ["pos-sync"]
 CMD ["serve"]

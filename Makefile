@@ -1,19 +1,30 @@
 # `make run` and `make test` set themselves up; they need Python 3.11 or newer (with venv) and make, and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+# A Postgres of yours (a URL of its superuser) for `make run` and `make test`, in place of a private one.
+POSTGRES ?=
+export POS_SYNC_POSTGRES ?= $(POSTGRES)
+
+# Installs the requirements of file $(1): a dot a second, and pip's own words where it fails.
+define install
+	@printf '%s ' "$(2)"; \
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r $(1) >.venv/pip.log 2>&1 & pip=$$!; \
+	while kill -0 $$pip 2>/dev/null; do printf .; sleep 1; done; \
+	wait $$pip || { echo; tail -n 20 .venv/pip.log; exit 1; }; echo
+endef
 
 .PHONY: help setup run test test-fast check bench proof format lock clean
 
 help:
-	@echo "make run     run everything here and send a first movement (Ctrl-C stops it)"
-	@echo "make test    run the tests, and say at the end what was skipped and why"
+	@echo "make run     run everything here and send a first movement (Ctrl-C stops it); POSTGRES=URL: on a server of yours"
+	@echo "make test    run the tests, and say at the end what was skipped and why; ARGS are those of pytest"
 	@echo "make test-fast  the tests of the pure core and of the webhook alone (under a minute)"
-	@echo "make check   lint, types, imports, migrations, deployment files"
+	@echo "make check   lint, types, imports, names, contract, migrations, packages, deployment files"
 	@echo "make bench   measure (45 minutes; bench/README.md)"
 	@echo "make proof   kill, cut, stop, overload; nothing may be lost or doubled (15 minutes)"
 	@echo "make setup   build .venv (the others do it by themselves)"
 	@echo "make format  format the code"
-	@echo "make lock    pin the requirements anew (needs uv)"
+	@echo "make lock    pin the requirements again (needs uv)"
 	@echo "make clean   remove .venv and the development data in .data"
 
 setup: .venv/installed
@@ -22,17 +33,16 @@ setup: .venv/installed
 	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "This needs Python 3.11 or newer with venv. Name another one: make PYTHON=python3.12 ..."; \
 	  echo "(On Debian and Ubuntu venv is a package of its own: apt-get install python3-venv)"; exit 1; }
-	@echo "Setting up .venv (about a minute, once) ..."
+	@echo "Making .venv (once; with what follows about a minute)"
 	@rm -rf .venv && $(PYTHON) -m venv .venv && touch $@
 
 .venv/installed: .venv/python requirements/dev.txt pyproject.toml
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	$(call install,requirements/dev.txt,Installing packages)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/check-installed: .venv/installed requirements/check.txt
-	@echo "Installing the checking tools ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/check.txt
+	$(call install,requirements/check.txt,Installing the checking tools)
 	@touch $@
 
 run: setup
@@ -51,8 +61,7 @@ check: .venv/check-installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/check
 
 .venv/bench-installed: .venv/installed requirements/bench.txt
-	@echo "Installing what draws the plot ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/bench.txt
+	$(call install,requirements/bench.txt,Installing what draws the plot)
 	@touch $@
 
 bench: .venv/bench-installed

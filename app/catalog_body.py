@@ -14,7 +14,7 @@ from pydantic import BaseModel, PlainValidator, ValidationError, ValidationInfo
 from app.errors import NotParseable, shown
 from app.stock.catalog import LISTS, Catalog, CatalogRefused, Item, Supplier, Unit, to_document
 from app.stock.csv_catalog import CsvCatalog, Origin, split_tables
-from app.stock.quantity import parse_quantity
+from app.stock.quantity import parse_quantity, require_unsigned
 from app.stock.text import MAX_TEXT_LENGTH, fault_in
 from app.wire import parse_object, problem_of
 
@@ -40,7 +40,7 @@ def _context(info: ValidationInfo) -> _Context:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{_TEXT}, and is missing" if value is None else _TEXT)  # noqa: TRY004 - pydantic collects ValueErrors
-    if fault := fault_in(value, longest=MAX_TEXT_LENGTH):
+    if fault := fault_in(value, max_length=MAX_TEXT_LENGTH):
         raise ValueError(fault)
     return value
 
@@ -52,10 +52,7 @@ def _number(value: object) -> Decimal:
 
 
 def _unsigned(value: object) -> Decimal:
-    number = _number(value)
-    if number.is_signed():
-        raise ValueError("must not be negative")
-    return number
+    return require_unsigned(_number(value))
 
 
 def _item_id(value: object, info: ValidationInfo) -> str:

@@ -1,4 +1,4 @@
-"""Everything that has to be right for the promise to hold, looked at one by one: what is wrong, and what to do."""
+"""Checks everything that must be right for the promise to hold, and says what is wrong and what to do."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,28 +13,25 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.errors import NotSigned
+from app.errors.requests import NotSigned
 from app.mipos.answers import NeedsHuman, Transient
 from app.mipos.client import MiposClient, beginning_of
 from app.mipos.wiring import account_of, tokens_of, why_not_registering
-from app.receiving.middleware import WEBHOOK_PATH
-from app.receiving.sender import DOCUMENTED_MOVEMENT, php_json
+from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, php_json
 from app.receiving.signature import HEADER
+from app.receiving.signed_body import WEBHOOK_PATH
 from app.settings import Settings
 from app.stock.text import DATE_FORMAT
-from app.storage import registrations
 from app.storage.engine import POOL_SIZE
-from app.storage.faults import sqlstate
-from app.storage.levels import broken_invariants
-from app.storage.migrating import SERVICE_RIGHTS, current_revision, fault_in_revision
-from app.storage.registrations import State
-from app.storage.summaries import Server, describe_server, last_clocks
+from app.storage.levels import Server, broken_invariants, describe_server, last_clocks
+from app.storage.migrations import SERVICE_RIGHTS, current_revision, fault_in_revision
+from app.storage.mipos_account import STOCK_WEBHOOK, RegistrationState, read_registration
 from app.storage.tables import stock_movement
-from app.storage.transactions import LOCK_SECONDS
+from app.storage.transactions import LOCK_SECONDS, sqlstate
 
-OLDEST_POSTGRES, NEWEST_POSTGRES = 14, 18
-LARGEST_SKEW = timedelta(seconds=30)
-LARGEST_SENDER_SKEW = timedelta(hours=26)
+MIN_POSTGRES, MAX_POSTGRES = 14, 18
+MAX_SKEW = timedelta(seconds=30)
+MAX_SENDER_SKEW = timedelta(hours=26)
 """mipOS's `now` has no zone: within a day's worth of zones nothing can be told from it."""
 PROBE_SECONDS = 10
 PROXY_SECONDS = 10
@@ -119,9 +116,9 @@ async def _examine_schema(connection: AsyncConnection) -> Check:
 
 
 def _examine_version(server: Server) -> Check:
-    if OLDEST_POSTGRES <= server.version_number // 10000 <= NEWEST_POSTGRES:
+    if MIN_POSTGRES <= server.version_number // 10000 <= MAX_POSTGRES:
         return Check("database", Verdict.OK, f"Postgres {server.version}")
-    wanted = f"Use Postgres {OLDEST_POSTGRES} to {NEWEST_POSTGRES}."
+    wanted = f"Use Postgres {MIN_POSTGRES} to {MAX_POSTGRES}."
     return Check("database", Verdict.WARNING, f"Postgres {server.version} was never tried", wanted)
 
 
@@ -199,7 +196,7 @@ async def _may(connection: AsyncConnection, table: str, right: str) -> bool:
 
 
 async def _examine_clock(connection: AsyncConnection, *, skew: timedelta) -> Check:
-    if skew > LARGEST_SKEW:
+    if skew > MAX_SKEW:
         reason = f"this machine and Postgres differ by {skew.total_seconds():.0f} s"
         return Check("clock", Verdict.FAILED, reason, "Synchronise both clocks (NTP).")
     clocks = await last_clocks(connection)
@@ -209,7 +206,7 @@ async def _examine_clock(connection: AsyncConnection, *, skew: timedelta) -> Che
             sent_at = datetime.strptime(sent_at_text, DATE_FORMAT).replace(tzinfo=UTC)
         except ValueError:
             return Check("clock", Verdict.OK, "as Postgres's; mipOS's is in a form that we do not know")
-        if abs(received_at - sent_at) > LARGEST_SENDER_SKEW:
+        if abs(received_at - sent_at) > MAX_SENDER_SKEW:
             reason = f"the latest delivery was sent at {sent_at_text}, and received at {received_at:{DATE_FORMAT}} UTC"
             return Check("clock", Verdict.WARNING, reason, "An old movement sent again, or a clock of mipOS that is wrong.")
     return Check("clock", Verdict.OK, "as Postgres's")
@@ -253,7 +250,7 @@ async def _examine_token(settings: Settings, engine: AsyncEngine) -> Check:
 
 
 async def _examine_registration(connection: AsyncConnection, *, settings: Settings) -> Check:
-    registration = await registrations.read(connection, registrations.STOCK_WEBHOOK)
+    registration = await read_registration(connection, STOCK_WEBHOOK)
     why_not = why_not_registering(settings)
     if settings.public_url is None:
         return Check("registration", Verdict.WARNING, "PUBLIC_URL is not set", "Set it to where mipOS reaches this service.")
@@ -264,7 +261,7 @@ async def _examine_registration(connection: AsyncConnection, *, settings: Settin
     if registration.registered_url != ours or registration.account != account_of(settings):
         reason = f"mipOS has {registration.registered_url or 'none'}, ours is {ours}; it said: {registration.words}"
         return Check("registration", Verdict.FAILED, reason, "Run: pos-sync register")
-    if registration.state is not State.REGISTERED:
+    if registration.state is not RegistrationState.REGISTERED:
         return Check("registration", Verdict.FAILED, f"mipOS says: {registration.words}", "Run: pos-sync register")
     if not ours.startswith("https://"):
         return Check("registration", Verdict.WARNING, f"{ours} is not https", "Put a proxy with TLS before it.")

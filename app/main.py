@@ -13,31 +13,31 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException
 
+from app import version
 from app.applying.batch_writer import BatchWriter
 from app.applying.group_commit import GroupCommit
-from app.errors import InternalError, InvalidField, NoSuchPage, PosSyncError, WrongMethod, render
+from app.errors import InternalError, InvalidField, PosSyncError, render
+from app.errors.requests import NoSuchPage, WrongMethod
 from app.mipos.outbox import Relay
 from app.mipos.schedule import Schedule
 from app.mipos.wiring import mipos_of, registrar, relay, why_not_registering, why_not_sending
-from app.operations.docs import docs_router
-from app.operations.health import Readiness
+from app.operations.access_log import AccessLogMiddleware
 from app.operations.metrics import Metrics
-from app.operations.observing import ObservingMiddleware
-from app.operations.probes import probe_router
+from app.operations.probes import docs_router, probe_router
+from app.operations.readiness import Readiness
 from app.operations.supervisor import supervise
-from app.pos.bearer import ApiKey
-from app.pos.movements import recording_router
-from app.pos.reading import reading_router
-from app.pos.syncing import syncing_router
-from app.receiving.middleware import WEBHOOK_PATH, ClientGone, Receipt, SignedBodyMiddleware
-from app.receiving.routes import StockWebhook, WebhookShortcut, describe_webhook, webhook_router
+from app.pos.api_key import ApiKey
+from app.pos.movements import movements_router
+from app.pos.queries import queries_router
+from app.pos.sync import sync_router
+from app.receiving.endpoint import StockWebhook, WebhookShortcut, describe_webhook, webhook_router
 from app.receiving.signature import Key
+from app.receiving.signed_body import WEBHOOK_PATH, ClientGone, Receipt, SignedBodyMiddleware
 from app.settings import Settings
 from app.stock.rules import differing
-from app.storage.connection import Connection
 from app.storage.engine import Database
 from app.storage.rules import record_first
-from app.version import version
+from app.storage.transactions import Connection
 from app.wire import COMMON_ERRORS, path_of
 
 STOP_SECONDS = 5.0
@@ -208,7 +208,7 @@ def create_app(settings: Settings, *, on_start: Callable[[Service], None] = lamb
         response_seconds=settings.response_deadline,
     )
     # Around the framework's own stack and not by `add_middleware`, which puts a layer into it: three layers more a delivery.
-    app.middleware_stack = ObservingMiddleware(
+    app.middleware_stack = AccessLogMiddleware(
         WebhookShortcut(app.build_middleware_stack(), webhook=webhook), metrics=service.metrics
     )
     return app
@@ -217,7 +217,7 @@ def create_app(settings: Settings, *, on_start: Callable[[Service], None] = lamb
 def _include_pos(app: FastAPI, service: Service, api_key: ApiKey) -> None:
     service.pos_engine = engine = service.database.create_engine()
     app.include_router(
-        recording_router(
+        movements_router(
             service.group_commit,
             api_key=api_key,
             receipt=service.receipt,
@@ -225,8 +225,8 @@ def _include_pos(app: FastAPI, service: Service, api_key: ApiKey) -> None:
             on_recorded=service.wake_relay,
         )
     )
-    app.include_router(reading_router(engine, api_key))
-    app.include_router(syncing_router(service.settings, engine, api_key))
+    app.include_router(queries_router(engine, api_key))
+    app.include_router(sync_router(service.settings, engine, api_key))
 
 
 def _secrets(settings: Settings) -> list[tuple[Key, bytes]]:

@@ -1,6 +1,6 @@
 """One frozen settings object, from the environment, an env file and secret files; no other module reads the environment.
 
-`.env.example` is generated from this class (`python -m app.settings`), and a test holds it to that.
+`.env.example` and the table of docs/configuration.md are generated from it (`python -m tests.support.configuration`).
 """
 
 import ipaddress
@@ -18,17 +18,17 @@ from sqlalchemy.exc import ArgumentError
 from app.stock.rules import NegativeStock, ReportedStock, Rules
 
 SECRETS_DIRECTORY = Path("/run/secrets")
-SHORTEST_SECRET = 16
+MIN_SECRET_LENGTH = 16
 ENV_FILE_VARIABLE = "POS_SYNC_ENV_FILE"
 
-_HIGHEST_PORT = 65535
+_MAX_PORT = 65535
 _SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 _URL_OPTIONS = {"host", "port", "sslmode", "target_session_attrs"}
 _IGNORED_URL_OPTIONS = {"application_name", "connect_timeout", "channel_binding", "gssencmode"}
 """What addresses of other programs may carry, and what this one decides by itself."""
 
 
-SHORTEST_API_KEY = 16
+MIN_API_KEY_LENGTH = 16
 
 
 class SettingsRefused(Exception):
@@ -45,7 +45,7 @@ def _database_url(value: SecretStr) -> SecretStr:
         raise ValueError("must be a Postgres address: postgresql://user:password@host:5432/database")
     if not url.database:
         raise ValueError("names no database: postgresql://user:password@host:5432/database")
-    if url.port is not None and not 0 < url.port <= _HIGHEST_PORT:
+    if url.port is not None and not 0 < url.port <= _MAX_PORT:
         raise ValueError("names a port that is not one (1 to 65535)")
     unknown = sorted(set(url.query) - _URL_OPTIONS - _IGNORED_URL_OPTIONS)
     if unknown:
@@ -57,8 +57,8 @@ def _database_url(value: SecretStr) -> SecretStr:
 
 def _client_secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value().strip()
-    if len(text) < SHORTEST_SECRET:
-        raise ValueError(f"is shorter than {SHORTEST_SECRET} characters; copy the client secret that mipOS gave you")
+    if len(text) < MIN_SECRET_LENGTH:
+        raise ValueError(f"is shorter than {MIN_SECRET_LENGTH} characters; copy the client secret that mipOS gave you")
     if not text.isascii():
         raise ValueError("holds characters that are not ASCII; copy the client secret that mipOS gave you")
     return SecretStr(text)
@@ -104,8 +104,8 @@ def _upper(value: object) -> object:
 
 def _api_key(value: SecretStr) -> SecretStr:
     key = value.get_secret_value()
-    if len(key) < SHORTEST_API_KEY or not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError(f"must be {SHORTEST_API_KEY} or more visible ASCII characters, without spaces")
+    if len(key) < MIN_API_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(f"must be {MIN_API_KEY_LENGTH} or more visible ASCII characters, without spaces")
     return value
 
 
@@ -126,22 +126,23 @@ class DatabaseSettings(BaseSettings):
         description="The POS database: postgresql://user:password@host:5432/database. sslmode=require may follow a '?'."
     )
     database_pooler: Literal["none", "transaction"] = Field(
-        default="none", description="'transaction' if PgBouncer in transaction mode stands before Postgres."
+        default="none", description="Set it to 'transaction' if PgBouncer in transaction mode stands before Postgres."
     )
     timezone: Timezone = Field(
-        default="UTC", description="The timezone of dates without one, for stores that have no own. Only for showing."
+        default="UTC",
+        description="Time zone of a new store (IANA name). The date of every stock update is written in the store's zone.",
     )
 
     pos_id: str | None = Field(
-        default=None, description="Your pos_id at mipOS. If set, a movement for another POS is refused with 409."
+        default=None, description="Your pos_id at mipOS. If it is set, a movement for another POS is refused with 409."
     )
     negative_stock: NegativeStock = Field(
         default=NegativeStock.ALLOW,
-        description="What a movement below zero does: 'allow' applies and flags it, 'refuse' answers 409. Per store: store set.",
+        description="A movement below zero: 'allow' applies and flags it, 'refuse' answers 409. Per store: store set.",
     )
     reported_stock: ReportedStock = Field(
         default=ReportedStock.AFTER,
-        description="Whether current_stock is the inventory system's stock 'after' or 'before' its movement. Only for comparing.",
+        description="Whether current_stock is the inventory system's stock 'after' or 'before' its movement. Used by drift only.",
     )
 
     @property
@@ -172,17 +173,18 @@ class Settings(DatabaseSettings):
         description="The client secret of your mipOS account: the key with which mipOS signs what it sends."
     )
     mipos_client_secret_previous: ClientSecret | None = Field(
-        default=None, description="The old client secret while it is being replaced; both are then accepted."
+        default=None,
+        description="A second client secret while the first is being replaced. A delivery may be signed with either.",
     )
     public_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         default=None,
-        description="Where mipOS reaches this service, such as https://pos.example.com; the webhook is that + /webhooks/stock.",
+        description="Where mipOS reaches this service, such as https://pos.example.com. The webhook is at /webhooks/stock.",
     )
     mipos_register_on_startup: bool = Field(
-        default=True, description="Register the webhook at mipOS when the service starts; needs PUBLIC_URL and the credentials."
+        default=True, description="Register the webhook at mipOS when the service starts. Needs PUBLIC_URL and a mipOS account."
     )
     mipos_base_url: Annotated[str, AfterValidator(_http_url)] = Field(
-        default="https://integrations.mipos.shop", description="mipOS itself, or the sandbox."
+        default="https://integrations.mipos.shop", description="The address of mipOS, or of the sandbox."
     )
     mipos_client_id: str | None = Field(default=None, description="The client id of your mipOS account, for the token call.")
     mipos_email: str | None = Field(default=None, description="The e-mail address of your mipOS account, for the token call.")
@@ -194,40 +196,41 @@ class Settings(DatabaseSettings):
         default=None,
         gt=0,
         le=8760,
-        description="Hours between full synchronisations of each store with mipOS id and enabled system; unset: only by command.",
+        description="Hours between full synchronisations of each store that has a mipOS id. Not set: only by command.",
     )
-    host: str = Field(default="127.0.0.1", description="The address to listen on; 0.0.0.0 in a container.")
+    host: str = Field(default="127.0.0.1", description="The address to listen on. In a container: 0.0.0.0.")
     port: int = Field(default=8080, ge=0, le=65535, description="The port to listen on.")
     forwarded_allow_ips: Annotated[str, AfterValidator(_addresses)] = Field(
         default="127.0.0.1",
-        description="Proxy addresses or networks, comma separated, whose X-Forwarded-For and -Proto are believed.",
+        description="Addresses or networks of proxies, separated by commas. Their X-Forwarded-For and -Proto are trusted.",
     )
     max_body_bytes: int = Field(
-        default=65536, ge=1024, le=1048576, description="The largest body of a delivery, in bytes; one POS call may have 2 MiB."
+        default=65536, ge=1024, le=1048576, description="Limit of a delivery's body, in bytes. A call of the POS may have 2 MiB."
     )
     response_deadline: float = Field(
-        default=4.0, ge=0.5, le=60, description="Seconds within which every delivery is answered, with 503 if need be."
+        default=4.0, ge=0.5, le=60, description="Seconds within which every delivery is answered, if necessary with 503."
     )
     pos_api_key: ApiKeyText | None = Field(
         default=None,
-        description="The key with which the POS records and reads over HTTP (/pos/...). Unset, these routes do not exist.",
+        description="The key with which the POS records and reads over HTTP (/pos/...). Not set: these routes do not exist.",
     )
     docs_enabled: bool = Field(
-        default=True, description="Serve /docs, a page that describes the HTTP API. /openapi.json is served in any case."
+        default=True, description="Serve /docs, a page that describes the HTTP API. /openapi.json is always served."
     )
-    outbox_parallel: int = Field(
-        default=8, ge=1, le=64, description="Calls to mipOS at a time, per worker, by which stock updates are sent."
-    )
+    outbox_parallel: int = Field(default=8, ge=1, le=64, description="Stock updates that a worker sends at a time.")
     waiting_line: int = Field(
-        default=2000, ge=1, le=100000, description="Deliveries that may wait for the database, per worker; past it: 503."
+        default=2000,
+        ge=1,
+        le=100000,
+        description="Deliveries that may wait in a worker. Further ones are answered 503.",
     )
     drain_delay: float = Field(
         default=0.0,
         ge=0,
         le=300,
-        description="Seconds for which a stopping service still takes deliveries while /readyz says 503.",
+        description="Seconds for which a stopping service still takes deliveries, while /readyz answers 503.",
     )
-    log_format: Literal["json", "console"] = Field(default="json", description="How log lines look.")
+    log_format: Literal["json", "console"] = Field(default="json", description="The form of log lines.")
     log_level: Level = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @model_validator(mode="after")
@@ -286,32 +289,3 @@ def _faults(error: ValidationError) -> str:
         problem = "is not set" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
         lines.append(f"  {name}: {problem[0].lower()}{problem[1:]}")
     return "\n".join(lines)
-
-
-def example() -> str:
-    """The text of `.env.example`: each setting with its type, default and meaning; the required ones first."""
-    lines = [
-        "# Settings of pos-sync. Copy to .env and fill in; each can also be an environment variable (which goes first)",
-        "# or a file of that name, in lower case, in /run/secrets. Made by `python -m app.settings`.",
-    ]
-    for name, field in sorted(Settings.model_fields.items(), key=lambda item: not item[1].is_required()):
-        lines += ["", f"# {field.description}"]
-        if field.is_required():
-            lines += ["# Required.", f"{name.upper()}="]
-        else:
-            default = "" if field.default is None else getattr(field.default, "value", field.default)
-            lines += [f"# Default: {default if default != '' else '(not set)'}", f"# {name.upper()}={default}"]
-    return "\n".join(lines) + "\n"
-
-
-def table() -> str:
-    """The settings as the table of README.md."""
-    lines = ["| setting | default | meaning |", "|---|---|---|"]
-    for name, field in sorted(Settings.model_fields.items(), key=lambda item: not item[1].is_required()):
-        default = "**required**" if field.is_required() else f"`{getattr(field.default, 'value', field.default)}`"
-        lines.append(f"| `{name.upper()}` | {'' if field.default is None else default} | {field.description} |")
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(example(), end="")  # noqa: T201 - the module as a generator

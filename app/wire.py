@@ -14,7 +14,7 @@ import jiter
 from pydantic import BaseModel, Field, PlainValidator, ValidationError, WithJsonSchema
 
 from app.errors import InvalidField, NotParseable, shown
-from app.stock.quantity import parse_quantity
+from app.stock.quantity import parse_quantity, require_unsigned
 from app.stock.text import MAX_TEXT_LENGTH, fault_in
 
 MAX_NESTING = 32
@@ -126,7 +126,7 @@ def _identifier(value: object) -> str:
         value = str(value)
     if not isinstance(value, str):
         raise ValueError(_null_or(value, "must be text or a whole number"))  # noqa: TRY004 - pydantic collects ValueErrors
-    if fault := fault_in(value, longest=MAX_TEXT_LENGTH):
+    if fault := fault_in(value, max_length=MAX_TEXT_LENGTH):
         raise ValueError(fault)
     return value
 
@@ -134,7 +134,7 @@ def _identifier(value: object) -> str:
 def _date_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(_null_or(value, 'must be text such as "2020-05-30 12:45:03"'))  # noqa: TRY004 - as above
-    if fault := fault_in(value, longest=MAX_DATE_LENGTH):
+    if fault := fault_in(value, max_length=MAX_DATE_LENGTH):
         raise ValueError(fault)
     return value
 
@@ -149,14 +149,7 @@ def _quantity(value: object) -> Decimal:
 
 def unsigned_quantity(problem: str) -> PlainValidator:
     """For a `Quantity` that has no sign; `problem` completes "must not be negative: ..."."""
-
-    def read(value: object) -> Decimal:
-        quantity = _quantity(value)
-        if quantity.is_signed():
-            raise ValueError(f"must not be negative: {problem}")
-        return quantity
-
-    return PlainValidator(read)
+    return PlainValidator(lambda value: require_unsigned(_quantity(value), why=problem))
 
 
 def one_of(values: dict[str | int, Any], problem: str) -> PlainValidator:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import peer, report
 from bench.machine import Server
-from bench.measuring import NOOP, NOOP_WITH_LOG, OURS, PEER, TEXTBOOK, Bench, in_a_folder
+from bench.measurement import NOOP, NOOP_WITH_LOG, OURS, PEER, TEXTBOOK, Bench, in_a_folder
 from bench.report import Promise, Results
 
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.receiving.sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
+from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
 
 WEBHOOK_PATH = "/webhooks/stock"
 SECRET = "a-secret-for-measuring-only"  # noqa: S105 - of a service that lives for a minute

@@ -17,7 +17,7 @@ import httpx2
 import psutil
 
 from app.settings import Settings
-from app.storage.embedded import EmbeddedPostgres
+from app.storage.embedded_postgres import EmbeddedPostgres
 from bench import peer
 from bench.load import ITEMS, SECRET, STORES
 

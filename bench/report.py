@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.load import LEVELS
 from bench.machine import describe
-from bench.measuring import FEW_LEVELS, NOOP, OURS, PEER, TEXTBOOK, Latency, Memory, Sample, Sent, median_of
+from bench.measurement import FEW_LEVELS, NOOP, OURS, PEER, TEXTBOOK, Latency, Memory, Sample, Sent, median_of
 
 RESULTS = Path(__file__).with_name("results")
 

@@ -1,4 +1,4 @@
-"""Runs the revisions on the connection that `app.storage.migrating` hands over, or prints their SQL (`--sql`)."""
+"""Runs the revisions on the connection that `app.storage.migrations` hands over, or prints their SQL (`--sql`)."""
 
 from alembic import context
 

@@ -34,7 +34,7 @@ FAULTS: dict[str, tuple[Run, str]] = {
 }
 THROUGH_PGBOUNCER = ("kills", "cuts", "outages")
 """What is run once more through PgBouncer."""
-LONGEST_SECONDS = 900.0
+MAX_SECONDS = 900.0
 """Of one fault: past it, something hangs."""
 
 
@@ -96,7 +96,7 @@ async def _run(findings: list[Finding], name: str, route: Route) -> None:
     print(f"\n== {text}{route.suffix}", flush=True)
     started = time.monotonic()
     try:
-        async with asyncio.timeout(LONGEST_SECONDS):
+        async with asyncio.timeout(MAX_SECONDS):
             async for finding in run(route):
                 findings.append(finding)
                 print(f"   {finding.fault}: {finding.verdict} ({time.monotonic() - started:.0f} s)", flush=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import asyncpg
 
-from app.storage.embedded import EmbeddedPostgres
+from app.storage.embedded_postgres import EmbeddedPostgres
 from proof.book import ITEMS, Book, total_by_item
 from proof.finding import Finding
 from proof.sender import Sender

@@ -21,7 +21,7 @@ class Finding:
     deliveries: int | None = None
     acknowledged: int | None = None
     lost: int | None = None
-    """Movements that were answered 204 and are not in the ledger; and those that are not in it after all was sent again."""
+    """Movements that were answered 204 and are not in the ledger; and those that are not in it when all was sent again."""
     doubled: int | None = None
     """Ledger rows above one for each movement."""
     notes: list[str] = field(default_factory=list)

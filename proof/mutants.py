@@ -29,7 +29,7 @@ SIGNATURES = ("tests/unit/test_signature.py", "tests/http/test_answers.py")
 ANSWERS = ("tests/http/test_answers.py", "-k")
 GUARDS = ("tests/http/test_guards.py", "-k")
 FUNCTION = ("tests/http/test_apply_movements.py", "-k")
-BATCHING = ("tests/http/test_batching.py", "-k")
+BATCHING = ("tests/http/test_group_commit.py", "-k")
 MOVEMENTS = ("tests/unit/test_movement.py",)
 REFUSALS = ("tests/http/test_refusals.py",)
 OUTBOX = ("tests/http/test_outbox.py", "-k")
@@ -303,7 +303,7 @@ MUTANTS = (
     Mutant(
         "answered before it is written",
         r"(?m)^( +)outcomes = await self\._writer\.write\(group\)$",
-        r"\1known = __import__('app.stock.outcome').stock.outcome.Known(1, __import__('decimal').Decimal(0))"
+        r"\1known = __import__('app.stock.movement').stock.movement.Known(1, __import__('decimal').Decimal(0))"
         r"\n\1for delivery in group:"
         r"\n\1    delivery.answer.done() or delivery.answer.set_result([known for _ in delivery.movements or [0]])"
         r"\n\1outcomes = await self._writer.write(group)",
@@ -352,14 +352,12 @@ MUTANTS = (
         "if False:",
         (*POS, "recorded_whole"),
     ),
-    Mutant(
-        "what is refused is not kept", r"(?m)^( +)await refused_deliveries\.record\(connection, refused\)$", r"\1pass", REFUSALS
-    ),
+    Mutant("what is refused is not kept", r"(?m)^( +)await refusals\.record\(connection, refused\)$", r"\1pass", REFUSALS),
     Mutant(
         "what may be a movement of its own is not kept",
         re.escape("await self._keep_suspects(known)"),
         "pass",
-        ("tests/http/test_suspecting.py", "-k", "listed_and_applied"),
+        ("tests/http/test_duplicates.py", "-k", "listed_and_applied"),
     ),
     # The identity, and numbers.
     Mutant("the date is no part of the identity", r"(?m)^ +date_text,\n(?= +\),\n)", "", MOVEMENTS),
@@ -383,7 +381,7 @@ MUTANTS = (
         "a JSON number goes through a float",
         r"isinstance\(value, jiter\.LosslessFloat\):\n        return parse_quantity\(str\(value\)\)",
         "isinstance(value, jiter.LosslessFloat):\n        return parse_quantity(repr(float(value)))",
-        ("tests/unit/test_payload.py",),
+        ("tests/unit/test_body.py",),
     ),
     # The relay.
     Mutant(

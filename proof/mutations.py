@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 
-from app.storage.embedded import EmbeddedPostgres
+from app.storage.embedded_postgres import EmbeddedPostgres
 from proof.finding import Finding
 from proof.mutants import MUTANTS, Mutant
 from proof.route import Route
@@ -27,7 +27,7 @@ MUTABLE = ("app", "migrations")
 AT_ONCE = 2
 """How many mutants are tried at the same time, each on a server of its own."""
 TEST_SECONDS = 15
-"""Of one test: some mutants wait for ever."""
+"""Of one test: some mutants wait without end."""
 RUN_SECONDS = 60
 """Of one mutant's tests."""
 BASELINE_SECONDS, BASELINE_TEST_SECONDS = 300, 100

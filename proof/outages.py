@@ -44,7 +44,7 @@ async def _short(route: Route, mode: Mode, name: str) -> Finding:
                     await asyncio.sleep(0.5)
                     began = loop.time()
                     await asyncio.to_thread(route.server.halt, mode)
-                    # Whoever was answered after the outage began must be there after it.
+                    # What was answered after the outage began must be there after it.
                     await asyncio.to_thread(route.server.start)
                     outages.append(loop.time() - began)
                     finding.lost = (finding.lost or 0) + await count_lost(world, sender.book)

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import Settings
-from app.storage.embedded import EmbeddedPostgres
+from app.storage.embedded_postgres import EmbeddedPostgres
 from tests.support import postgres
 from tests.support.commands import Run, runner_for
 from tests.support.sender import SECRET

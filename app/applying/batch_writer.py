@@ -1,21 +1,20 @@
-"""One group of deliveries, written: applied by one statement, and then kept where they were refused or may be distinct."""
+"""A batch of deliveries: their deadlines, and the writer that applies them by one statement and keeps what was refused."""
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
 from app.errors import Refusal
-from app.stock.movement import Movement
-from app.stock.outcome import Known, Outcome, Refused
-from app.stock.suspicion import is_maybe_distinct
-from app.storage import refused_deliveries, suspicions
-from app.storage.connection import Connection
+from app.stock.duplicates import is_maybe_distinct
+from app.stock.movement import Known, Movement, Outcome, Refused
+from app.storage import duplicates, refusals
+from app.storage.duplicates import Suspect
 from app.storage.ledger import apply_movements
-from app.storage.refused_deliveries import RefusedDelivery
-from app.storage.suspicions import Suspect
+from app.storage.refusals import RefusedDelivery
+from app.storage.transactions import Connection
 
 SKIP_LOCKED_SECONDS = 2.0
 """How long, after a lock was held for too long, locked levels are skipped instead of waited for."""
@@ -54,6 +53,47 @@ class Delivery:
         )
 
 
+class Deadlines:
+    """Calls `expire` for each delivery that is still here when its deadline passes, by one timer for all.
+
+    A timer for each delivery costs more than all the rest of waiting for an answer.
+    """
+
+    def __init__(self, expire: Callable[[Delivery], None]) -> None:
+        self._expire = expire
+        self._deliveries: set[Delivery] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = float("inf")
+
+    def add(self, delivery: Delivery) -> None:
+        """Watch `delivery`."""
+        self._deliveries.add(delivery)
+        if delivery.deadline < self._next:
+            self._wake_at(delivery.deadline)
+
+    def discard(self, delivery: Delivery) -> None:
+        """Stop watching `delivery`. The timer stays, and is set for the next one when it rings."""
+        self._deliveries.discard(delivery)
+
+    def _wake_at(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = deadline
+        self._timer = asyncio.get_running_loop().call_at(deadline, self._sweep)
+
+    def _sweep(self) -> None:
+        now = asyncio.get_running_loop().time()
+        # A timer may come a moment early; without the look at `_next` it could then be set for the past again and again.
+        passed = max(now, self._next)
+        self._timer, self._next = None, float("inf")
+        for delivery in list(self._deliveries):
+            if delivery.deadline <= passed:
+                self._deliveries.discard(delivery)
+                self._expire(delivery)
+        if self._deliveries:
+            self._wake_at(min(delivery.deadline for delivery in self._deliveries))
+
+
 class BatchWriter:
     """Writes one group at a time."""
 
@@ -69,6 +109,14 @@ class BatchWriter:
     def skip_locked_for_a_while(self) -> None:
         """Skip levels that others hold from now on: somebody holds one for long."""
         self._skips_locked_until = asyncio.get_running_loop().time() + SKIP_LOCKED_SECONDS
+
+    async def connect(self) -> None:
+        """Connect before the first delivery, so that the rules are recorded when the service starts.
+
+        Raises as the driver does, and then the first group connects.
+        """
+        async with self._connection.transaction():
+            pass
 
     def disconnect(self) -> None:
         """Drop the connection; the next group makes another."""
@@ -115,7 +163,7 @@ class BatchWriter:
         refused = [delivery.as_refused(outcome.error) for delivery, outcome in reported if isinstance(outcome, Refused)]
         if refused:
             async with self._connection.transaction() as connection:
-                await refused_deliveries.record(connection, refused)
+                await refusals.record(connection, refused)
         known = [delivery for delivery, outcome in reported if isinstance(outcome, Known)]
         if known:
             await self._keep_suspects(known)
@@ -124,7 +172,7 @@ class BatchWriter:
         """Of `known`, keep those that may be movements of their own: after the originals were written, also of this group."""
         copies = [delivery.movements[0] for delivery in known]
         async with self._connection.transaction() as connection:
-            reading, traces = await suspicions.read_traces(connection, copies)
+            reading, traces = await duplicates.read_traces(connection, copies)
         suspects = [
             Suspect(movement, delivery.raw_body or b"", trace.occurrences + 1, trace.later.level_version)
             for delivery, movement, trace in zip(known, copies, traces, strict=True)
@@ -132,4 +180,4 @@ class BatchWriter:
         ]
         if suspects:
             async with self._connection.transaction() as connection:
-                await suspicions.record(connection, suspects)
+                await duplicates.record(connection, suspects)

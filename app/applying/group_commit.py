@@ -7,25 +7,17 @@ safe, also when its outcome is unknown: the identities are looked up again, and 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import asyncpg
 import structlog
 
-from app.applying.batch_writer import BatchWriter, Delivery
-from app.errors import (
-    DatabaseAway,
-    DatabaseNotSetUp,
-    InternalError,
-    OutcomeUnknown,
-    Overloaded,
-    Refusal,
-    UnstorableValue,
-)
-from app.stock.movement import Movement
-from app.stock.outcome import Busy, Outcome, Refused
-from app.storage.faults import Fault, classify, sqlstate
+from app.applying.batch_writer import BatchWriter, Deadlines, Delivery
+from app.errors import DatabaseAway, DatabaseNotSetUp, InternalError, OutcomeUnknown, Overloaded, Refusal, UnstorableValue
+from app.stock.movement import Busy, Movement, Outcome, Refused
+from app.storage.transactions import Fault, classify, sqlstate
 
 MAX_BATCH = 256
 """Movements in a statement. A ticket with more is a batch of its own, since it is never split."""
@@ -65,7 +57,7 @@ class GroupCommit:
         self._waiting: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._is_away = False
-        self._deadlines = _Deadlines(self._expire)
+        self._deadlines = Deadlines(self._expire)
         self._aside = 0
 
     async def submit(
@@ -112,8 +104,11 @@ class GroupCommit:
         return len(self._waiting) + self._aside
 
     async def run(self) -> None:
-        """Write what arrives, for ever; cancel it to stop."""
+        """Write what arrives until it is cancelled."""
         try:
+            # A database that is away is met again by the first delivery, which says so.
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._writer.connect()
             while True:
                 await self._arrived.wait()
                 self._arrived.clear()
@@ -283,47 +278,6 @@ def _by_levels(group: list[Delivery]) -> list[list[Delivery]]:
     for delivery in group:
         parts.setdefault(frozenset(movement.key for movement in delivery.movements), []).append(delivery)
     return list(parts.values())
-
-
-class _Deadlines:
-    """Calls `expire` for each delivery that is still here when its deadline passes, by one timer for all.
-
-    A timer for each delivery costs more than all the rest of waiting for an answer.
-    """
-
-    def __init__(self, expire: Callable[[Delivery], None]) -> None:
-        self._expire = expire
-        self._deliveries: set[Delivery] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._next = float("inf")
-
-    def add(self, delivery: Delivery) -> None:
-        """Watch `delivery`."""
-        self._deliveries.add(delivery)
-        if delivery.deadline < self._next:
-            self._wake_at(delivery.deadline)
-
-    def discard(self, delivery: Delivery) -> None:
-        """Stop watching `delivery`. The timer stays, and is set for the next one when it rings."""
-        self._deliveries.discard(delivery)
-
-    def _wake_at(self, deadline: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._next = deadline
-        self._timer = asyncio.get_running_loop().call_at(deadline, self._sweep)
-
-    def _sweep(self) -> None:
-        now = asyncio.get_running_loop().time()
-        # A timer may come a moment early; without the look at `_next` it could then be set for the past again and again.
-        passed = max(now, self._next)
-        self._timer, self._next = None, float("inf")
-        for delivery in list(self._deliveries):
-            if delivery.deadline <= passed:
-                self._deliveries.discard(delivery)
-                self._expire(delivery)
-        if self._deliveries:
-            self._wake_at(min(delivery.deadline for delivery in self._deliveries))
 
 
 def _describe(error: BaseException) -> str:

@@ -7,29 +7,30 @@ from pathlib import Path
 
 import click
 
+from app import version
 from app.settings import ENV_FILE_VARIABLE, SettingsRefused
-from app.version import version
 
 _COMMANDS = {
-    "catalog": ("app.cli.catalog", "Import and export a store's catalogue."),
-    "dev": ("app.cli.dev", "Run everything here, on a Postgres of its own, and send a first movement."),
-    "doctor": ("app.cli.doctor", "Check everything that has to be right, and say what to do where it is not."),
-    "drift": ("app.cli.drift", "Compare our stock with what the inventory systems reported, and say why they differ."),
-    "duplicates": ("app.cli.duplicates", "Look at suspected duplicates, and apply or dismiss them."),
-    "migrate": ("app.cli.migrate", "Bring the database schema to the newest revision."),
-    "movement": ("app.cli.movement", "Record a sale, a count or a receipt of the POS."),
-    "outbox": ("app.cli.outbox", "List stock updates for the inventory systems; send them again, dismiss them."),
-    "reconcile": ("app.cli.reconcile", "Adopt a number as our stock, with who and why."),
-    "refused": ("app.cli.refused", "Look at refused deliveries, apply them after all, or put them aside."),
-    "register": ("app.cli.register", "Register the webhook at mipOS now."),
-    "rules": ("app.cli.rules", "Show and record the rules that decide what becomes of a movement."),
-    "sandbox": ("app.cli.sandbox", "Run a stand-in mipOS; let it report a movement."),
-    "send": ("app.cli.send", "Sign a movement and send it to a webhook, as mipOS does."),
-    "serve": ("app.cli.serve", "Run the service."),
-    "status": ("app.cli.status", "Show how things stand."),
-    "stock": ("app.cli.stock", "Show stock levels."),
-    "store": ("app.cli.store", "Show and set stores and their integrations."),
-    "sync": ("app.cli.sync", "Send a store's whole inventory to its inventory system."),
+    # name: (module, function, what it does)
+    "catalog": ("catalog", "command", "Import and export a store's catalog."),
+    "dev": ("dev", "command", "Run everything on this machine, and send a first movement."),
+    "doctor": ("service", "doctor_command", "Check everything that must be right, and say what to do where it is not."),
+    "drift": ("stock", "drift_command", "Compare our stock with what the inventory systems reported, and say why they differ."),
+    "duplicates": ("duplicates", "command", "List suspected duplicates, and apply or dismiss them."),
+    "migrate": ("service", "migrate_command", "Bring the database schema to the newest revision."),
+    "movement": ("movement", "command", "Record a sale, a count or a receipt of the POS."),
+    "outbox": ("outbox", "command", "List stock updates for the inventory systems; retry or dismiss them."),
+    "reconcile": ("stock", "reconcile_command", "Adopt a number as the stock, with actor and note."),
+    "refused": ("refusals", "command", "List refused deliveries, and replay or dismiss them."),
+    "register": ("service", "register_command", "Register the webhook at mipOS now."),
+    "rules": ("service", "rules_command", "Show and record the rules that decide what becomes of a movement."),
+    "sandbox": ("sandbox", "command", "Run a stand-in mipOS; let it report a movement."),
+    "send": ("sandbox", "send_command", "Sign a movement and send it to a webhook, as mipOS does."),
+    "serve": ("service", "serve_command", "Run the service."),
+    "status": ("service", "status_command", "Show the state of the service."),
+    "stock": ("stock", "stock_command", "Show stock levels."),
+    "store": ("catalog", "store_command", "Show and set stores and their integrations."),
+    "sync": ("sync", "command", "Send a store's whole inventory to its inventory system."),
 }
 
 
@@ -42,19 +43,20 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        module, name, _ = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"app.cli.{module}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in sorted(_COMMANDS.items())])
+            formatter.write_dl([(name, text) for name, (_, _, text) in sorted(_COMMANDS.items())])
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--env-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file of settings, instead of .env. The environment goes before it.",
+    help="Read settings from this file instead of .env. Environment variables take precedence.",
 )
 @click.version_option(version(), prog_name="pos-sync")
 def commands(env_file: Path | None) -> None:
@@ -69,7 +71,7 @@ def commands(env_file: Path | None) -> None:
 
 
 def main() -> None:
-    """Run `pos-sync`; what a person can mend is one message and status 1 or 2, never a traceback."""
+    """Run `pos-sync`; what a person can correct is one message and status 1 or 2, never a traceback."""
     try:
         commands(prog_name="pos-sync")
     except SettingsRefused as error:

@@ -1,46 +1,52 @@
-"""`pos-sync catalog import` and `catalog export`."""
+"""`pos-sync catalog import`, `catalog export`, `store list` and `store set`."""
 
 import json
+import sys
+import zoneinfo
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.catalog_body import read_catalog, read_tables
-from app.cli.database import with_database
-from app.errors import CannotSync
+from app.cli.database import in_transaction, with_database
+from app.cli.output import show_table
+from app.errors.requests import CannotSync
 from app.operator.catalog import Imported, export_catalog, import_catalog
 from app.settings import load_database_settings
 from app.stock.catalog import Catalog, CatalogRefused, to_document
 from app.stock.csv_catalog import FILES, to_tables
 from app.stock.text import MAX_TEXT_LENGTH, fault_in
+from app.storage.catalog import change_store, connect_system, enable_system, find_store, list_stores
 
 
 @click.group()
 def command() -> None:
-    """Import and export a store's catalogue: items, units, suppliers, and with which inventory system it shares them."""
+    """Import and export a store's catalog: items, units, suppliers, and the inventory system that shares them."""
 
 
 @command.command("import")
-@click.option("--store", "store_id", required=True, help="The store, by the id that the POS gives it; made if it is new.")
+@click.option("--store", "store_id", required=True, help="The POS's id of the store. A new store is created.")
 @click.option("--system", "inventory_system_id", help="With a folder: the inventory system that the store is connected to.")
-@click.option("--user", "user_id_tps", help="With a folder: the user_id_tps, who owns the inventory system.")
-@click.argument("source", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+@click.option("--user", "user_id_tps", help="With a folder: the user_id_tps of the user who owns the inventory system.")
+@click.argument("source", metavar="FILE", type=click.Path(exists=True, allow_dash=True, path_type=Path))
 def import_command(store_id: str, source: Path, inventory_system_id: str | None, user_id_tps: str | None) -> None:
-    """Import FILE, which is JSON in the shape of the documented sync call's body, or a folder of CSV tables.
+    """Import FILE: JSON in the shape of the documented sync call's body (- is standard input), or a folder of CSV tables.
 
     Repeatable: names, costs, units and suppliers are updated, and an item that the store does not stock yet is opened with
     the file's stock. Stock that exists is never changed. A bad file is refused whole, with every bad entry named.
 
     A folder holds items.csv, units.csv and suppliers.csv. The first line of each names the columns as the JSON names its
-    fields, in any order; other columns are ignored, and said. UTF-8, comma or semicolon between cells, a point in numbers.
+    fields, in any order; the output names other columns, which are ignored. Files are UTF-8. Cells are separated by commas or
+    semicolons. Numbers have a decimal point.
 
     \b
     Example:  pos-sync catalog import --store 1 app/samples/store-1.json
               pos-sync catalog import --store 1 exported --system 4344be8c-c6b9-4c51-88a6-d620144ab406 --user 30
     """
-    if fault := fault_in(store_id, longest=MAX_TEXT_LENGTH):
+    if fault := fault_in(store_id, max_length=MAX_TEXT_LENGTH):
         raise click.BadParameter(f"{fault}.", param_hint="--store")
     settings = load_database_settings()
     ignored: Sequence[str] = ()
@@ -50,7 +56,8 @@ def import_command(store_id: str, source: Path, inventory_system_id: str | None,
         else:
             if inventory_system_id is not None or user_id_tps is not None:
                 raise click.UsageError("--system and --user go with a folder of CSV tables: the JSON file names both itself.")
-            catalog = read_catalog(source.read_text(encoding="utf-8"))
+            raw = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
+            catalog = read_catalog(raw.decode("utf-8"))
 
         async def work(engine: AsyncEngine) -> Imported:
             return await import_catalog(engine, store_id, catalog, rules=settings.rules)
@@ -87,13 +94,15 @@ def _read_folder(folder: Path, *, inventory_system_id: str | None, user_id_tps: 
 @click.option("--system", "inventory_system_id", help="The inventory system, where the store has several.")
 @click.option("--format", "as_format", type=click.Choice(["json", "csv"]), default="json", show_default=True)
 @click.option(
-    "--output", type=click.Path(writable=True, path_type=Path), help="A file instead of the terminal; of CSV, a folder (needed)."
+    "--output",
+    type=click.Path(writable=True, path_type=Path),
+    help="Write to this file instead of the terminal. For CSV: a folder, required.",
 )
 def export_command(store_id: str, inventory_system_id: str | None, as_format: str, output: Path | None) -> None:
-    """Write a store's catalogue with its stock as it is now, in the shape that `import` takes.
+    """Write a store's catalog with its present stock, in the shape that `import` takes.
 
-    In CSV a text that begins with = + - or @ gets an apostrophe before it, so that no spreadsheet runs it as a formula; the
-    import takes it away again.
+    In CSV, a text that begins with = + - or @ gets an apostrophe before it, so that no spreadsheet runs it as a formula. The
+    import removes the apostrophe.
 
     \b
     Example:  pos-sync catalog export --store 1 --output store-1.json
@@ -127,3 +136,89 @@ def export_command(store_id: str, inventory_system_id: str | None, as_format: st
     else:
         output.write_text(text, encoding="utf-8")
         click.echo(f"Wrote {len(catalog.items)} items to {output}.")
+
+
+@click.group()
+def store_command() -> None:
+    """Show and set stores: name, mipOS id, time zone, negative stock, integrations."""
+
+
+@store_command.command("list")
+def list_command() -> None:
+    """Show every store and its integrations.
+
+    \b
+    Example:  pos-sync store list
+    """
+    stores = in_transaction(list_stores)
+    if not stores:
+        click.echo("No stores yet. Make one with: pos-sync catalog import --store ID FILE")
+        return
+    rows = []
+    for store in stores:
+        systems = [
+            f"{i.inventory_system_id} (user {i.user_id_tps}, {'enabled' if i.enabled else 'disabled'})"
+            for i in store.integrations
+        ]
+        policy = "default" if store.negative_stock is None else store.negative_stock.value
+        rows.append(
+            [store.store_id, store.name, store.mipos_store_id or "-", store.timezone, policy, systems[0] if systems else "-"]
+        )
+        rows += [["", "", "", "", "", system] for system in systems[1:]]
+    show_table(["store", "name", "mipOS id", "timezone", "below zero", "integrations"], rows)
+
+
+@store_command.command("set")
+@click.argument("store_id")
+@click.option("--name", help="The name of the store.")
+@click.option("--mipos-id", help="The id that mipOS gives the store. Calls to mipOS name it.")
+@click.option("--timezone", help="Time zone of the dates in stock updates, such as America/Guayaquil.")
+@click.option(
+    "--negative-stock",
+    type=click.Choice(["allow", "refuse", "default"]),
+    help="Apply movements below zero, refuse them, or follow the rule NEGATIVE_STOCK.",
+)
+@click.option("--connect", metavar="SYSTEM USER", nargs=2, help="Connect an inventory system, with its user_id_tps.")
+@click.option("--enable", metavar="SYSTEM", multiple=True, help="Take movements of this inventory system again.")
+@click.option("--disable", metavar="SYSTEM", multiple=True, help="Refuse movements of this inventory system.")
+def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per option
+    store_id: str,
+    *,
+    name: str | None,
+    mipos_id: str | None,
+    timezone: str | None,
+    negative_stock: str | None,
+    connect: tuple[str, str] | None,
+    enable: tuple[str, ...],
+    disable: tuple[str, ...],
+) -> None:
+    """Change the named options of store STORE_ID. All others stay as they are.
+
+    \b
+    Example:  pos-sync store set 1 --name Centro --negative-stock refuse
+    """
+    if timezone is not None and timezone not in zoneinfo.available_timezones():
+        raise click.BadParameter("is not a timezone name such as America/Guayaquil.", param_hint="--timezone")
+    for option, text in [("--name", name), ("--mipos-id", mipos_id), *(("--connect", text) for text in connect or ())]:
+        if text is not None and (fault := fault_in(text, max_length=MAX_TEXT_LENGTH)):
+            raise click.BadParameter(f"{fault}.", param_hint=option)
+    chosen = {"name": name, "mipos_store_id": mipos_id, "timezone": timezone}
+    values: dict[str, Any] = {column: value for column, value in chosen.items() if value is not None}
+    if negative_stock is not None:
+        values["negative_stock"] = None if negative_stock == "default" else negative_stock
+    if not values and not connect and not enable and not disable:
+        raise click.UsageError("Nothing to set. Name at least one option.")
+
+    async def work(connection: AsyncConnection) -> None:
+        if await find_store(connection, store_id) is None:
+            raise click.ClickException(f"There is no store {store_id}. `pos-sync store list` shows all.")
+        if values:
+            await change_store(connection, store_id, values)
+        if connect:
+            await connect_system(connection, store_id, connect[0], user_id_tps=connect[1])
+        for system, enabled in [*((s, True) for s in enable), *((s, False) for s in disable)]:
+            if not await enable_system(connection, store_id, system, enabled=enabled):
+                raise click.ClickException(f"Store {store_id} is not connected to {system}; nothing was set.")
+
+    in_transaction(work)
+    click.echo(f"Store {store_id} is set.")

@@ -8,15 +8,14 @@ import asyncpg
 import click
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.settings import DatabaseSettings
+from app.settings import DatabaseSettings, load_database_settings
 from app.stock.rules import Rules, differing
 from app.storage.engine import Database
-from app.storage.faults import Fault, classify
-from app.storage.migrating import WrongEncodingError
+from app.storage.migrations import WrongEncodingError
 from app.storage.rules import effective_rules
-from app.storage.transactions import BUSY_SECONDS
+from app.storage.transactions import BUSY_SECONDS, Fault, classify
 
 Result = TypeVar("Result")
 
@@ -52,6 +51,16 @@ def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awai
         raise click.ClickException(f"The database refused: {_first_line(refusal)}") from error
     except SQLAlchemyError as error:
         raise click.ClickException(f"The database refused: {_first_line(error)}") from error
+
+
+def in_transaction(work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+    """Return the result of `work`, which gets a transaction of the database that is set; fails as `with_database` does."""
+
+    async def run(engine: AsyncEngine) -> Result:
+        async with engine.begin() as connection:
+            return await work(connection)
+
+    return with_database(load_database_settings(), run)
 
 
 async def _warn_of_other_rules(settings: DatabaseSettings, engine: AsyncEngine) -> None:

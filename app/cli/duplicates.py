@@ -5,20 +5,19 @@ from functools import partial
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.cli.database import with_database
+from app.cli.database import in_transaction, with_database
 from app.cli.options import actor_option, item_option, json_option, note_option, numbers_argument, state_option, store_option
-from app.cli.output import kept_document, show_json, show_table
-from app.cli.result import dismiss, show_results
+from app.cli.output import dismiss, kept_document, show_json, show_results, show_table
 from app.operator.duplicates import apply_suspected
-from app.operator.result import OperatorResult
+from app.operator.refusals import OperatorResult
 from app.settings import load_database_settings
-from app.storage import suspicions
-from app.storage.suspicions import State, SuspectedDuplicate
+from app.storage import duplicates
+from app.storage.duplicates import State
 
 
 @click.group()
 def command() -> None:
-    """Look at suspected duplicates, and apply or dismiss them.
+    """List suspected duplicates, and apply or dismiss them.
 
     A delivery that equals an applied movement in everything but `now` is taken for a retry: answered 204, not applied. Where
     the stock that it reports follows from what the same system reported in between, it may be a movement of its own, such as
@@ -37,13 +36,10 @@ def list_command(*, state: str, store_id: str | None, item_id: str | None, as_js
     \b
     Example:  pos-sync duplicates list --store 1
     """
-
-    async def work(engine: AsyncEngine) -> list[SuspectedDuplicate]:
-        async with engine.connect() as connection:
-            chosen = None if state == "all" else State(state)
-            return await suspicions.list_suspected(connection, state=chosen, store_id=store_id, item_id=item_id)
-
-    suspected = with_database(load_database_settings(), work)
+    chosen = None if state == "all" else State(state)
+    suspected = in_transaction(
+        lambda connection: duplicates.list_suspected(connection, state=chosen, store_id=store_id, item_id=item_id)
+    )
     documents = [kept_document(one) for one in suspected]
     if as_json:
         show_json(documents)
@@ -84,9 +80,9 @@ def apply_command(numbers: tuple[int, ...], actor: str) -> None:
 @note_option
 @actor_option
 def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
-    """Say that these are retries: they stay not applied.
+    """Dismiss suspected duplicates as retries: they are not applied.
 
     \b
     Example:  pos-sync duplicates dismiss 3 --note "one delivery note only"
     """
-    dismiss(numbers, partial(suspicions.close, state=State.DISMISSED, actor=actor, note=note))
+    dismiss(numbers, partial(duplicates.close, state=State.DISMISSED, actor=actor, note=note))

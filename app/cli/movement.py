@@ -15,8 +15,8 @@ from app.errors import PosSyncError
 from app.operator.movement import Recording, record
 from app.settings import load_database_settings
 from app.stock.movement import PosKind, pos_movement
-from app.stock.pos_fields import parse_idempotency_key, parse_moment
-from app.stock.quantity import to_plain
+from app.stock.quantity import NotAQuantity, require_unsigned, to_plain
+from app.stock.text import parse_idempotency_key, parse_moment
 
 _T = TypeVar("_T")
 
@@ -24,10 +24,10 @@ _T = TypeVar("_T")
 @click.command()
 @click.option("--store", "store_id", required=True, help="The store.")
 @click.option("--item", "item_id", required=True, help="The item.")
-@click.option("--sale", metavar="QUANTITY", type=QuantityType(), help="So much was sold.")
-@click.option("--receipt", metavar="QUANTITY", type=QuantityType(), help="So much came in.")
-@click.option("--count", metavar="QUANTITY", type=QuantityType(), help="So much is there.")
-@click.option("--key", help="By which the movement is known again, such as the ticket's number. [default: a new one]")
+@click.option("--sale", metavar="QUANTITY", type=QuantityType(), help="The quantity that was sold.")
+@click.option("--receipt", metavar="QUANTITY", type=QuantityType(), help="The quantity that was received.")
+@click.option("--count", metavar="QUANTITY", type=QuantityType(), help="The counted stock: the level becomes this quantity.")
+@click.option("--key", help="The idempotency key, such as the ticket's number. [default: a new one]")
 @click.option("--at", "happened_at", help='When, with its offset, such as "2026-05-30T12:45:03-05:00". [default: now]')
 def command(  # noqa: PLR0913 - one parameter per option
     *,
@@ -39,9 +39,9 @@ def command(  # noqa: PLR0913 - one parameter per option
     key: str | None,
     happened_at: str | None,
 ) -> None:
-    """Record what the POS sold, received or counted. The store's inventory systems are told of it by the running service.
+    """Record what the POS sold, received or counted. The running service tells the store's inventory systems.
 
-    With the same --key again, nothing changes.
+    A second call with the same --key changes nothing.
 
     \b
     Example:  pos-sync movement --store 1 --item avcc123 --sale 0.5 --key ticket-7
@@ -51,8 +51,10 @@ def command(  # noqa: PLR0913 - one parameter per option
     if len(named) != 1:
         raise click.UsageError("Name one of --sale, --receipt and --count.")
     ((kind, quantity),) = named
-    if quantity < 0:
-        raise click.BadParameter("must not be negative.", param_hint=f"--{kind.value}")
+    try:
+        require_unsigned(quantity)
+    except NotAQuantity as problem:
+        raise click.BadParameter(f"{problem}.", param_hint=f"--{kind.value}") from None
     key = str(uuid.uuid4()) if key is None else _parsed(parse_idempotency_key, key, hint="--key")
     moment = None if happened_at is None else _parsed(parse_moment, happened_at, hint="--at")
     movement = pos_movement(

@@ -1,4 +1,4 @@
-"""The options that several commands share."""
+"""Options that several commands share."""
 
 import getpass
 import os
@@ -34,12 +34,12 @@ class TextType(click.ParamType):
 
     name = "text"
 
-    def __init__(self, longest: int) -> None:
-        self._longest = longest
+    def __init__(self, max_length: int) -> None:
+        self._max_length = max_length
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check it, or say what is wrong with it."""
-        if fault := fault_in(value, longest=self._longest):
+        if fault := fault_in(value, max_length=self._max_length):
             self.fail(f"{fault}.", param, ctx)
         return value
 
@@ -55,7 +55,7 @@ def _user_name() -> str:
 actor_option = click.option(
     "--actor", type=TextType(MAX_TEXT_LENGTH), default=_user_name, show_default="your user name", help="Who does this."
 )
-note_option = click.option("--note", type=TextType(MAX_NOTE_LENGTH), required=True, help="Why; it is kept with it.")
+note_option = click.option("--note", type=TextType(MAX_NOTE_LENGTH), required=True, help="The reason. It is kept.")
 store_option = click.option("--store", "store_id", help="Only of this store.")
 item_option = click.option("--item", "item_id", help="Only of this item.")
 system_option = click.option("--system", "system_id", help="Only of this inventory system.")
@@ -71,5 +71,5 @@ def state_option(states: Iterable[StrEnum]) -> Callable[[_F], _F]:
         type=click.Choice([*(state.value for state in states), "all"]),
         default="open",
         show_default=True,
-        help="What became of them; or 'all'.",
+        help="Only in this state; 'all' shows every state.",
     )

@@ -4,12 +4,11 @@ import sys
 from typing import Any
 
 import click
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.cli.database import with_database
+from app.cli.database import in_transaction
 from app.cli.options import actor_option, json_option, limit_option, note_option, numbers_argument, store_option, system_option
-from app.cli.output import show_json, show_table
-from app.settings import load_database_settings
+from app.cli.output import document_of, show_json, show_table
 from app.stock.movement import MovementType
 from app.stock.quantity import to_plain
 from app.storage import outbox
@@ -29,7 +28,7 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--state", "states", type=click.Choice(_STATES), multiple=True, help="[default: pending and dead]")
-@click.option("--all", "is_all", is_flag=True, help="Whatever their state.")
+@click.option("--all", "is_all", is_flag=True, help="In every state.")
 @store_option
 @system_option
 @limit_option
@@ -49,12 +48,9 @@ def list_command(  # noqa: PLR0913 - one parameter per option
     Example:  pos-sync outbox list --state dead
     """
     chosen = [] if is_all else [OutboxState(state) for state in states or ("pending", "dead")]
-
-    async def work(engine: AsyncEngine) -> list[ListedMessage]:
-        async with engine.connect() as connection:
-            return await outbox.find(connection, states=chosen, store_id=store_id, system_id=system_id, limit=limit)
-
-    found = with_database(load_database_settings(), work)
+    found = in_transaction(
+        lambda connection: outbox.find(connection, states=chosen, store_id=store_id, system_id=system_id, limit=limit)
+    )
     if as_json:
         show_json([_fields(one) for one in found])
         return
@@ -89,12 +85,7 @@ def show_command(number: int) -> None:
     \b
     Example:  pos-sync outbox show 17
     """
-
-    async def work(engine: AsyncEngine) -> list[ListedMessage]:
-        async with engine.connect() as connection:
-            return await outbox.find(connection, ids=[number], limit=1)
-
-    found = with_database(load_database_settings(), work)
+    found = in_transaction(lambda connection: outbox.find(connection, ids=[number], limit=1))
     if not found:
         raise click.ClickException(f"There is no message {number}. `pos-sync outbox list --all` shows all.")
     for name, value in _fields(found[0]).items():
@@ -105,9 +96,9 @@ def show_command(number: int) -> None:
 @click.argument("numbers", type=int, nargs=-1)
 @click.option("--dead", "is_all_dead", is_flag=True, help="All that mipOS refused.")
 def retry_command(numbers: tuple[int, ...], *, is_all_dead: bool) -> None:
-    """Send messages again: refused and dismissed ones, and those that wait for their next try, at once.
+    """Send messages now: dead and dismissed ones again, and pending ones without waiting for their next try.
 
-    Ends with status 1 if one of them cannot be: it was sent, or there is none with that number.
+    Ends with status 1 if a message cannot be sent again: it was sent already, or there is none with that number.
 
     \b
     Example:  pos-sync outbox retry --dead
@@ -115,14 +106,13 @@ def retry_command(numbers: tuple[int, ...], *, is_all_dead: bool) -> None:
     if bool(numbers) == is_all_dead:
         raise click.UsageError("Name numbers, or --dead.")
 
-    async def work(engine: AsyncEngine) -> tuple[list[int], list[int]]:
-        async with engine.begin() as connection:
-            asked = list(numbers)
-            if is_all_dead:
-                asked = [one.outbox_message_id for one in await outbox.find(connection, states=[OutboxState.DEAD], limit=10**9)]
-            return asked, await outbox.retry(connection, asked)
+    async def work(connection: AsyncConnection) -> tuple[list[int], list[int]]:
+        asked = list(numbers)
+        if is_all_dead:
+            asked = [one.outbox_message_id for one in await outbox.find(connection, states=[OutboxState.DEAD], limit=10**9)]
+        return asked, await outbox.retry(connection, asked)
 
-    _report(*with_database(load_database_settings(), work), done="to be sent again", not_done="sent already, or not found")
+    _report(*in_transaction(work), done="to be sent again", not_done="sent already, or not found")
 
 
 @command.command("dismiss")
@@ -130,17 +120,13 @@ def retry_command(numbers: tuple[int, ...], *, is_all_dead: bool) -> None:
 @note_option
 @actor_option
 def dismiss_command(numbers: tuple[int, ...], *, note: str, actor: str) -> None:
-    """Let messages never be sent, with who decided it and why. The inventory system's stock then differs by them.
+    """Dismiss messages: they are not sent. The inventory system's stock then differs by them.
 
     \b
     Example:  pos-sync outbox dismiss 17 --note "corrected by hand in the inventory system"
     """
-
-    async def work(engine: AsyncEngine) -> tuple[list[int], list[int]]:
-        async with engine.begin() as connection:
-            return list(numbers), await outbox.dismiss(connection, numbers, actor=actor, note=note)
-
-    _report(*with_database(load_database_settings(), work), done="dismissed", not_done="on its way or closed, or not found")
+    dismissed = in_transaction(lambda connection: outbox.dismiss(connection, numbers, actor=actor, note=note))
+    _report(list(numbers), dismissed, done="dismissed", not_done="on its way or closed, or not found")
 
 
 def _report(asked: list[int], done_numbers: list[int], *, done: str, not_done: str) -> None:
@@ -154,20 +140,8 @@ def _change(one: ListedMessage) -> str:
 
 
 def _fields(one: ListedMessage) -> dict[str, Any]:
-    return {
-        "outbox_message_id": one.outbox_message_id,
-        "state": one.state.value,
-        "store_id": one.store_id,
-        "item_id": one.item_id,
-        "inventory_system_id": one.inventory_system_id,
-        "level_version": one.level_version,
-        "change": _change(one),
-        "current_stock": to_plain(one.balance_after),
-        "attempts": one.attempts,
-        "words": one.words,
-        "created_at": one.created_at.isoformat(),
-        "next_attempt_at": one.next_attempt_at.isoformat() if one.state is OutboxState.PENDING else None,
-        "closed_at": None if one.closed_at is None else one.closed_at.isoformat(),
-        "actor": one.actor,
-        "note": one.note,
-    }
+    fields = document_of(one)
+    for name in ("movement_type", "quantity", "balance_after"):
+        del fields[name]
+    waits = fields["next_attempt_at"] if one.state is OutboxState.PENDING else None
+    return {**fields, "change": _change(one), "current_stock": to_plain(one.balance_after), "next_attempt_at": waits}

@@ -1,20 +1,25 @@
-"""What several commands print: tables, JSON, times, and kept deliveries."""
+"""What several commands print: tables, JSON, times, kept deliveries, and what became of them."""
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, NoReturn
 
 import click
 import httpx2
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.cli.database import in_transaction
 from app.errors import Refusal
-from app.receiving.payload import read_report
+from app.operator.refusals import OperatorResult, Verdict
+from app.receiving.body import read_report
 from app.stock.quantity import to_plain
 from app.stock.text import DATE_FORMAT
-from app.storage.refused_deliveries import KeptDelivery
-from app.storage.suspicions import SuspectedDuplicate
+from app.storage.duplicates import SuspectedDuplicate
+from app.storage.refusals import KeptDelivery
 
 _NOT_SHOWN = {"delivery_key", "after_version", "sent_at_text", "raw_body"}
 """Of kept deliveries: what is for our own look-ups, or shown as `fields` and `body`."""
@@ -47,6 +52,17 @@ def end_with_answer(answer: httpx2.Response, *, done: str) -> NoReturn:
         words = answer.text[:200]
     click.echo(f"{answer.status_code}: {' '.join(words) if isinstance(words, list) else words}", err=True)
     sys.exit(1)
+
+
+def document_of(row: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the dataclasses that storage lists
+    """The fields of a dataclass for JSON: exact numbers as text, times in ISO 8601."""
+    return {name: _plain(getattr(row, name)) for name in row.__dataclass_fields__}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - a column
+    if isinstance(value, Decimal):
+        return to_plain(value)
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def to_utc(moment: datetime | None) -> str | None:
@@ -85,3 +101,32 @@ def _body(raw_body: bytes) -> str:
     except UnicodeDecodeError:
         return repr(raw_body)
     return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
+
+
+MAX_SHOWN = 20
+
+
+def show_results(results: Sequence[OperatorResult], *, lead: str = "") -> None:
+    """Print counts after `lead`, and why each was not applied; ends the command, with status 1 where one was not."""
+    counts = Counter(one.verdict for one in results)
+    click.echo(lead + ", ".join(f"{verdict.value}: {counts[verdict]}" for verdict in Verdict if counts[verdict]))
+    failures = [one for one in results if not one.verdict.is_good]
+    for one in failures[:MAX_SHOWN]:
+        click.echo(f"  {one.number}{f' ({one.about})' if one.about else ''}, {one.verdict.value}: {one.message}")
+    if len(failures) > MAX_SHOWN:
+        click.echo(f"  ... and {len(failures) - MAX_SHOWN} more")
+    sys.exit(1 if failures else 0)
+
+
+def dismiss(numbers: Sequence[int], close: Callable[[AsyncConnection, int], Awaitable[bool]]) -> None:
+    """Put each aside by `close`, which says whether it was open; ends with an error where one was not."""
+    # In order, so that two people cannot deadlock.
+    chosen = sorted(set(numbers))
+
+    async def work(connection: AsyncConnection) -> list[int]:
+        return [number for number in chosen if not await close(connection, number)]
+
+    not_open = in_transaction(work)
+    click.echo(f"Dismissed: {len(chosen) - len(not_open)}")
+    if not_open:
+        raise click.ClickException(f"Not open, so left as they are: {', '.join(map(str, not_open))}")

@@ -1,12 +1,16 @@
-"""`pos-sync sandbox` and `sandbox move`."""
+"""`pos-sync sandbox`, `sandbox move` and `send`: what mipOS does, on this machine."""
 
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import click
 import httpx2
 
 from app.cli.output import end_with_answer
-from app.receiving.sender import DOCUMENTED_MOVEMENT
+from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
+from app.receiving.signed_body import WEBHOOK_PATH
+from app.settings import load_settings
 
 DEFAULT_PORT = 8090
 SYSTEM = DOCUMENTED_MOVEMENT["inventory_system_id"]
@@ -29,9 +33,11 @@ ANSWER_SECONDS = 60
     nargs=2,
     type=(str, click.Path(exists=True, dir_okay=False, path_type=Path)),
     multiple=True,
-    help="A catalogue as `catalog import` takes it: its inventory system is known to the sandbox, with the same stock.",
+    help="A JSON catalog: the sandbox gets its inventory system with the same stock. Repeatable.",
 )
-@click.option("--state", type=click.Path(dir_okay=False, path_type=Path), help="A file in which it remembers what it was told.")
+@click.option(
+    "--state", type=click.Path(dir_okay=False, path_type=Path), help="A file that keeps the state of the sandbox between runs."
+)
 @click.pass_context
 def command(  # noqa: PLR0913 - one parameter per option
     context: click.Context,
@@ -46,10 +52,10 @@ def command(  # noqa: PLR0913 - one parameter per option
     catalogs: tuple[tuple[str, Path], ...],
     state: Path | None,
 ) -> None:
-    """Run a stand-in mipOS: token, refresh, manage-webhook, sync and stock update, as the documents say.
+    """Run a stand-in mipOS with the documented calls: token, refresh, manage-webhook, sync and stock update.
 
-    It signs and relays what its inventory systems report (`pos-sync sandbox move`), and can be made to fail:
-    POST /sandbox/faults; GET /openapi.json describes all of it. Nothing in it is real.
+    It signs and relays the movements of its inventory systems (`pos-sync sandbox move`). POST /sandbox/faults makes it fail.
+    GET /openapi.json describes all of it.
 
     \b
     Example:  MIPOS_CLIENT_SECRET=a-secret-of-16-or-more pos-sync sandbox --port 8090
@@ -78,8 +84,27 @@ def command(  # noqa: PLR0913 - one parameter per option
     uvicorn.run(Sandbox(platform, state_file=state), host=host, port=port, log_config=None, access_log=False, server_header=False)
 
 
+_url_option = click.option(
+    "--url", default=f"http://127.0.0.1:{DEFAULT_PORT}", show_default=True, envvar="POS_SYNC_SANDBOX_URL", help="The sandbox."
+)
+
+
+@command.command("map")
+@_url_option
+@click.option("--store", "store_id", required=True, help="The store, by its id in the POS.")
+@click.option("--mipos-id", required=True, help="The id that mipOS gives it.")
+def map_command(url: str, store_id: str, mipos_id: str) -> None:
+    """Give a store an id at the sandbox, as the real mipOS does. Set the same id in the POS with `store set --mipos-id`.
+
+    \b
+    Example:  pos-sync sandbox map --store 1 --mipos-id 17
+    """
+    answer = _ask("PUT", f"{url}/sandbox/stores/{quote(mipos_id, safe='')}", {"store_id": store_id})
+    end_with_answer(answer, done=f"mipOS knows store {store_id} as {mipos_id}.")
+
+
 @command.command("move")
-@click.option("--url", default=f"http://127.0.0.1:{DEFAULT_PORT}", show_default=True, help="The sandbox.")
+@_url_option
 @click.option("--store", "store_id", default="1", show_default=True, help="mipOS's id of the store.")
 @click.option("--item", "item_id", default=DOCUMENTED_MOVEMENT["external_id"], show_default=True)
 @click.option("--system", default=SYSTEM, show_default=True, help="The inventory system that reports it.")
@@ -98,7 +123,7 @@ def move_command(  # noqa: PLR0913 - one parameter per option
     current_stock: str | None,
     date: str | None,
 ) -> None:
-    """Let an inventory system report a movement: the sandbox signs it, calls the registered webhook, and tells the answer.
+    """Let an inventory system report a movement: the sandbox signs it, calls the registered webhook, and prints the answer.
 
     \b
     Example:  pos-sync sandbox move --item avcc123 --remove 0.5
@@ -114,8 +139,88 @@ def move_command(  # noqa: PLR0913 - one parameter per option
         "current_stock": current_stock,
         "date": date,
     }
+    answer = _ask("POST", f"{url}/sandbox/movements", movement)
+    end_with_answer(answer, done="the POS has applied the movement.")
+
+
+def _ask(method: str, url: str, body: dict[str, Any]) -> httpx2.Response:
     try:
-        answer = httpx2.post(f"{url}/sandbox/movements", json=movement, timeout=ANSWER_SECONDS, trust_env=False)
+        return httpx2.request(method, url, json=body, timeout=ANSWER_SECONDS, trust_env=False)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise click.ClickException(f"{url} does not answer ({type(error).__name__}). Is the sandbox running there?") from error
-    end_with_answer(answer, done="the POS has applied the movement.")
+
+
+SEND_SECONDS = 30
+
+
+@click.command()
+@click.option("--url", help="The webhook. [default: this machine, at the setting PORT]")
+@click.option("--store", "store_id", default="1", show_default=True, help="The store, by its id in the POS.")
+@click.option("--item", "item_id", default="avcc123", show_default=True, help="The item, by its id in the POS.")
+@click.option("--add", metavar="QUANTITY", help="A movement that adds.")
+@click.option("--remove", metavar="QUANTITY", help="A movement that removes.")
+@click.option(
+    "--current-stock",
+    metavar="QUANTITY",
+    help="The inventory system's own stock after the movement; goes with --add and --remove.",
+)
+@click.option(
+    "--system",
+    default=DOCUMENTED_MOVEMENT["inventory_system_id"],
+    show_default=True,
+    help="The inventory system that reports it.",
+)
+@click.option("--pos-id", default=DOCUMENTED_MOVEMENT["pos_id"], show_default=True, help="The POS that it is meant for.")
+@click.option("--date", help='The movement\'s date, such as "2020-05-30 12:45:03". [default: now]')
+@click.option(
+    "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Send these bytes instead, signed as they are."
+)
+def send_command(  # noqa: PLR0913 - one parameter per option
+    *,
+    url: str | None,
+    store_id: str,
+    item_id: str,
+    add: str | None,
+    remove: str | None,
+    current_stock: str | None,
+    system: str,
+    pos_id: str,
+    date: str | None,
+    file: Path | None,
+) -> None:
+    """Sign a movement with MIPOS_CLIENT_SECRET and send it to a webhook, as mipOS does.
+
+    Ends with status 0 if the answer is 204. Sending the same movement (same date, quantity and current stock) again changes
+    nothing: it is applied once.
+
+    \b
+    Example:  pos-sync send --store 1 --item avcc123 --remove 0.5 --current-stock 11.94
+    """
+    settings = load_settings()
+    if file is not None:
+        body = file.read_bytes()
+    elif (add is None) == (remove is None) or current_stock is None:
+        raise click.UsageError("Name --add or --remove, and --current-stock; or a --file.")
+    else:
+        sent = now_text()
+        movement = {
+            "pos_id": pos_id,
+            "inventory_system_id": system,
+            "current_stock": current_stock,
+            "quantity": add if remove is None else remove,
+            "date": date or sent,
+            "movement_type": 1 if remove is None else 2,
+            "external_id": item_id,
+            "now": sent,
+            "store_id": store_id,
+        }
+        body = php_json(movement)
+    url = url or f"http://127.0.0.1:{settings.port}{WEBHOOK_PATH}"
+    headers = signed_headers(body, settings.mipos_client_secret.get_secret_value().encode("ascii"))
+    try:
+        answer = httpx2.post(url, content=body, headers=headers, timeout=SEND_SECONDS)
+    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+        raise click.BadParameter("is not an address such as http://127.0.0.1:8080/webhooks/stock.", param_hint="--url") from error
+    except httpx2.HTTPError as error:
+        raise click.ClickException(f"{url} does not answer ({type(error).__name__}). Is the service running there?") from error
+    end_with_answer(answer, done="the movement is applied, now or before.")

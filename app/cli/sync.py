@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.cli.database import with_database
 from app.cli.options import actor_option
 from app.cli.output import show_json
-from app.errors import CannotSync, UnsendableCatalog
+from app.errors.requests import CannotSync, UnsendableCatalog
 from app.mipos.sync import OnProgress, Order, Phase, Synchronised, check, synchronise
 from app.mipos.wiring import mipos_of, why_not_sending
 from app.settings import Settings, load_database_settings, load_settings
@@ -30,11 +30,11 @@ STATUS = {State.DONE: 0, State.REFUSED: 1, State.UNKNOWN: 3}
 def command(store_id: str, inventory_system_id: str | None, actor: str, *, dry_run: bool, as_json: bool) -> None:
     """Send a store's items, units, suppliers and stock, as they are now, to its inventory system.
 
-    It sets the stock over there. Movements may go on meanwhile: none is lost, and none is counted twice. Everything is first
+    It sets the system's stock. You can keep selling: no movement is lost, and none is counted twice. Everything is first
     checked against mipOS's rules, and each bad entry is named before anything is sent.
 
-    Ends with status 0 if mipOS took it, 1 if it was refused by us or by mipOS (a person has to act), 3 if it is not known
-    whether mipOS took it (synchronise again).
+    Ends with status 0 if mipOS took it, 1 if this service or mipOS refused it (a person has to act), 3 if the outcome is
+    unknown (synchronise again).
 
     \b
     Example:  pos-sync sync --store 1 --dry-run
@@ -94,7 +94,7 @@ def _show_body(body: dict[str, Any], store_id: str, *, as_json: bool) -> None:
 
 @contextmanager
 def _progress(*, is_shown: bool) -> Iterator[OnProgress]:
-    """One bar for each phase, on the terminal; a second try shows them anew."""
+    """One bar for each phase, on the terminal; a second try shows them again."""
     with ExitStack() as bars:
         bar: Any = None
         current: Phase | None = None

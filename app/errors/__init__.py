@@ -1,72 +1,213 @@
-"""The exception family; each is rendered in one way, so that no answer leaves without a `message` for a person."""
+"""The exception family: the HTTP status and the reason on the class, a message for a person at the other end, one renderer.
 
-from app.errors.base import InternalError, PosSyncError, render, shown
-from app.errors.reads import NoSuchStore, NotReadable, ReadStopped
-from app.errors.refusals import (
-    BelowZero,
-    BeyondRange,
-    BusinessRefusal,
-    IntegrationDisabled,
-    InvalidField,
-    NoIntegration,
-    NotParseable,
-    OtherPos,
-    Refusal,
-    UnknownItem,
-    UnknownStore,
-    UnstorableValue,
-)
-from app.errors.requests import (
-    BodyTooLarge,
-    IdempotencyKeyReused,
-    NoIdempotencyKey,
-    NoSuchPage,
-    NotAuthorized,
-    NotSigned,
-    SlowBody,
-    WrongMediaType,
-    WrongMethod,
-)
-from app.errors.syncs import CannotSync, NoStoreToSync, SyncUnderWay, UnsendableCatalog
-from app.errors.trying_again import DatabaseAway, DatabaseNotSetUp, OutcomeUnknown, Overloaded, ShuttingDown, TryAgain
+Here are the errors of movements; those of other requests are in `requests`.
+"""
 
-__all__ = [
-    "BelowZero",
-    "BeyondRange",
-    "BodyTooLarge",
-    "BusinessRefusal",
-    "CannotSync",
-    "DatabaseAway",
-    "DatabaseNotSetUp",
-    "IdempotencyKeyReused",
-    "IntegrationDisabled",
-    "InternalError",
-    "InvalidField",
-    "NoIdempotencyKey",
-    "NoIntegration",
-    "NoStoreToSync",
-    "NoSuchPage",
-    "NoSuchStore",
-    "NotAuthorized",
-    "NotParseable",
-    "NotReadable",
-    "NotSigned",
-    "OtherPos",
-    "OutcomeUnknown",
-    "Overloaded",
-    "PosSyncError",
-    "ReadStopped",
-    "Refusal",
-    "ShuttingDown",
-    "SlowBody",
-    "SyncUnderWay",
-    "TryAgain",
-    "UnknownItem",
-    "UnknownStore",
-    "UnsendableCatalog",
-    "UnstorableValue",
-    "WrongMediaType",
-    "WrongMethod",
-    "render",
-    "shown",
-]
+import json
+from http import HTTPStatus
+from typing import ClassVar
+
+MAX_SHOWN_LENGTH = 80
+
+
+class PosSyncError(Exception):
+    """Something that we say no to; `str()` of it is safe to show to the caller."""
+
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    reason: ClassVar[str] = "internal"
+    """A short, stable name for metrics, logs and the `refused_delivery` table."""
+    headers: ClassVar[dict[str, str]] = {}
+    text: ClassVar[str] = ""
+    """The message of a class that has only one."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or self.text)
+
+    @property
+    def message(self) -> str:
+        """One sentence for a person: what is wrong and what to do."""
+        return str(self)
+
+
+class InternalError(PosSyncError):
+    """A bug of ours. Says nothing of its cause to the caller."""
+
+    text = "The POS failed unexpectedly. Send the request again; if it keeps failing, tell the POS operator."
+
+
+def shown(value: str) -> str:
+    """Quote `value` for a message: cut to a length that a person reads, without line breaks."""
+    cut = value if len(value) <= MAX_SHOWN_LENGTH else value[: MAX_SHOWN_LENGTH - 1] + "…"
+    return '"' + "".join(character if character.isprintable() else "�" for character in cut) + '"'
+
+
+def render(error: PosSyncError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and JSON body of the answer for `error`; the one renderer for routes, middleware and protocol."""
+    body = json.dumps({"message": error.message}).encode("ascii")
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers += [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in error.headers.items()]
+    return int(error.status), headers, body
+
+
+class Refusal(PosSyncError):
+    """A signed delivery that is not applied; it is kept in `refused_delivery`."""
+
+
+class NotParseable(Refusal):
+    """The bytes are not one JSON document in UTF-8 that every parser reads alike."""
+
+    status = HTTPStatus.BAD_REQUEST
+    reason = "not_parseable"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The request body cannot be read: {problem}.")
+        self.problem = problem
+
+
+class InvalidField(Refusal):
+    """A field is missing or out of its contract; the message names it."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    reason = "invalid_field"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"The field {field} {problem}.")
+        self.field = field
+
+
+class UnstorableValue(Refusal):
+    """The database refused the data of one movement that our own checks let through."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    reason = "unstorable_value"
+    text = "The movement holds a value that the POS database does not take. It was kept; tell the POS operator."
+
+
+class BusinessRefusal(Refusal):
+    """The movement is well formed, but this POS, as it is set up now, cannot apply it."""
+
+    status = HTTPStatus.CONFLICT
+
+
+class OtherPos(BusinessRefusal):
+    """The movement names another POS than the configured one."""
+
+    reason = "other_pos"
+
+    def __init__(self, pos_id: str) -> None:
+        super().__init__(
+            f"This is not the POS with pos_id {shown(pos_id)}. Check which POS the inventory system is connected to."
+        )
+
+
+class UnknownStore(BusinessRefusal):
+    """No such store in this POS."""
+
+    reason = "unknown_store"
+
+    def __init__(self, store_id: str) -> None:
+        super().__init__(f"The POS has no store {shown(store_id)}. Create it in the POS, then send the movement again.")
+
+
+class UnknownItem(BusinessRefusal):
+    """No such item in this POS."""
+
+    reason = "unknown_item"
+
+    def __init__(self, item_id: str) -> None:
+        super().__init__(
+            f"The POS has no item with external_id {shown(item_id)}. Create it in the POS, then send the movement again."
+        )
+
+
+class NoIntegration(BusinessRefusal):
+    """The store is not connected to that inventory system."""
+
+    reason = "no_integration"
+
+    def __init__(self, *, store_id: str, inventory_system_id: str) -> None:
+        super().__init__(
+            f"Store {shown(store_id)} is not connected to the inventory system {shown(inventory_system_id)}. "
+            "Connect it in the POS, then send the movement again."
+        )
+
+
+class IntegrationDisabled(BusinessRefusal):
+    """The store is connected to that inventory system, and the connection is switched off."""
+
+    reason = "integration_disabled"
+
+    def __init__(self, *, store_id: str, inventory_system_id: str) -> None:
+        super().__init__(
+            f"The connection of store {shown(store_id)} to the inventory system {shown(inventory_system_id)} is switched off. "
+            "Switch it on in the POS, then send the movement again."
+        )
+
+
+class BelowZero(BusinessRefusal):
+    """The store refuses negative stock, and the movement would make it so."""
+
+    reason = "below_zero"
+
+    def __init__(self, *, item_id: str, store_id: str, level: str, quantity: str) -> None:
+        super().__init__(
+            f"Removing {quantity} would take item {shown(item_id)} in store {shown(store_id)} below zero: "
+            f"the POS has {level}. "
+            "Report the receipt first, then send the movement again."
+        )
+
+
+class BeyondRange(BusinessRefusal):
+    """The new level would leave the range that the POS can hold exactly."""
+
+    reason = "beyond_range"
+
+    def __init__(self, *, item_id: str, store_id: str) -> None:
+        super().__init__(
+            f"The movement would take item {shown(item_id)} in store {shown(store_id)} past the largest stock "
+            "that the POS can hold. Check the quantity."
+        )
+
+
+class TryAgain(PosSyncError):
+    """Not decided, or not known to be: sending the same movement again is always safe."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+
+
+class DatabaseAway(TryAgain):
+    """Postgres could not be reached, or could not do its work, until the response deadline."""
+
+    reason = "database_away"
+    text = "The POS database is not available right now. Send the movement again in a moment; it is applied only once."
+
+
+class DatabaseNotSetUp(TryAgain):
+    """The database answers, but lacks tables or rights that this version needs."""
+
+    reason = "database_not_set_up"
+    text = "The POS database is not set up for this version. Tell the POS operator, and send the movement again later."
+
+
+class OutcomeUnknown(TryAgain):
+    """The response deadline passed while the movement was being written."""
+
+    reason = "outcome_unknown"
+    text = "The POS could not confirm the movement in time. Send it again in a moment; it is applied only once."
+
+
+class Overloaded(TryAgain):
+    """The waiting line is full."""
+
+    reason = "overloaded"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+    text = "The POS is receiving more movements than it can take right now. Send this one again in a moment."
+
+
+class ShuttingDown(TryAgain):
+    """The service is stopping, and this delivery had not been received whole."""
+
+    reason = "shutting_down"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1", "Connection": "close"}
+    text = "The POS is restarting. Send the movement again in a moment."

@@ -1,9 +1,12 @@
-"""A request that is not even looked into: not signed, not authorised, too large, in the wrong place."""
+"""The errors of other requests: not signed, not authorised, too large, in the wrong place; and those of reads and syncs."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import ClassVar
 
-from app.errors.base import PosSyncError, shown
+from app.errors import DatabaseAway, PosSyncError, ShuttingDown, shown
+
+MAX_NAMED_PROBLEMS = 20
 
 
 class NotSigned(PosSyncError):
@@ -12,9 +15,7 @@ class NotSigned(PosSyncError):
     status = HTTPStatus.UNAUTHORIZED
     reason = "not_signed"
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "X-Signature-Request"}
-
-    def __init__(self) -> None:
-        super().__init__("The signature in X-Signature-Request does not match the request body.")
+    text = "The signature in X-Signature-Request does not match the request body."
 
 
 class BodyTooLarge(PosSyncError):
@@ -35,9 +36,7 @@ class SlowBody(PosSyncError):
     status = HTTPStatus.REQUEST_TIMEOUT
     reason = "slow_body"
     headers: ClassVar[dict[str, str]] = {"Connection": "close"}
-
-    def __init__(self) -> None:
-        super().__init__("The request body did not arrive in time. Send the movement again.")
+    text = "The request body did not arrive in time. Send the movement again."
 
 
 class WrongMediaType(PosSyncError):
@@ -57,9 +56,7 @@ class NotAuthorized(PosSyncError):
     status = HTTPStatus.UNAUTHORIZED
     reason = "not_authorized"
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
-
-    def __init__(self) -> None:
-        super().__init__("The key is missing or wrong. Send POS_API_KEY as Authorization: Bearer KEY.")
+    text = "The key is missing or wrong. Send POS_API_KEY as Authorization: Bearer KEY."
 
 
 class NoIdempotencyKey(PosSyncError):
@@ -67,12 +64,10 @@ class NoIdempotencyKey(PosSyncError):
 
     status = HTTPStatus.BAD_REQUEST
     reason = "no_idempotency_key"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The header Idempotency-Key is missing, or not 1 to 255 visible ASCII characters. Send one that is this movement's "
-            "own, such as the ticket's number, and the same one when you send it again."
-        )
+    text = (
+        "The header Idempotency-Key is missing, or not 1 to 255 visible ASCII characters. Send one that is this movement's "
+        "own, such as the ticket's number, and the same one when you send it again."
+    )
 
 
 class IdempotencyKeyReused(PosSyncError):
@@ -92,9 +87,7 @@ class NoSuchPage(PosSyncError):
 
     status = HTTPStatus.NOT_FOUND
     reason = "not_found"
-
-    def __init__(self) -> None:
-        super().__init__("There is nothing at this address. The webhook is POST /webhooks/stock.")
+    text = "There is nothing at this address. The webhook is POST /webhooks/stock."
 
 
 class WrongMethod(PosSyncError):
@@ -102,6 +95,72 @@ class WrongMethod(PosSyncError):
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
     reason = "method_not_allowed"
+    text = "This address does not take that method. The header Allow lists those that it takes."
 
-    def __init__(self) -> None:
-        super().__init__("This address does not take that method. The header Allow lists those that it takes.")
+
+class NoSuchStore(PosSyncError):
+    """The stock or the ledger of a store that does not exist was asked for."""
+
+    status = HTTPStatus.NOT_FOUND
+    reason = "store_not_found"
+
+    def __init__(self, store_id: str) -> None:
+        super().__init__(f"The POS has no store {shown(store_id)}. Make it with pos-sync catalog import.")
+
+
+class NotReadable(DatabaseAway):
+    """Postgres could not be reached, or could not answer in time."""
+
+    reason = "not_readable"
+    text = "The POS database is not available right now. Ask again in a moment."
+
+
+class ReadStopped(ShuttingDown):
+    """The service is stopping."""
+
+    reason = "read_stopped"
+    text = "The POS is restarting. Ask again in a moment."
+
+
+class CannotSync(PosSyncError):
+    """A full synchronisation that is not even tried; the message says what to set up first."""
+
+    status = HTTPStatus.CONFLICT
+    reason = "cannot_sync"
+
+
+class NoStoreToSync(CannotSync):
+    """There is no such store."""
+
+    status = HTTPStatus.NOT_FOUND
+    reason = "no_such_store"
+
+    def __init__(self, store_id: str) -> None:
+        super().__init__(f"The POS has no store {shown(store_id)}. Make it with pos-sync catalog import.")
+
+
+class SyncUnderWay(CannotSync):
+    """The store is being synchronised with the same system, or was just now."""
+
+    reason = "sync_under_way"
+
+    def __init__(self, *, store_id: str, inventory_system_id: str) -> None:
+        super().__init__(
+            f"Store {shown(store_id)} is being synchronised with {shown(inventory_system_id)} already, or was just now. "
+            "Wait for it to end (pos-sync status), then try again."
+        )
+
+
+class UnsendableCatalog(CannotSync):
+    """The catalogue breaks a documented rule of the sync call; nothing was sent. `problems` names each bad entry."""
+
+    reason = "unsendable_catalog"
+
+    def __init__(self, store_id: str, problems: Sequence[str]) -> None:
+        named = " ".join(problems[:MAX_NAMED_PROBLEMS])
+        more = len(problems) - MAX_NAMED_PROBLEMS
+        super().__init__(
+            f"The catalogue of store {shown(store_id)} breaks mipOS's rules, and nothing was sent: {named}"
+            + (f" And {more} more." if more > 0 else "")
+        )
+        self.problems = problems

@@ -1,4 +1,4 @@
-"""What an answer of mipOS means for us: a pure reading of status and bytes into one of four.
+"""What an answer of mipOS means for us: a pure reading of status and bytes into one of four, and the pause before the next try.
 
 Source of the forms: reference/mipos-api.md, "How they answer when they refuse". A 2xx is a success; a refusal says what
 is wrong in a bare JSON string, in `message` as text or list, or in a map of field to list; anything may be HTML, or nothing.
@@ -8,10 +8,11 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
-LONGEST_WORDS = 300
+MAX_WORDS_LENGTH = 300
 _TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
@@ -80,7 +81,7 @@ def _parse(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
 def _words(document: Any, body: bytes, secrets: Collection[str]) -> str:  # noqa: ANN401 - any JSON value
     """What a person should read of an answer, in mipOS's own words."""
     if document is None:
-        text = _TAG.sub(" ", body[: LONGEST_WORDS * 20].decode("utf-8", "replace"))
+        text = _TAG.sub(" ", body[: MAX_WORDS_LENGTH * 20].decode("utf-8", "replace"))
     elif isinstance(document, dict) and "message" in document:
         text = " ".join(_texts(document["message"]))
     else:
@@ -88,7 +89,7 @@ def _words(document: Any, body: bytes, secrets: Collection[str]) -> str:  # noqa
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     for secret in secrets:
         text = text.replace(secret, "***")
-    return text if len(text) <= LONGEST_WORDS else text[: LONGEST_WORDS - 1] + "…"
+    return text if len(text) <= MAX_WORDS_LENGTH else text[: MAX_WORDS_LENGTH - 1] + "…"
 
 
 def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
@@ -108,3 +109,14 @@ def _seconds(retry_after: str | None) -> float | None:
     if retry_after is None or not retry_after.strip().isdecimal() or len(retry_after) > len("86400"):
         return None
     return float(retry_after)
+
+
+MIN_PAUSE = timedelta(seconds=1)
+MAX_PAUSE = timedelta(minutes=5)
+
+
+def backoff(attempts: int, *, jitter: float, asked: float | None = None) -> timedelta:
+    """How long to wait after the `attempts`-th failure: doubling from a second to minutes, less up to half by jitter."""
+    pause = min(MIN_PAUSE * 2 ** min(attempts - 1, 20), MAX_PAUSE)
+    pause -= pause * jitter / 2
+    return pause if asked is None else min(max(pause, timedelta(seconds=asked)), MAX_PAUSE)

@@ -12,7 +12,7 @@ import httpx2
 from pydantic import SecretStr
 
 from app.mipos.answers import Answer, Transient, read_answer
-from app.storage.registrations import STOCK_WEBHOOK
+from app.storage.mipos_account import STOCK_WEBHOOK
 
 CALL_SECONDS = 10.0
 """For a whole call, from connecting to the last byte read."""
@@ -21,8 +21,8 @@ SYNC_SECONDS = 120.0
 CONNECT_SECONDS = 5.0
 CHUNK = 65536
 """Bytes between two reports of how much was sent."""
-MOST_CONNECTIONS = 20
-LARGEST_ANSWER = 65536
+MAX_CONNECTIONS = 20
+MAX_ANSWER_BYTES = 65536
 """Bytes that we read of an answer; the rest is left unread."""
 
 
@@ -45,14 +45,14 @@ class MiposClient:
         *,
         call_seconds: float | None = None,
         sync_seconds: float | None = None,
-        most_connections: int = MOST_CONNECTIONS,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._call_seconds = call_seconds or CALL_SECONDS
         self._sync_seconds = sync_seconds or SYNC_SECONDS
         self._http = httpx2.AsyncClient(
             base_url=base_url,
             headers={"Accept": "application/json", "User-Agent": "mipos-pos-sync"},
-            limits=httpx2.Limits(max_connections=most_connections),
+            limits=httpx2.Limits(max_connections=max_connections),
             follow_redirects=False,
             trust_env=True,
         )
@@ -169,13 +169,13 @@ def _secrets(body: Mapping[str, Any]) -> list[str]:
 
 
 async def beginning_of(response: httpx2.Response) -> bytes:
-    """What there is of a streamed answer, up to `LARGEST_ANSWER` bytes."""
+    """What there is of a streamed answer, up to `MAX_ANSWER_BYTES` bytes."""
     received = bytearray()
     async for chunk in response.aiter_bytes():
         received += chunk
-        if len(received) >= LARGEST_ANSWER:
+        if len(received) >= MAX_ANSWER_BYTES:
             break
-    return bytes(received[:LARGEST_ANSWER])
+    return bytes(received[:MAX_ANSWER_BYTES])
 
 
 def _store(mipos_store_id: str) -> str:

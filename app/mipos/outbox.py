@@ -20,8 +20,7 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.mipos.answers import Answer, NeedsHuman, Transient
-from app.mipos.backoff import backoff
+from app.mipos.answers import Answer, NeedsHuman, Transient, backoff
 from app.mipos.client import MiposClient
 from app.mipos.stock_update import MAX_ACCOUNT_PAUSE, stock_update_body, verdict_of
 from app.mipos.token import AccessTokens
@@ -40,8 +39,8 @@ IN_HAND = 3
 """Messages claimed for each call that is allowed."""
 BACKLOG_SECONDS = 5.0
 REST = 10
-"""A turn that found nothing is followed by a rest of so many times what it took: a long backlog must not load the database."""
-SHORTEST_REST_SECONDS = 0.05
+"""After a turn that found nothing, rest this many times as long as it took: polling stays under a tenth of a connection."""
+MIN_REST_SECONDS = 0.05
 FINISH_SECONDS = 3.0
 """How long calls that are under way may still take when the service stops: cut off, they are made again."""
 STOP_SECONDS = 1.0
@@ -91,7 +90,7 @@ class Relay:
         self._next_backlog = 0.0
 
     def wake(self) -> None:
-        """There may be a new message."""
+        """Tell the relay that there may be a new message."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -156,7 +155,7 @@ class Relay:
             # The rest of the pairs, from the first on.
             self._wake.set()
             return 0
-        return 0 if claimed or finished else max(SHORTEST_REST_SECONDS, REST * (loop.time() - started))
+        return 0 if claimed or finished else max(MIN_REST_SECONDS, REST * (loop.time() - started))
 
     async def _listen(self) -> None:
         """Be woken by new messages. Behind a transaction pooler nobody can listen, and looking now and then has to do."""
@@ -170,7 +169,7 @@ class Relay:
         while True:
             message, claimed_at = await self._ready.get()
             if asyncio.get_running_loop().time() - claimed_at > CLAIM.total_seconds() - SEND_SECONDS:
-                # It has waited in line for so long that its claim could end on the way: it is claimed anew.
+                # It has waited in line for so long that its claim could end on the way: it is claimed again.
                 self._finished.append(Settled(message, OutboxState.PENDING))
                 self._wake.set()
                 continue

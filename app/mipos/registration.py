@@ -16,19 +16,18 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.mipos.answers import Answer, Done, NeedsHuman, Transient
-from app.mipos.backoff import backoff
+from app.mipos.answers import Answer, Done, NeedsHuman, Transient, backoff
 from app.mipos.client import CALL_SECONDS, MiposClient
 from app.mipos.token import AccessTokens
-from app.storage import leases, registrations
+from app.storage import leases
 from app.storage.leases import Lease
-from app.storage.registrations import STOCK_WEBHOOK, Registration, State
+from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, put_registration, read_registration
 
 FRESH = timedelta(minutes=10)
 """A registration of our URL that is younger than this was made by a worker that started together with us."""
 PAUSE_FOR_A_HUMAN = timedelta(minutes=15)
 POLL = timedelta(seconds=0.2)
-LONGEST_SLEEP = timedelta(seconds=20)
+MAX_SLEEP = timedelta(seconds=20)
 LEASE = timedelta(seconds=9 * CALL_SECONDS)
 """Longer than all the calls of an attempt can take: two tokens, each by two calls, and two tries; and waiting for a token."""
 LEASE_NAME = f"registration {STOCK_WEBHOOK}"
@@ -57,7 +56,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """Another deployment registers another URL by now: stop, or the two would take turns for ever."""
+    """Another deployment registers another URL by now: stop, or the two would take turns without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def next_step(
     if known is None or not known.is_about(target.url, target.account):
         return Superseded() if known is not None and was_ours else Call()
     started_at = target.started_at
-    if known.state is State.REGISTERED:
+    if known.state is RegistrationState.REGISTERED:
         is_fresh = known.registered_at is not None and known.registered_at > started_at - FRESH
         return Finished() if is_fresh else Call()
     if known.next_attempt_at is not None and known.next_attempt_at > now and known.attempted_at > started_at - FRESH:
@@ -94,18 +93,18 @@ def outcome_of(answer: Answer, known: Registration | None, target: Target, *, no
     to act (docs/reference/mipos-api.md).
     """
     url, account = target.url, target.account
-    is_retry = known is not None and known.is_about(url, account) and known.state is not State.REGISTERED
+    is_retry = known is not None and known.is_about(url, account) and known.state is not RegistrationState.REGISTERED
     attempts = known.attempts + 1 if known is not None and is_retry else 1
     is_same_account = known is not None and known.account == account
     registered_url = known.registered_url if known is not None and is_same_account else None
     registered_at = known.registered_at if known is not None and is_same_account else None
     is_ours = isinstance(answer, NeedsHuman) and _ALREADY_EXISTS in answer.words.lower() and registered_url == url
     if isinstance(answer, Done) or is_ours:
-        return Registration(url, State.REGISTERED, 0, answer.words, now, None, url, now, account)
+        return Registration(url, RegistrationState.REGISTERED, 0, answer.words, now, None, url, now, account)
     if isinstance(answer, Transient):
-        state, pause = State.PENDING, backoff(attempts, jitter=jitter, asked=answer.retry_after)
+        state, pause = RegistrationState.PENDING, backoff(attempts, jitter=jitter, asked=answer.retry_after)
     else:
-        state, pause = State.FAILED, PAUSE_FOR_A_HUMAN * (1 + jitter / 10)
+        state, pause = RegistrationState.FAILED, PAUSE_FOR_A_HUMAN * (1 + jitter / 10)
     return Registration(url, state, attempts, answer.words, now, now + pause, registered_url, registered_at, account)
 
 
@@ -120,7 +119,7 @@ class Registrar:
         *,
         url: str,
         account: bytes,
-        on_state: Callable[[State, int], None] = lambda _state, _attempts: None,
+        on_state: Callable[[RegistrationState, int], None] = lambda _state, _attempts: None,
     ) -> None:
         self._engine = engine
         self._client = client
@@ -148,34 +147,34 @@ class Registrar:
                     _log.exception("registration failed unexpectedly")
                 step = Wait(backoff(failures, jitter=random.random()))  # noqa: S311 - spreads load, hides nothing
             if isinstance(step, Finished):
-                self._on_state(State.REGISTERED, 0)
+                self._on_state(RegistrationState.REGISTERED, 0)
                 return
             if isinstance(step, Superseded):
                 _log.error("another deployment registers another URL: leaving it to that one", url=self._target.url)
                 return
             # Not longer than this, since others may have done it in the meantime.
-            await asyncio.sleep(min(step.pause, LONGEST_SLEEP).total_seconds())
+            await asyncio.sleep(min(step.pause, MAX_SLEEP).total_seconds())
 
     async def register_now(self) -> Registration:
         """Call mipOS whatever the state is, and return what came of it."""
         while True:
             async with self._engine.begin() as connection:
                 held = await leases.acquire(connection, LEASE_NAME, lasts=LEASE)
-                known = await registrations.read(connection, STOCK_WEBHOOK)
+                known = await read_registration(connection, STOCK_WEBHOOK)
             if held is not None:
                 return await self._attempt(held, known)
             await asyncio.sleep(POLL.total_seconds())
 
     async def _step(self) -> Wait | Finished | Superseded:
         async with self._engine.begin() as connection:
-            step = self._next(await registrations.read(connection, STOCK_WEBHOOK))
+            step = self._next(await read_registration(connection, STOCK_WEBHOOK))
             if not isinstance(step, Call):
                 return step
             held = await leases.acquire(connection, LEASE_NAME, lasts=LEASE)
             if held is None:
                 return Wait(POLL)
             # Once more: the last holder may have called in the meantime.
-            known = await registrations.read(connection, STOCK_WEBHOOK)
+            known = await read_registration(connection, STOCK_WEBHOOK)
             step = self._next(known)
             if not isinstance(step, Call):
                 await leases.give_back(connection, held)
@@ -205,7 +204,7 @@ class Registrar:
         jitter = random.random()  # noqa: S311 - spreads load, hides nothing
         registration = outcome_of(answer, known, self._target, now=datetime.now(UTC), jitter=jitter)
         async with self._engine.begin() as connection:
-            await registrations.put(connection, STOCK_WEBHOOK, registration)
+            await put_registration(connection, STOCK_WEBHOOK, registration)
             await leases.give_back(connection, held)
         return registration
 
@@ -216,9 +215,9 @@ class Registrar:
         self._on_state(registration.state, 1)
         facts = {"url": registration.url, "mipos_says": registration.words, "attempts": registration.attempts}
         match registration.state:
-            case State.REGISTERED:
+            case RegistrationState.REGISTERED:
                 _log.info("webhook registered", **facts)
-            case State.PENDING:
+            case RegistrationState.PENDING:
                 _log.warning("webhook not registered yet, trying again", **facts)
-            case State.FAILED:
+            case RegistrationState.FAILED:
                 _log.error("webhook refused by mipOS: a person has to act", **facts)

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.errors import CannotSync, SyncUnderWay
+from app.errors.requests import CannotSync, SyncUnderWay
 from app.mipos.client import MiposClient
 from app.mipos.sync import Order, synchronise
 from app.mipos.token import AccessTokens
@@ -18,14 +18,14 @@ from app.storage import syncs
 from app.storage.syncs import State
 
 ACTOR = "SYNC_EVERY"
-LONGEST_LOOK = timedelta(seconds=60)
+MAX_LOOK = timedelta(seconds=60)
 """How long one that is due may wait."""
 
 _log = structlog.get_logger("pos_sync.sync")
 
 
 class Schedule:
-    """Synchronises what is due, one after the other, for ever."""
+    """Synchronises what is due, one after the other, until it is cancelled."""
 
     def __init__(self, engine: AsyncEngine, client: MiposClient, tokens: AccessTokens, *, every: timedelta) -> None:
         self._engine = engine
@@ -42,7 +42,7 @@ class Schedule:
                 _log.warning("synchronisations wait for the database", error=type(error).__name__)
             except Exception:  # noqa: BLE001 - one store's trouble must not end the schedule of all
                 _log.exception("a synchronisation failed unexpectedly")
-            await asyncio.sleep(min(LONGEST_LOOK, self._every / 10).total_seconds())
+            await asyncio.sleep(min(MAX_LOOK, self._every / 10).total_seconds())
 
     async def look(self) -> None:
         """Synchronise everything that is due now."""

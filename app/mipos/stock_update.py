@@ -6,13 +6,12 @@ from http import HTTPStatus
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
-from app.mipos.backoff import backoff
+from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized, backoff
 from app.stock.quantity import to_plain
 from app.stock.text import DATE_FORMAT
 from app.storage.outbox import OutboxMessage, OutboxState, Settled
 
-MOST_ODD_REFUSALS = 8
+MAX_ODD_REFUSALS = 8
 """How often a message is tried that is refused neither by mipOS's rules (409, 422) nor for the moment: then it is dead."""
 MAX_ACCOUNT_PAUSE = timedelta(minutes=1)
 """How long a message waits at most where the account or the store is not set up. No number of such tries makes it dead."""
@@ -57,7 +56,7 @@ def verdict_of(answer: Answer, message: OutboxMessage, *, jitter: float) -> Sett
         case NeedsHuman(words, status) if status in _DEAD:
             return Settled(message, OutboxState.DEAD, words)
         case NeedsHuman(words, status):
-            if message.attempts >= MOST_ODD_REFUSALS:
+            if message.attempts >= MAX_ODD_REFUSALS:
                 return Settled(message, OutboxState.DEAD, f"{status}: {words}")
             return Settled(message, OutboxState.PENDING, f"{status}: {words}", backoff(message.attempts + 3, jitter=jitter))
         case Unauthorized(words):

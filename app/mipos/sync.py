@@ -1,6 +1,6 @@
 """The full synchronisation: a store's whole inventory as it is at one moment, sent to one inventory system.
 
-It sets the stock over there. So no movement may be on its way meanwhile, and those that it holds must not be sent afterwards:
+It sets the system's stock. So no movement may be on its way meanwhile, and those that it holds must not be sent afterwards:
 the lease keeps the relay of messages away, and the messages that the snapshot covers are closed together with the run.
 Sending it twice does no harm, so an unknown outcome is tried again, from a new snapshot.
 """
@@ -8,7 +8,7 @@ Sending it twice does no harm, so an unknown outcome is tried again, from a new 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -17,18 +17,17 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.catalog_body import check_for_sync
-from app.errors import CannotSync, NoStoreToSync, SyncUnderWay, UnsendableCatalog
-from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
-from app.mipos.backoff import backoff
+from app.errors.requests import CannotSync, NoStoreToSync, SyncUnderWay, UnsendableCatalog
+from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized, backoff
 from app.mipos.client import MiposClient
-from app.mipos.hold import RELEASE_SECONDS, Hold, acquire, holding
 from app.mipos.token import AccessTokens
 from app.stock.catalog import CatalogRefused
 from app.storage import leases, syncs
 from app.storage.catalog import Integration, choose_integration, find_store
-from app.storage.syncs import Ending, Pair, Snapshot, State
+from app.storage.leases import RELEASE_SECONDS, LeaseKeeper, keeping
+from app.storage.syncs import Ending, Snapshot, State, SyncPair
 
-MOST_TRIES = 3
+MAX_TRIES = 3
 MAX_PAUSE = timedelta(seconds=30)
 """Between two tries, which hold the lease: messages wait meanwhile."""
 QUIET_SECONDS = 120.0
@@ -64,25 +63,23 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Synchronised:
-    """What came of it: `state` is done, refused by mipOS, or unknown."""
+    """What came of it, for which store and system."""
 
     store_id: str
     inventory_system_id: str
     state: State
+    words: str
     items: int
     units: int
     suppliers: int
     covered: int
-    """Messages that need not be sent any more, since the snapshot held their movements."""
-    words: str
-    """mipOS's own, and what a person should know besides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """A pair, and what calls for it name."""
 
-    pair: Pair
+    pair: SyncPair
     mipos_store_id: str
     connected: Integration
 
@@ -103,7 +100,7 @@ async def find_target(engine: AsyncEngine, store_id: str, inventory_system_id: s
             f"mipOS's id of store {store.store_id} is not set, and calls to mipOS name it. Set it with: "
             f"pos-sync store set {store.store_id} --mipos-id ID"
         )
-    return Target(Pair(store.store_id, connected.inventory_system_id), store.mipos_store_id, connected)
+    return Target(SyncPair(store.store_id, connected.inventory_system_id), store.mipos_store_id, connected)
 
 
 async def check(
@@ -130,7 +127,7 @@ async def synchronise(
     """Send the whole inventory, and keep what came of it in `sync_run`. Can take minutes.
 
     Movements go on meanwhile: what the snapshot holds is not sent again, and what it does not hold is sent afterwards. What
-    the system itself reports while it is being synchronised may be overwritten over there, so then it is done once more.
+    the system itself reports while it is being synchronised may be overwritten in the system, so then it is done once more.
 
     Raises:
         CannotSync: something has to be set up first: the store (`NoStoreToSync`), its mipOS id, an enabled integration; the
@@ -139,7 +136,7 @@ async def synchronise(
     """
     target = await find_target(engine, order.store_id, order.inventory_system_id)
     async with engine.begin() as connection:
-        held = await acquire(connection, target.pair)
+        held = await leases.acquire_for_sync(connection, target.pair.store_id, target.pair.inventory_system_id)
         if held is None:
             raise _under_way(target.pair)
         if order.not_within is not None and await syncs.has_run_within(connection, target.pair, order.not_within):
@@ -149,8 +146,8 @@ async def synchronise(
             number = await syncs.start(connection, target.pair, actor=order.actor)
     if number is None:
         raise _under_way(target.pair)
-    async with holding(engine, held) as hold:
-        run = _Run(engine, client, tokens, target, number, hold, on_progress)
+    async with keeping(engine, held) as keeper:
+        run = _Run(engine, client, tokens, target, number, keeper, on_progress)
         try:
             ending = await run.carry_out()
         except CannotSync as error:
@@ -162,17 +159,7 @@ async def synchronise(
                 async with asyncio.timeout(RELEASE_SECONDS):
                     await run.close(Ending(State.UNKNOWN, _STOPPED))
             raise
-    pair = target.pair
-    return Synchronised(
-        pair.store_id,
-        pair.inventory_system_id,
-        ending.state,
-        ending.items,
-        ending.units,
-        ending.suppliers,
-        ending.covered,
-        ending.words,
-    )
+    return Synchronised(**asdict(target.pair), **asdict(ending))
 
 
 class _Run:
@@ -185,7 +172,7 @@ class _Run:
         tokens: AccessTokens,
         target: Target,
         number: int,
-        hold: Hold,
+        keeper: LeaseKeeper,
         on_progress: OnProgress,
     ) -> None:
         self._engine = engine
@@ -193,25 +180,25 @@ class _Run:
         self._tokens = tokens
         self._target = target
         self._number = number
-        self._hold = hold
+        self._keeper = keeper
         self._on_progress = on_progress
         self._covered = 0
 
     async def carry_out(self) -> Ending:
-        """Try until mipOS has said yes or no, `MOST_TRIES` times at most, and close the run."""
+        """Try until mipOS has said yes or no, `MAX_TRIES` times at most, and close the run."""
         ending = Ending(State.UNKNOWN, "")
-        for tries in range(1, MOST_TRIES + 1):
+        for tries in range(1, MAX_TRIES + 1):
             await self._wait_until_quiet()
             snapshot, body = await _prepare(self._engine, self._target, self._on_progress)
             answer = await self._send(body)
-            is_last = tries == MOST_TRIES
+            is_last = tries == MAX_TRIES
             match answer:
                 case Done(words):
                     settled = await self._settle(snapshot, words, is_last=is_last)
                     if settled is not None:
                         return settled
                     ending = _ending(State.UNKNOWN, body, _REPLACED)
-                    if self._hold.is_lost:
+                    if self._keeper.is_lost:
                         break
                 case NeedsHuman(words) | Unauthorized(words):
                     ending = _ending(State.REFUSED, body, words)
@@ -254,7 +241,7 @@ class _Run:
     async def _settle(self, snapshot: Snapshot, words: str, *, is_last: bool) -> Ending | None:
         """After mipOS took it: close what it covers, and with it the run; None: do it again, or the lease is lost."""
         pair = self._target.pair
-        async with self._hold.extended() as connection:
+        async with self._keeper.renewed() as connection:
             if connection is None:
                 return None
             self._covered += await syncs.cover(connection, pair, snapshot.versions)
@@ -268,11 +255,9 @@ class _Run:
 
 _REPLACED = (
     "mipOS took it, but the database was out of reach for so long that messages may have been sent meanwhile, "
-    "which are counted twice over there. Synchronise again."
+    "which are counted twice in the inventory system. Synchronise again."
 )
-_UNKNOWN_MEANS = (
-    "Whether mipOS took the inventory is not known: what is sent after it may be counted twice over there. Synchronise again."
-)
+_UNKNOWN_MEANS = "Whether mipOS took the inventory is not known: later messages may be counted twice in it. Synchronise again."
 
 
 def _ending(state: State, body: dict[str, Any], words: str) -> Ending:
@@ -306,5 +291,5 @@ async def _prepare(engine: AsyncEngine, target: Target, on_progress: OnProgress)
         raise UnsendableCatalog(target.pair.store_id, refused.problems) from None
 
 
-def _under_way(pair: Pair) -> SyncUnderWay:
+def _under_way(pair: SyncPair) -> SyncUnderWay:
     return SyncUnderWay(store_id=pair.store_id, inventory_system_id=pair.inventory_system_id)

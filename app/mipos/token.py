@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
 from app.mipos.client import CALL_SECONDS, Credentials, MiposClient
-from app.storage import leases, tokens
+from app.storage import leases
 from app.storage.leases import Lease
+from app.storage.mipos_account import put_token, read_token
 
 SHORT_LIFE = timedelta(minutes=5)
 """For how long a token is used whose expiry mipOS did not say in a way that we understand; then 401 tells."""
@@ -21,8 +22,8 @@ MARGIN = timedelta(seconds=30)
 POLL_SECONDS = 0.1
 LEASE = timedelta(seconds=3 * CALL_SECONDS)
 """Longer than a token call and a refresh can take together."""
-_EARLIEST_EPOCH = 1_000_000_000
-_LATEST_EPOCH = 32_503_680_000
+_MIN_EPOCH = 1_000_000_000
+_MAX_EPOCH = 32_503_680_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Token:
         return self.expires_at > now + MARGIN and self.secret != rejected
 
 
-def read_token(data: Mapping[str, Any], now: datetime) -> Token | None:
+def token_in(data: Mapping[str, Any], now: datetime) -> Token | None:
     """The token in the answer of a token call; None where there is none.
 
     `expires_in` is a string that holds an absolute Unix time ("1585815796" is 2020-04-02), against its name
@@ -56,12 +57,12 @@ def is_sendable(token: str) -> bool:
 
 def _expiry(value: object, now: datetime) -> datetime:
     text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    if not text.isdecimal() or not text.isascii() or len(text) > len(str(_LATEST_EPOCH)):
+    if not text.isdecimal() or not text.isascii() or len(text) > len(str(_MAX_EPOCH)):
         return now + SHORT_LIFE
     number = int(text)
-    if number > _LATEST_EPOCH:
+    if number > _MAX_EPOCH:
         return now + SHORT_LIFE
-    if number > _EARLIEST_EPOCH:
+    if number > _MIN_EPOCH:
         return datetime.fromtimestamp(number, UTC)
     return now + timedelta(seconds=number)
 
@@ -138,7 +139,7 @@ class AccessTokens:
 
     async def _stored(self, connection: AsyncConnection, rejected: SecretStr | None) -> SecretStr | None:
         """The shared token, where it is worth trying."""
-        stored = await tokens.read(connection, self._account)
+        stored = await read_token(connection, self._account)
         if stored is None:
             return None
         token = Token(SecretStr(stored.token), stored.expires_at)
@@ -155,7 +156,7 @@ class AccessTokens:
         async with self._engine.begin() as connection:
             if isinstance(fetched, Token):
                 token = fetched.secret.get_secret_value()
-                await tokens.put(connection, self._account, token=token, expires_at=fetched.expires_at)
+                await put_token(connection, self._account, token=token, expires_at=fetched.expires_at)
             await leases.give_back(connection, held)
         if not isinstance(fetched, Token):
             return fetched
@@ -171,7 +172,7 @@ class AccessTokens:
     def _understand(self, answer: Answer) -> Token | Transient | NeedsHuman:
         match answer:
             case Done(data=data):
-                token = read_token(data, self._clock())
+                token = token_in(data, self._clock())
                 return Transient("mipOS's answer to the token call holds no token") if token is None else token
             case Unauthorized(words):
                 return NeedsHuman(words, 401)

@@ -13,7 +13,7 @@ from app.mipos.registration import Registrar
 from app.mipos.token import AccessTokens
 from app.settings import Settings
 from app.storage.engine import Database
-from app.storage.registrations import State
+from app.storage.mipos_account import RegistrationState
 
 _NO_ACCOUNT = "no mipOS account is set (MIPOS_CLIENT_ID, MIPOS_EMAIL, MIPOS_PASSWORD, or MIPOS_ACCESS_TOKEN)"
 
@@ -75,7 +75,7 @@ async def registrar(
     engine: AsyncEngine,
     *,
     webhook_path: str,
-    on_state: Callable[[State, int], None] = lambda _state, _attempts: None,
+    on_state: Callable[[RegistrationState, int], None] = lambda _state, _attempts: None,
 ) -> AsyncIterator[Registrar]:
     """A registrar of these settings' webhook; `settings.public_url` has to be set."""
     async with mipos_of(settings, engine) as (client, tokens):
@@ -87,6 +87,6 @@ async def registrar(
 async def relay(settings: Settings, database: Database, engine: AsyncEngine, *, observer: RelayObserver) -> AsyncIterator[Relay]:
     """A relay of the outbox to these settings' mipOS."""
     # A connection for each call, and some for the token's: a call that waits for one would be counted as too slow.
-    async with MiposClient(settings.mipos_base_url, most_connections=settings.outbox_parallel + 4) as client:
+    async with MiposClient(settings.mipos_base_url, max_connections=settings.outbox_parallel + 4) as client:
         tokens = tokens_of(settings, engine, client)
         yield Relay(database, engine, client, tokens, parallel=settings.outbox_parallel, observer=observer)

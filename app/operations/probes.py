@@ -1,15 +1,21 @@
-"""GET /livez, /readyz and /metrics, for orchestrators and Prometheus."""
+"""GET /livez, /readyz and /metrics, for orchestrators and Prometheus; GET /docs, for people.
 
-from collections.abc import Callable
+/docs is the OpenAPI document as a page without a script. FastAPI's own page loads its script from a CDN: it would stay empty in
+a closed network, and run foreign code in an open one.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from html import escape
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, Field
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from pydantic import BaseModel
 
-from app.operations.health import Readiness
 from app.operations.metrics import Metrics
+from app.operations.readiness import Readiness, ReadinessReport
 from app.wire import ErrorBody
 
 
@@ -17,17 +23,6 @@ class Alive(BaseModel):
     """The process answers."""
 
     message: str
-
-
-class ReadinessReport(BaseModel):
-    """Whether traffic should come here, and each part of the reason."""
-
-    message: str
-    database: str
-    # `schema` is a method of BaseModel.
-    schema_: str = Field(alias="schema")
-    draining: bool
-    registration: dict[str, Any] = Field(description="Reported here, and never deciding.")
 
 
 def probe_router(readiness: Readiness, metrics: Metrics, *, waiting: Callable[[], int]) -> APIRouter:
@@ -45,19 +40,47 @@ def probe_router(readiness: Readiness, metrics: Metrics, *, waiting: Callable[[]
         responses={503: {"model": ReadinessReport | ErrorBody, "description": "No: the message says why."}},
     )
     async def readyz(response: Response) -> ReadinessReport:
-        health = await readiness.check()
-        if not health.is_ready:
+        report = await readiness.check()
+        if not report.is_ready:
             response.status_code = int(HTTPStatus.SERVICE_UNAVAILABLE)
-        return ReadinessReport(
-            message=health.message,
-            database=health.database,
-            schema=health.schema,
-            draining=health.draining,
-            registration=health.registration,
-        )
+        return report
 
     @router.get("/metrics", operation_id="metrics", summary="Prometheus metrics.", response_class=PlainTextResponse)
     async def exposition() -> Response:
         return Response(metrics.exposition(waiting=waiting()), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router
+
+
+_STYLE = (
+    "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}pre{background:#eee;overflow:auto;padding:1em}"
+)
+_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "X-Content-Type-Options": "nosniff"}
+
+
+def docs_router(openapi: Callable[[], dict[str, Any]]) -> APIRouter:
+    """The route; `openapi` makes the document."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/docs")
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(_page(openapi()), headers=_HEADERS)
+
+    return router
+
+
+def _page(document: Mapping[str, Any]) -> str:
+    title = "{title} {version}".format(**document["info"])
+    sections = [
+        (f"{method.upper()} {path}: {operation['summary']}", operation)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
+    sections += document["components"]["schemas"].items()
+    parts = [
+        f"<h2>{escape(heading)}</h2><pre>{escape(json.dumps(section, indent=2, ensure_ascii=False))}</pre>"
+        for heading, section in sections
+    ]
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    about = f'<h1>{escape(title)}</h1><p>{escape(document["info"]["description"])} <a href="openapi.json">For programs</a></p>'
+    return f'<!doctype html><html lang="en">{head}{about}{"".join(parts)}</html>'

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.errors import NoStoreToSync
+from app.errors.requests import NoStoreToSync
 from app.stock.catalog import Catalog, CatalogRefused
-from app.stock.movement import opening_movement
-from app.stock.outcome import Applied, Outcome, Refused
+from app.stock.movement import Applied, Outcome, Refused, opening_movement
 from app.stock.rules import Rules
 from app.storage.catalog import choose_integration, connect_system, create_store, find_store, get_catalog, put_catalog
 from app.storage.ledger import apply_movements

@@ -1,4 +1,4 @@
-"""Applying a suspected duplicate after all, as a further occurrence of its identity, exactly once."""
+"""Applying a suspected duplicate as a further occurrence of its identity, exactly once."""
 
 from dataclasses import replace
 
@@ -6,12 +6,12 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.errors import Refusal
-from app.operator.result import OperatorResult, Verdict
-from app.receiving.payload import read_report
-from app.stock.outcome import Refused
-from app.storage import suspicions
+from app.operator.refusals import OperatorResult, Verdict
+from app.receiving.body import read_report
+from app.stock.movement import Refused
+from app.storage import duplicates
+from app.storage.duplicates import State, SuspectedDuplicate
 from app.storage.ledger import apply_movements
-from app.storage.suspicions import State, SuspectedDuplicate
 from app.storage.transactions import run_transaction
 
 
@@ -23,7 +23,7 @@ async def apply_suspected(engine: AsyncEngine, suspected_duplicate_id: int, *, a
     """Apply one by the rules of any movement; again, or by two at once, changes nothing more."""
 
     async def work(connection: AsyncConnection, driver: asyncpg.Connection) -> OperatorResult:
-        suspected = await suspicions.read(connection, suspected_duplicate_id)
+        suspected = await duplicates.read(connection, suspected_duplicate_id)
         if suspected is None or suspected.state is not State.OPEN:
             return _closed(suspected_duplicate_id, suspected)
         try:
@@ -34,7 +34,7 @@ async def apply_suspected(engine: AsyncEngine, suspected_duplicate_id: int, *, a
         further = replace(movement, occurrence=suspected.occurrence, pos_id=None)
         (outcome,) = await apply_movements(driver, [further], actor=actor)
         # After the level, as deliveries do: two transactions that lock in one order cannot deadlock.
-        if not await suspicions.close(connection, suspected_duplicate_id, state=State.APPLIED, actor=actor):
+        if not await duplicates.close(connection, suspected_duplicate_id, state=State.APPLIED, actor=actor):
             raise _Closed
         if isinstance(outcome, Refused):
             await connection.rollback()
@@ -45,7 +45,7 @@ async def apply_suspected(engine: AsyncEngine, suspected_duplicate_id: int, *, a
         return await run_transaction(engine, work)
     except _Closed:
         async with engine.connect() as connection:
-            return _closed(suspected_duplicate_id, await suspicions.read(connection, suspected_duplicate_id))
+            return _closed(suspected_duplicate_id, await duplicates.read(connection, suspected_duplicate_id))
 
 
 def _closed(suspected_duplicate_id: int, suspected: SuspectedDuplicate | None) -> OperatorResult:

@@ -6,9 +6,8 @@ from decimal import Decimal
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.errors import IdempotencyKeyReused
-from app.stock.movement import Movement
-from app.stock.outcome import Applied, KeyReused, Known, Refused
+from app.errors.requests import IdempotencyKeyReused
+from app.stock.movement import Applied, KeyReused, Known, Movement, Refused
 from app.storage.ledger import apply_movements
 from app.storage.transactions import run_transaction
 

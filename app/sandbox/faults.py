@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 Call = Literal["token", "refresh", "manage", "sync", "stock_update"]
 HTML = b"<!DOCTYPE html><html><head><style>b{color:red}</style></head><body><h1>502 Bad Gateway</h1></body></html>"
 DRIP_SECONDS = 0.05
-LONGEST_HANG_SECONDS = 3600
+MAX_HANG_SECONDS = 3600
 
 
 class Fault(BaseModel):
@@ -17,7 +17,7 @@ class Fault(BaseModel):
 
     call: Call
     times: int = Field(default=1, ge=1, description="How many calls it lasts.")
-    delay: float = Field(default=0, ge=0, le=LONGEST_HANG_SECONDS, description="Seconds before it answers.")
+    delay: float = Field(default=0, ge=0, le=MAX_HANG_SECONDS, description="Seconds before it answers.")
     status: int | None = Field(default=None, ge=200, le=599, description="Answer this status, with `body` or HTML.")
     body: str | None = Field(default=None, description="The body that goes with `status`, as it is.")
     html: bool = Field(default=False, description="An HTML page as the body.")
@@ -53,7 +53,7 @@ class Faulty:
             headers.append((b"content-length", b"1000"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if fault.hang:
-            for _ in range(int(LONGEST_HANG_SECONDS / DRIP_SECONDS)):
+            for _ in range(int(MAX_HANG_SECONDS / DRIP_SECONDS)):
                 await send({"type": "http.response.body", "body": b" ", "more_body": True})
                 await asyncio.sleep(DRIP_SECONDS)
         for _ in range(fault.megabytes):

@@ -47,7 +47,7 @@ class InventorySystem:
     knows_store: bool = True
     """Whether the store has an id of its own in there; without it a sync is refused."""
     stock: dict[str, str] = field(default_factory=dict)
-    """external_id -> its own stock: set by a sync, changed by each movement, whoever reports it"""
+    """external_id -> its own stock: set by a sync, changed by each movement of any origin"""
 
 
 class Platform:
@@ -70,6 +70,7 @@ class Platform:
             "token": self._token,
             "expires_at": self._expires_at,
             "webhooks": self.webhooks,
+            "stores": self.stores,
             "stock": {system_id: system.stock for system_id, system in self.systems.items()},
         }
 
@@ -78,6 +79,7 @@ class Platform:
         self._token = document["token"]
         self._expires_at = document["expires_at"]
         self.webhooks = dict(document["webhooks"])
+        self.stores.update(document.get("stores", {}))
         for system_id, stock in document["stock"].items():
             if system_id in self.systems:
                 self.systems[system_id].stock = dict(stock)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.receiving.sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
+from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
 from app.sandbox.faults import Fault, Faulty
 from app.sandbox.platform import POS_WEBHOOK_TYPE, UNAUTHORIZED, InventorySystem, Platform, Reply, after_movement
 from app.stock.movement import MovementType
@@ -34,6 +34,12 @@ class NewSystem(BaseModel):
     has_webhooks: bool = True
     knows_store: bool = True
     stock: dict[str, str] = Field(default_factory=dict, description="external_id -> its own stock.")
+
+
+class StoreId(BaseModel):
+    """A store, by its id in the POS."""
+
+    store_id: str
 
 
 class InventoryMovement(BaseModel):
@@ -69,7 +75,7 @@ class Sandbox(FastAPI):
             try:
                 platform.restore(json.loads(state_file.read_text()))
             except (ValueError, KeyError, TypeError):
-                _log.warning("sandbox starts anew: its state cannot be read", file=str(state_file))
+                _log.warning("sandbox starts empty: its state cannot be read", file=str(state_file))
         self.received: list[Received] = []
         self.calls: Counter[str] = Counter()
         self.faults: list[Fault] = []
@@ -79,30 +85,23 @@ class Sandbox(FastAPI):
     def _add_calls(self) -> None:
         platform = self.platform
 
-        async def token(body: dict[str, Any], _request: Request) -> Reply:
-            return platform.fetch_token(body)
+        self._add("/api/oauth/token", "token", lambda body, _: platform.fetch_token(body), is_open=True)
+        self._add(
+            "/api/oauth/token/refresh",
+            "refresh",
+            lambda body, request: platform.refresh_token(body, request.headers.get("authorization")),
+            is_open=True,
+        )
+        self._add(f"{POS}/webhook/manage", "manage", lambda body, _: platform.manage_webhook(body))
+        store = f"{POS}/store/{{store_id}}/system"
+        self._add(f"{store}/sync", "sync", lambda body, request: platform.sync(request.path_params["store_id"], body))
+        self._add(
+            f"{store}/stock/update",
+            "stock_update",
+            lambda body, request: platform.update_stock(request.path_params["store_id"], body),
+        )
 
-        async def refresh(body: dict[str, Any], request: Request) -> Reply:
-            return platform.refresh_token(body, request.headers.get("authorization"))
-
-        async def manage(body: dict[str, Any], _request: Request) -> Reply:
-            return platform.manage_webhook(body)
-
-        async def sync(body: dict[str, Any], request: Request) -> Reply:
-            return platform.sync(request.path_params["store_id"], body)
-
-        async def stock_update(body: dict[str, Any], request: Request) -> Reply:
-            return platform.update_stock(request.path_params["store_id"], body)
-
-        self._add("/api/oauth/token", "token", token, is_open=True)
-        self._add("/api/oauth/token/refresh", "refresh", refresh, is_open=True)
-        self._add(f"{POS}/webhook/manage", "manage", manage)
-        self._add(f"{POS}/store/{{store_id}}/system/sync", "sync", sync)
-        self._add(f"{POS}/store/{{store_id}}/system/stock/update", "stock_update", stock_update)
-
-    def _add(
-        self, path: str, call: str, work: Callable[[dict[str, Any], Request], Awaitable[Reply]], *, is_open: bool = False
-    ) -> None:
+    def _add(self, path: str, call: str, work: Callable[[dict[str, Any], Request], Reply], *, is_open: bool = False) -> None:
         async def handle(request: Request) -> Response | _Asgi:
             body = await _json_object(request)
             await self._note(call, request, body)
@@ -115,7 +114,7 @@ class Sandbox(FastAPI):
                     return _Asgi(Faulty(fault))
             if not is_open and not self.platform.is_authorized(request.headers.get("authorization")):
                 return _response(Reply(401, UNAUTHORIZED))
-            reply = await work(body, request)
+            reply = work(body, request)
             self._save()
             return _response(reply)
 
@@ -148,6 +147,12 @@ class Sandbox(FastAPI):
                 knows_store=system.knows_store,
                 stock=dict(system.stock),
             )
+
+        @self.put("/sandbox/stores/{mipos_store_id}", status_code=204)
+        async def put_store(mipos_store_id: str, store: StoreId) -> None:
+            """Give a store of the POS an id at mipOS."""
+            self.platform.stores[mipos_store_id] = store.store_id
+            self._save()
 
         @self.get("/sandbox/systems/{system_id}")
         async def show_system(system_id: str) -> dict[str, Any]:

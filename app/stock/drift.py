@@ -1,11 +1,11 @@
 """Our level against an inventory system's last report, and why they differ. Pure.
 
 drift = ours - theirs - what that system has not been told of. It is the sum of its causes: what the two differed by at first,
-what moved over there without reaching us (a gap between two reports), and what reached us and was not applied.
+what moved in the inventory system without reaching us (a gap between two reports), and what reached us and was not applied.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -15,7 +15,7 @@ from app.stock.quantity import EXACT, ZERO, to_signed
 from app.stock.reports import LedgerRow, Report, UnappliedReport, reports_of
 from app.stock.rules import ReportedStock
 
-FEWEST_FOR_A_READING = 3
+MIN_REPORTS_FOR_A_READING = 3
 READING_SHARE = Decimal("0.9")
 
 
@@ -27,7 +27,7 @@ class CauseKind(StrEnum):
     SUSPECTED_DOUBLE = "suspected_double"
     """One movement was applied twice: the sender changed its date or its stock when it sent it again"""
     GAP = "gap"
-    """Over there the stock changed between two reports without a movement that reached us"""
+    """The stock of the inventory system changed between two reports without a movement that reached us"""
     OPENING = "opening_difference"
     RECONCILED = "reconciled"
     READING = "reading"
@@ -44,14 +44,14 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """One item in one store: its level, its newest ledger rows in order, and what waits to be applied."""
+class LevelHistory:
+    """One item in one store: its level, its newest ledger rows (oldest first), and what waits to be applied."""
 
     store_id: str
     item_id: str
     quantity: Decimal
-    rows: Sequence[LedgerRow]
-    unapplied: Sequence[UnappliedReport] = ()
+    rows: list[LedgerRow] = field(default_factory=list)
+    unapplied: list[UnappliedReport] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +72,28 @@ class Drift:
     causes: tuple[Cause, ...] = ()
 
 
-def compare(pair: Pair, system_id: str, reading: ReportedStock) -> Drift:
-    """The drift of `pair` against `system_id`."""
-    reports = reports_of(system_id, pair.rows, pair.unapplied, reading)
+def compare(history: LevelHistory, system_id: str, reading: ReportedStock) -> Drift:
+    """The drift of `history` against `system_id`."""
+    reports = reports_of(system_id, history.rows, history.unapplied, reading)
     if not reports:
-        return Drift(pair.store_id, pair.item_id, system_id, pair.quantity)
-    account = _Account(pair, system_id)
+        return Drift(history.store_id, history.item_id, system_id, history.quantity)
+    account = _Account(history, system_id)
     account.go_through(reports)
     last = reports[-1]
-    drift = _minus(_minus(pair.quantity, last.stock), account.not_told)
+    drift = _minus(_minus(history.quantity, last.stock), account.not_told)
     causes = account.causes
     rest = _minus(drift, _sum(cause.amount for cause in causes))
     if rest:
         causes.append(Cause(CauseKind.UNEXPLAINED, rest, "not told by the reports"))
-    if drift and _is_other_reading(pair.rows, system_id, reading):
+    if drift and _is_other_reading(history.rows, system_id, reading):
         other = ReportedStock.BEFORE if reading is ReportedStock.AFTER else ReportedStock.AFTER
         words = f"it reports its stock {other} each movement: set REPORTED_STOCK={other}"
         causes = [Cause(CauseKind.READING, drift, words)]
     return Drift(
-        pair.store_id,
-        pair.item_id,
+        history.store_id,
+        history.item_id,
         system_id,
-        pair.quantity,
+        history.quantity,
         theirs=last.stock,
         as_of=last.date_text,
         received_at=last.received_at,
@@ -106,12 +106,12 @@ def compare(pair: Pair, system_id: str, reading: ReportedStock) -> Drift:
 class _Account:
     """Goes through one system's reports in order, and keeps what it finds."""
 
-    def __init__(self, pair: Pair, system_id: str) -> None:
+    def __init__(self, history: LevelHistory, system_id: str) -> None:
         self.causes: list[Cause] = []
         self.not_told = ZERO
-        self._pair = pair
+        self._pair = history
         self._system_id = system_id
-        self._baseline = next((row for row in reversed(pair.rows) if row.source == Source.RECONCILE), None)
+        self._baseline = next((row for row in reversed(history.rows) if row.source == Source.RECONCILE), None)
 
     def go_through(self, reports: Sequence[Report]) -> None:
         """Fill `causes` and `not_told`."""
@@ -217,7 +217,7 @@ def _is_other_reading(rows: Sequence[LedgerRow], system_id: str, reading: Report
         matching = sum(row.reported_stock == _minus(row.balance_after, row.delta) for row in moved)
     else:
         matching = sum(row.reported_stock == row.balance_after for row in moved)
-    return len(moved) >= FEWEST_FOR_A_READING and matching > READING_SHARE * len(moved)
+    return len(moved) >= MIN_REPORTS_FOR_A_READING and matching > READING_SHARE * len(moved)
 
 
 def _minus(left: Decimal, right: Decimal) -> Decimal:

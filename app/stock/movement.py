@@ -1,4 +1,4 @@
-"""What a stock movement is, and the identity by which it is applied once."""
+"""What a stock movement is, the identity by which it is applied once, and what becomes of it."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 
+from app.errors import Refusal
 from app.stock.quantity import ZERO, to_canonical
 
 IDENTITY_VERSION = "1"
@@ -200,3 +201,39 @@ def _identity(*parts: str) -> bytes:
     # Lengths are in bytes.
     encoded = [part.encode() for part in (IDENTITY_VERSION, *parts)]
     return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in encoded])).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The movement changed the level; its ledger row has this version, and left this balance."""
+
+    level_version: int
+    balance: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The ledger holds this movement already, by this row. Nothing changes, and the sender may stop."""
+
+    level_version: int
+    balance: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The movement changes nothing, and `error` says why."""
+
+    error: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReused:
+    """The idempotency key of the POS was used for another movement. Nothing changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Not decided: another session holds the level. Ask again later."""
+
+
+Outcome = Applied | Known | Refused | KeyReused | Busy

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 MAX_DECIMALS = 14
 MAX_INTEGER_DIGITS = 15
-LONGEST_NUMBER = 64
+MAX_NUMBER_LENGTH = 64
 ZERO = Decimal(0)
 
 EXACT = decimal.Context(
@@ -22,7 +22,7 @@ EXACT = decimal.Context(
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?([0-9]+))?")
 _PLAIN_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,14})?")
 """What nearly every sender sends, and within every bound."""
-_LONGEST_EXPONENT = 3
+_MAX_EXPONENT_DIGITS = 3
 
 
 class NotAQuantity(ValueError):
@@ -38,13 +38,13 @@ def parse_quantity(text: str) -> Decimal:
     """
     if _PLAIN_NUMBER.fullmatch(text):
         return Decimal(text) or ZERO
-    if len(text) > LONGEST_NUMBER:
-        raise NotAQuantity(f"is longer than {LONGEST_NUMBER} characters")
+    if len(text) > MAX_NUMBER_LENGTH:
+        raise NotAQuantity(f"is longer than {MAX_NUMBER_LENGTH} characters")
     matched = _NUMBER.fullmatch(text)
     if matched is None:
         raise NotAQuantity('must be a number such as "1.25"')
     exponent_digits = matched.group(1)
-    if exponent_digits is not None and len(exponent_digits) > _LONGEST_EXPONENT:
+    if exponent_digits is not None and len(exponent_digits) > _MAX_EXPONENT_DIGITS:
         # Looked at before it is expanded: written out, 1e999999999 is a memory bomb.
         raise NotAQuantity(f"must be below 10^{MAX_INTEGER_DIGITS} with at most {MAX_DECIMALS} decimals")
     value = Decimal(text)
@@ -61,6 +61,17 @@ def parse_quantity(text: str) -> Decimal:
         if -value.as_tuple().exponent > MAX_DECIMALS:  # type: ignore[operator]
             raise NotAQuantity(f"must have at most {MAX_DECIMALS} decimals")
     return value
+
+
+def require_unsigned(quantity: Decimal, *, why: str = "") -> Decimal:
+    """Return `quantity`, which must not be negative; `why` says what the sign would double.
+
+    Raises:
+        NotAQuantity: it is negative.
+    """
+    if quantity.is_signed():
+        raise NotAQuantity(f"must not be negative{why and ': '}{why}")
+    return quantity
 
 
 def to_plain(value: Decimal) -> str:

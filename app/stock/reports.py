@@ -9,7 +9,7 @@ from enum import StrEnum
 from app.stock.movement import MovementType
 from app.stock.rules import ReportedStock, stock_after
 
-LARGEST_LEAD = timedelta(hours=26)
+MAX_LEAD = timedelta(hours=26)
 """A date that is this much later than the `now` it was sent with is no date of a movement, in no two timezones."""
 
 
@@ -128,7 +128,7 @@ def _by_date(reports: Sequence[Report]) -> list[Report] | None:
     sent_known = [moment for moment in sent if moment is not None]
     has_sent = len(sent_known) == len(reports) and len({moment.tzinfo is None for moment in sent_known}) == 1
     for date, moment in zip(known, sent, strict=True):
-        if moment is not None and date.replace(tzinfo=None) > moment.replace(tzinfo=None) + LARGEST_LEAD:
+        if moment is not None and date.replace(tzinfo=None) > moment.replace(tzinfo=None) + MAX_LEAD:
             return None
     keys = zip(known, sent_known if has_sent else known, (report.place for report in reports), strict=True)
     return [report for _, report in sorted(zip(keys, reports, strict=True), key=lambda pair: pair[0])]

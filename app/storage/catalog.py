@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Table, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import CannotSync
+from app.errors.requests import CannotSync
 from app.stock.catalog import Catalog, Item, Supplier, Unit
 from app.stock.rules import NegativeStock
 from app.stock.text import fault_in
@@ -70,7 +70,7 @@ async def list_stores(connection: AsyncConnection) -> list[Store]:
 
 async def find_store(connection: AsyncConnection, store_id: str) -> Store | None:
     """The store with its integrations; None where there is none, as of what can be nobody's id."""
-    if fault_in(store_id, longest=len(store_id)):
+    if fault_in(store_id, max_length=len(store_id)):
         return None
     return next(iter(await _read_stores(connection, store.c.store_id == store_id)), None)
 
@@ -150,35 +150,21 @@ async def _upsert(connection: AsyncConnection, table: Table, key: str, things: S
 
 async def get_catalog(connection: AsyncConnection, store_id: str, connected: Integration) -> Catalog:
     """What `store_id` stocks, with its levels, and the units and suppliers that those items name."""
+    *names, _ = Item.__slots__
     query = (
-        select(item, stock_level.c.quantity)
+        select(*(item.c[name] for name in names), stock_level.c.quantity)
         .join(stock_level, stock_level.c.item_id == item.c.item_id)
         .where(stock_level.c.store_id == store_id)
         .order_by(item.c.item_id)
     )
-    items = [
-        Item(
-            item_id=row.item_id,
-            name=row.name,
-            purchase_unit_id=row.purchase_unit_id,
-            consumption_unit_id=row.consumption_unit_id,
-            supplier_id=row.supplier_id,
-            cost=row.cost,
-            stock=row.quantity,
-        )
-        # In parts, between which deliveries are received: a large catalogue is a second's work.
-        async for row in await connection.stream(query)
-    ]
+    # In parts, between which deliveries are received: a large catalogue is a second's work.
+    items = [Item(*row) async for row in await connection.stream(query)]
     unit_ids = {i.purchase_unit_id for i in items} | {i.consumption_unit_id for i in items}
     supplier_ids = {i.supplier_id for i in items}
-    units = [
-        Unit(row.unit_id, row.name, row.short_name)
-        for row in await connection.execute(select(unit).order_by(unit.c.unit_id))
-        if row.unit_id in unit_ids
-    ]
-    suppliers = [
-        Supplier(row.supplier_id, row.name)
-        for row in await connection.execute(select(supplier).order_by(supplier.c.supplier_id))
-        if row.supplier_id in supplier_ids
-    ]
+    all_units = await connection.execute(select(*(unit.c[name] for name in Unit.__slots__)).order_by(unit.c.unit_id))
+    units = [Unit(*row) for row in all_units if row.unit_id in unit_ids]
+    all_suppliers = await connection.execute(
+        select(*(supplier.c[name] for name in Supplier.__slots__)).order_by(supplier.c.supplier_id)
+    )
+    suppliers = [Supplier(*row) for row in all_suppliers if row.supplier_id in supplier_ids]
     return Catalog(connected.inventory_system_id, connected.user_id_tps, tuple(items), tuple(units), tuple(suppliers))

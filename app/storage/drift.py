@@ -7,15 +7,15 @@ is read through a cursor; so the size of the ledger does not matter, the number 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from itertools import groupby
 
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.stock.drift import LevelHistory
 from app.stock.reports import LedgerRow
 from app.storage.engine import driver_of
-from app.storage.tables import integration, refused_delivery, stock_level, suspected_duplicate
+from app.storage.tables import integration, matching, refused_delivery, stock_level, suspected_duplicate
 
 PREFETCH = 5000
 
@@ -35,16 +35,6 @@ ORDER BY level.store_id, level.item_id, newest.level_version
 
 
 @dataclass(frozen=True, slots=True)
-class LevelWindow:
-    """A level and its newest ledger rows, oldest first."""
-
-    store_id: str
-    item_id: str
-    quantity: Decimal
-    rows: list[LedgerRow]
-
-
-@dataclass(frozen=True, slots=True)
 class WaitingDelivery:
     """A kept body of a delivery that waits for somebody; `after_version` where its place in the ledger is known."""
 
@@ -58,17 +48,17 @@ class WaitingDelivery:
 
 async def windows(
     connection: AsyncConnection, *, store_id: str | None, item_id: str | None, window: int
-) -> AsyncIterator[LevelWindow]:
+) -> AsyncIterator[LevelHistory]:
     """Each level with its newest `window` rows, in order of store and item. Runs in the caller's transaction."""
     await connection.execute(text("SELECT 1"))
     driver = await driver_of(connection)
     key: tuple[str, str] | None = None
-    found: LevelWindow | None = None
+    found: LevelHistory | None = None
     async for row in driver.cursor(_WINDOWS, window, store_id, item_id, prefetch=PREFETCH):
         if found is None or key != (row[0], row[1]):
             if found is not None:
                 yield found
-            key, found = (row[0], row[1]), LevelWindow(row[0], row[1], row[2], [])
+            key, found = (row[0], row[1]), LevelHistory(row[0], row[1], row[2])
         if row[3] is not None:
             found.rows.append(LedgerRow(*row[3:]))
     if found is not None:
@@ -82,13 +72,9 @@ async def waiting_refused(connection: AsyncConnection, *, store_id: str | None, 
     query = (
         select(kept.refused_delivery_id, kept.store_id, kept.item_id, kept.raw_body, kept.first_seen_at, kept.delivery_key)
         .join(stock_level, level)
-        .where(kept.state == "open", kept.reason != "other_pos")
+        .where(kept.state == "open", kept.reason != "other_pos", *matching(refused_delivery, store_id=store_id, item_id=item_id))
         .order_by(kept.delivery_key, kept.first_seen_at)
     )
-    if store_id is not None:
-        query = query.where(kept.store_id == store_id)
-    if item_id is not None:
-        query = query.where(kept.item_id == item_id)
     rows = await connection.execute(query)
     return [WaitingDelivery(*next(same)[:5]) for _, same in groupby(rows, key=lambda row: row.delivery_key)]
 
@@ -98,11 +84,7 @@ async def waiting_suspected(connection: AsyncConnection, *, store_id: str | None
     kept = suspected_duplicate.c
     query = select(
         kept.suspected_duplicate_id, kept.store_id, kept.item_id, kept.raw_body, kept.first_seen_at, kept.after_version
-    ).where(kept.state == "open")
-    if store_id is not None:
-        query = query.where(kept.store_id == store_id)
-    if item_id is not None:
-        query = query.where(kept.item_id == item_id)
+    ).where(*matching(suspected_duplicate, state="open", store_id=store_id, item_id=item_id))
     return [WaitingDelivery(*row) for row in await connection.execute(query)]
 
 

@@ -1,17 +1,27 @@
-"""Leases: who of all workers and replicas may do a thing that must not be done twice at once.
+"""Time-limited leases: mutual exclusion between workers and replicas for calls to mipOS.
 
 A lease and not a lock, since what it guards are calls to mipOS: a lock would keep a transaction open and idle for as long as
-mipOS takes, and be lost with the connection while the call goes on. A holder that dies gives it back by its end.
+mipOS takes, and be lost with the connection while the call goes on. The lease of a holder that dies lapses.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.storage.tables import lease
+from app.storage.mipos_tables import lease
+
+SYNC_LEASE = timedelta(seconds=60)
+"""How long messages wait after a process that synchronised has died."""
+HEARTBEATS = 4
+"""How often a lease is renewed within the time that it lasts."""
+RELEASE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +33,12 @@ class Lease:
 
 
 def sync_lease(store_id: str, inventory_system_id: str) -> str:
-    """The lease of whoever synchronises the store with the system; while it is held, no message of the two is claimed."""
+    """The lease for synchronising the store with the system; while it is held, no message of the two is claimed."""
     return f"sync {store_id} {inventory_system_id}"
+
+
+SYNC_LEASE_IN_SQL = "'sync ' || {store_id} || ' ' || {inventory_system_id}"
+"""The same name in SQL, for `str.format` with two columns."""
 
 
 async def acquire(connection: AsyncConnection, name: str, *, lasts: timedelta) -> Lease | None:
@@ -40,6 +54,11 @@ async def acquire(connection: AsyncConnection, name: str, *, lasts: timedelta) -
     )
     held_until = await connection.scalar(statement.returning(lease.c.held_until))
     return None if held_until is None else Lease(name, held_until)
+
+
+async def acquire_for_sync(connection: AsyncConnection, store_id: str, inventory_system_id: str) -> Lease | None:
+    """Become the one who synchronises the store with the system; None where another does."""
+    return await acquire(connection, sync_lease(store_id, inventory_system_id), lasts=SYNC_LEASE)
 
 
 async def extend(connection: AsyncConnection, held: Lease, *, lasts: timedelta) -> Lease | None:
@@ -69,3 +88,56 @@ async def give_back(connection: AsyncConnection, held: Lease) -> None:
 async def is_held(connection: AsyncConnection, name: str) -> bool:
     """Whether anybody holds it."""
     return await connection.scalar(select(lease.c.name).where(lease.c.name == name, lease.c.held_until > func.now())) is not None
+
+
+class LeaseKeeper:
+    """Keeps the lease of a full synchronisation by a heartbeat."""
+
+    def __init__(self, engine: AsyncEngine, held: Lease) -> None:
+        self._engine = engine
+        self._held: Lease | None = held
+        self._lock = asyncio.Lock()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another may have held it since."""
+        return self._held is None
+
+    @asynccontextmanager
+    async def renewed(self) -> AsyncIterator[AsyncConnection | None]:
+        """Open a transaction in which nobody else can take the lease; None where it is lost."""
+        async with self._lock:
+            async with self._engine.begin() as connection:
+                renewed = None if self._held is None else await extend(connection, self._held, lasts=SYNC_LEASE)
+                yield connection if renewed is not None else None
+            self._held = renewed
+
+    async def keep(self) -> None:
+        """Renew it until another holds it; cancel this to stop."""
+        while not self.is_lost:
+            await asyncio.sleep(SYNC_LEASE.total_seconds() / HEARTBEATS)
+            with suppress(OSError, TimeoutError, SQLAlchemyError):
+                async with self.renewed():
+                    pass
+
+    async def release(self) -> None:
+        """Give it back."""
+        if self._held is not None:
+            async with self._engine.begin() as connection:
+                await give_back(connection, self._held)
+
+
+@asynccontextmanager
+async def keeping(engine: AsyncEngine, held: Lease) -> AsyncIterator[LeaseKeeper]:
+    """Keep `held` until the block ends, and give it back."""
+    keeper = LeaseKeeper(engine, held)
+    heartbeat = asyncio.create_task(keeper.keep(), name="sync lease")
+    try:
+        yield keeper
+    finally:
+        heartbeat.cancel()
+        # Where the database is away, the lease lapses by itself.
+        with suppress(Exception):
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await asyncio.wait([heartbeat])
+                await keeper.release()

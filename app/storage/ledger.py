@@ -14,20 +14,10 @@ import asyncpg
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import (
-    BelowZero,
-    BeyondRange,
-    IntegrationDisabled,
-    NoIntegration,
-    OtherPos,
-    Refusal,
-    UnknownItem,
-    UnknownStore,
-)
-from app.stock.movement import Movement, MovementType
-from app.stock.outcome import Applied, Busy, KeyReused, Known, Outcome, Refused
+from app.errors import BelowZero, BeyondRange, IntegrationDisabled, NoIntegration, OtherPos, Refusal, UnknownItem, UnknownStore
+from app.stock.movement import Applied, Busy, KeyReused, Known, Movement, MovementType, Outcome, Refused
 from app.stock.quantity import to_canonical, to_plain
-from app.storage.tables import stock_movement
+from app.storage.tables import matching, stock_movement
 
 _APPLY = """
 SELECT movement, outcome, level_version, balance
@@ -147,11 +137,8 @@ async def list_rows(  # noqa: PLR0913 - one filter each
     """List rows of a store in order of item and version, those after `after` (item_id, level_version): the ledger's own key."""
     row = stock_movement.c
     columns: list[Any] = [row[name] for name in LedgerRow.__dataclass_fields__]
-    query = select(*columns).where(row.store_id == store_id).order_by(row.item_id, row.level_version).limit(limit)
-    if item_id is not None:
-        query = query.where(row.item_id == item_id)
-    if source is not None:
-        query = query.where(row.source == source)
+    wanted = matching(stock_movement, store_id=store_id, item_id=item_id, source=source)
+    query = select(*columns).where(*wanted).order_by(row.item_id, row.level_version).limit(limit)
     if after is not None:
         query = query.where(tuple_(row.item_id, row.level_version) > tuple_(*after))
     return [LedgerRow(*found) for found in await connection.execute(query)]

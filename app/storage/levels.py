@@ -1,13 +1,13 @@
-"""Stock levels, for looking; and the invariants that tie them to their ledger."""
+"""Stock levels, the invariants that tie them to their ledger, and counts of the whole database for `status` and `doctor`."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.tables import item, stock_level
+from app.storage.tables import item, matching, refused_delivery, stock_level, stock_movement, store, suspected_duplicate
 
 INVARIANTS = {
     "a level differs from the sum of its ledger": """
@@ -64,22 +64,10 @@ async def list_levels(
     limit: int | None = None,
 ) -> list[StockedItem]:
     """The levels, of one store or item where named, in order of store and item; from behind the item `after` on."""
-    query = (
-        select(
-            stock_level.c.store_id,
-            stock_level.c.item_id,
-            item.c.name,
-            stock_level.c.quantity,
-            stock_level.c.version,
-            stock_level.c.updated_at,
-        )
-        .join(item, item.c.item_id == stock_level.c.item_id)
-        .order_by(stock_level.c.store_id, stock_level.c.item_id)
-    )
-    if store_id is not None:
-        query = query.where(stock_level.c.store_id == store_id)
-    if item_id is not None:
-        query = query.where(stock_level.c.item_id == item_id)
+    columns = [(item if name == "name" else stock_level).c[name] for name in StockedItem.__slots__]
+    query = select(*columns).join(item, item.c.item_id == stock_level.c.item_id)
+    query = query.where(*matching(stock_level, store_id=store_id, item_id=item_id))
+    query = query.order_by(stock_level.c.store_id, stock_level.c.item_id)
     if after is not None:
         query = query.where(stock_level.c.item_id > after)
     if limit is not None:
@@ -97,3 +85,71 @@ async def broken_invariants(connection: AsyncConnection) -> dict[str, int]:
     """The invariants that do not hold, and in how many places; empty when all is well."""
     counts = {name: await connection.scalar(text(query)) for name, query in INVARIANTS.items()}
     return {name: count for name, count in counts.items() if count}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How much there is, and how recent."""
+
+    stores: int
+    levels: int
+    below_zero: int
+    last_movement_at: datetime | None
+    open_refusals: int
+    last_refusal_at: datetime | None
+    suspected_duplicates: int
+    """Open ones"""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What the promise of a 204 and the number of connections rest on, as Postgres has it set."""
+
+    version_number: int
+    """150018 is 15.18"""
+    version: str
+    fsync: str
+    full_page_writes: str
+    synchronous_commit: str
+    is_in_recovery: bool
+    max_connections: int
+    now: datetime
+
+
+async def summarise(connection: AsyncConnection) -> Summary:
+    """The counts now. The time of the last movement is that of the most recently changed level."""
+    return Summary(
+        stores=await connection.scalar(select(func.count()).select_from(store)) or 0,
+        levels=await connection.scalar(select(func.count()).select_from(stock_level)) or 0,
+        below_zero=await connection.scalar(select(func.count()).where(stock_level.c.quantity < 0)) or 0,
+        last_movement_at=await connection.scalar(select(func.max(stock_level.c.updated_at))),
+        open_refusals=await connection.scalar(select(func.count()).where(refused_delivery.c.state == "open")) or 0,
+        last_refusal_at=await connection.scalar(select(func.max(refused_delivery.c.last_seen_at))),
+        suspected_duplicates=await connection.scalar(select(func.count()).where(suspected_duplicate.c.state == "open")) or 0,
+    )
+
+
+async def last_clocks(connection: AsyncConnection) -> tuple[str, datetime] | None:
+    """`now` as mipOS wrote it and the time at which we received it, of the latest reported movement; None before the first."""
+    query = (
+        select(stock_movement.c.sent_at_text, stock_movement.c.received_at)
+        .where(stock_movement.c.sent_at_text.is_not(None))
+        .order_by(stock_movement.c.received_at.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else (row.sent_at_text, row.received_at)
+
+
+async def describe_server(connection: AsyncConnection) -> Server:
+    """Postgres's own settings."""
+    row = (
+        await connection.execute(
+            text(
+                "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
+                " current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'),"
+                " pg_is_in_recovery(), current_setting('max_connections')::int, clock_timestamp()"
+            )
+        )
+    ).one()
+    return Server(*row)

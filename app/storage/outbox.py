@@ -13,7 +13,9 @@ from enum import StrEnum
 from sqlalchemy import case, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.tables import outbox_message, stock_movement
+from app.storage.leases import SYNC_LEASE_IN_SQL
+from app.storage.mipos_tables import outbox_message
+from app.storage.tables import matching, stock_movement
 
 CHANNEL = "left('pos_sync_outbox:' || current_schema(), 63)"
 """SQL for the channel on which a new message is announced, which is only a hint. With the schema in its name, so that two
@@ -84,7 +86,7 @@ WITH RECURSIVE head AS (
     AND (message.claimed_until IS NULL OR message.claimed_until <= now())
     AND NOT EXISTS (
       SELECT FROM lease
-      WHERE lease.name = 'sync ' || message.store_id || ' ' || message.inventory_system_id AND lease.held_until > now()
+      WHERE lease.name = {sync_lease} AND lease.held_until > now()
     )
     AND NOT EXISTS (
       SELECT FROM outbox_message AS other
@@ -105,7 +107,7 @@ SELECT
   moved.date_text, moved.received_at, store.mipos_store_id, store.timezone, claimed.claimed_until
 FROM claimed JOIN stock_movement AS moved USING (store_id, item_id, level_version) JOIN store USING (store_id)
 ORDER BY claimed.inventory_system_id, claimed.store_id, claimed.item_id
-"""
+""".format(sync_lease=SYNC_LEASE_IN_SQL.format(store_id="message.store_id", inventory_system_id="message.inventory_system_id"))  # noqa: S608
 
 
 FIRST_PAIR = ("", "", "")
@@ -194,6 +196,9 @@ async def backlog(connection: AsyncConnection) -> Backlog:
     return Backlog(pending, float(seconds), dead or 0)
 
 
+_OF_THE_MOVEMENT = {"movement_type", "quantity", "balance_after"}
+
+
 @dataclass(frozen=True, slots=True)
 class ListedMessage:
     """A message as people look at it."""
@@ -228,40 +233,12 @@ async def find(  # noqa: PLR0913 - one filter each
 ) -> list[ListedMessage]:
     """Messages, oldest first."""
     kept, moved = outbox_message.c, stock_movement.c
-    query = (
-        select(
-            kept.outbox_message_id,
-            kept.state,
-            kept.store_id,
-            kept.item_id,
-            kept.level_version,
-            kept.inventory_system_id,
-            moved.movement_type,
-            moved.quantity,
-            moved.balance_after,
-            kept.attempts,
-            kept.words,
-            kept.created_at,
-            kept.next_attempt_at,
-            kept.closed_at,
-            kept.actor,
-            kept.note,
-        )
-        .join(
-            stock_movement,
-            (moved.store_id == kept.store_id) & (moved.item_id == kept.item_id) & (moved.level_version == kept.level_version),
-        )
-        .order_by(kept.outbox_message_id)
-        .limit(limit)
-    )
+    columns = [(moved if name in _OF_THE_MOVEMENT else kept)[name] for name in ListedMessage.__slots__]
+    level = (moved.store_id == kept.store_id) & (moved.item_id == kept.item_id) & (moved.level_version == kept.level_version)
+    query = select(*columns).join(stock_movement, level).order_by(kept.outbox_message_id).limit(limit)
+    query = query.where(*matching(outbox_message, store_id=store_id, item_id=item_id, inventory_system_id=system_id))
     if states:
         query = query.where(kept.state.in_([state.value for state in states]))
-    if store_id is not None:
-        query = query.where(kept.store_id == store_id)
-    if item_id is not None:
-        query = query.where(kept.item_id == item_id)
-    if system_id is not None:
-        query = query.where(kept.inventory_system_id == system_id)
     if ids:
         query = query.where(kept.outbox_message_id.in_(ids))
     return [ListedMessage(row[0], OutboxState(row[1]), *row[2:]) for row in await connection.execute(query)]
@@ -278,7 +255,7 @@ async def retry(connection: AsyncConnection, outbox_message_ids: Sequence[int]) 
             state=OutboxState.PENDING.value,
             next_attempt_at=func.now(),
             closed_at=None,
-            # One that is on its way stays claimed; the others start counting anew.
+            # One that is on its way stays claimed; the others start counting from zero.
             attempts=case((table.c.state == OutboxState.PENDING.value, table.c.attempts), else_=0),
         )
         .returning(table.c.outbox_message_id)

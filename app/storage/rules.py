@@ -30,13 +30,13 @@ async def record_first(connection: asyncpg.Connection, rules: Rules) -> Rules:
 
 
 async def read_rules(connection: AsyncConnection) -> Rules | None:
-    """Return the recorded rules; None before the service first ran."""
+    """Return the recorded rules; None before the service first started."""
     row = (await connection.execute(select(*(service_rule.c[name] for name in _NAMES)))).one_or_none()
     return None if row is None else _rules(row._asdict())
 
 
 async def effective_rules(connection: AsyncConnection, own: Rules) -> Rules:
-    """Return the recorded rules; `own` before the service first ran."""
+    """Return the recorded rules; `own` before the service first started."""
     return await read_rules(connection) or own
 
 

@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.stock.catalog import Catalog
 from app.storage import leases, outbox
 from app.storage.catalog import Integration, get_catalog
-from app.storage.faults import sqlstate
+from app.storage.mipos_tables import outbox_message, sync_run
 from app.storage.outbox import OutboxState
-from app.storage.tables import integration, outbox_message, stock_level, store, sync_run
+from app.storage.tables import integration, stock_level, store
+from app.storage.transactions import sqlstate
 
 _GATE_PATIENCE = "2s"
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -34,7 +35,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class SyncPair:
     """A store, and the inventory system that it is synchronised with."""
 
     store_id: str
@@ -55,10 +56,12 @@ class Ending:
 
     state: State
     words: str
+    """mipOS's own, and what a person should know besides."""
     items: int = 0
     units: int = 0
     suppliers: int = 0
     covered: int = 0
+    """Messages that need not be sent any more, since the snapshot held their movements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ class Run:
     """Whether somebody works on the pair now; a run that is `running` without it was cut off."""
 
 
-async def is_quiet(engine: AsyncEngine, pair: Pair) -> bool:
-    """Whether no message of `pair` is on its way. Asked by the holder of its lease, yes stays yes until the lease ends."""
+async def is_quiet(engine: AsyncEngine, pair: SyncPair) -> bool:
+    """True if no message of `pair` is in flight. While the caller holds the pair's lease, True stays true."""
     try:
         async with engine.begin() as connection:
             await connection.execute(select(func.set_config("lock_timeout", _GATE_PATIENCE, True)))
@@ -107,8 +110,8 @@ async def read_snapshot(engine: AsyncEngine, store_id: str, connected: Integrati
         return Snapshot(catalog, {row.item_id: row.version for row in await connection.execute(query)})
 
 
-async def cover(connection: AsyncConnection, pair: Pair, versions: Mapping[str, int]) -> int:
-    """Close the messages whose movements are in a snapshot with these versions that was taken over there; how many there were."""
+async def cover(connection: AsyncConnection, pair: SyncPair, versions: Mapping[str, int]) -> int:
+    """Close the messages whose movements are in a snapshot that mipOS took, with these versions; return how many they were."""
     statement = text(
         "UPDATE outbox_message AS message SET state = 'covered', closed_at = now(), claimed_until = NULL"
         " FROM unnest(CAST(:items AS text[]), CAST(:versions AS bigint[])) AS sent (item_id, version)"
@@ -119,7 +122,7 @@ async def cover(connection: AsyncConnection, pair: Pair, versions: Mapping[str, 
     return (await connection.execute(statement, _parameters(pair, versions))).rowcount
 
 
-async def count_overtaken(connection: AsyncConnection, pair: Pair, versions: Mapping[str, int]) -> int:
+async def count_overtaken(connection: AsyncConnection, pair: SyncPair, versions: Mapping[str, int]) -> int:
     """Of how many items we learnt of a movement by the system itself after the snapshot with these versions."""
     statement = text(
         "SELECT count(*) FROM unnest(CAST(:items AS text[]), CAST(:versions AS bigint[])) AS sent (item_id, version)"
@@ -131,7 +134,7 @@ async def count_overtaken(connection: AsyncConnection, pair: Pair, versions: Map
     return (await connection.scalar(statement, _parameters(pair, versions))) or 0
 
 
-async def start(connection: AsyncConnection, pair: Pair, *, actor: str) -> int:
+async def start(connection: AsyncConnection, pair: SyncPair, *, actor: str) -> int:
     """Record that a run begins; its number. The caller holds the lease, so a run that is still `running` was cut off."""
     await connection.execute(
         update(sync_run)
@@ -174,7 +177,7 @@ async def end(connection: AsyncConnection, number: int, ending: Ending) -> None:
     )
 
 
-async def has_run_within(connection: AsyncConnection, pair: Pair, past: timedelta) -> bool:
+async def has_run_within(connection: AsyncConnection, pair: SyncPair, past: timedelta) -> bool:
     """Whether a run of the pair began less than `past` ago, whatever came of it."""
     began = exists().where(
         sync_run.c.store_id == pair.store_id,
@@ -184,7 +187,7 @@ async def has_run_within(connection: AsyncConnection, pair: Pair, past: timedelt
     return bool(await connection.scalar(select(began)))
 
 
-async def list_due(connection: AsyncConnection, every: timedelta) -> list[Pair]:
+async def list_due(connection: AsyncConnection, every: timedelta) -> list[SyncPair]:
     """The enabled integrations of stores with a mipOS id for which no run began within `every`."""
     began = exists().where(
         sync_run.c.store_id == integration.c.store_id,
@@ -197,44 +200,21 @@ async def list_due(connection: AsyncConnection, every: timedelta) -> list[Pair]:
         .where(integration.c.enabled, store.c.mipos_store_id.is_not(None), ~began)
         .order_by(integration.c.store_id, integration.c.inventory_system_id)
     )
-    return [Pair(*row) for row in await connection.execute(query)]
+    return [SyncPair(*row) for row in await connection.execute(query)]
 
 
 async def list_last_runs(connection: AsyncConnection) -> list[Run]:
     """The newest run of each store and system, in their order."""
-    query = (
-        select(
-            sync_run.c.store_id,
-            sync_run.c.inventory_system_id,
-            sync_run.c.state,
-            sync_run.c["items"].label("item_count"),
-            sync_run.c.covered,
-            sync_run.c.words,
-            sync_run.c.actor,
-            sync_run.c.started_at,
-            sync_run.c.ended_at,
-        )
-        .ext(distinct_on(sync_run.c.store_id, sync_run.c.inventory_system_id))
-        .order_by(sync_run.c.store_id, sync_run.c.inventory_system_id, sync_run.c.sync_run_id.desc())
-    )
+    *names, _ = Run.__slots__
+    pair = sync_run.c.store_id, sync_run.c.inventory_system_id
+    query = select(*(sync_run.c[name] for name in names)).ext(distinct_on(*pair)).order_by(*pair, sync_run.c.sync_run_id.desc())
     return [
-        Run(
-            store_id=row.store_id,
-            inventory_system_id=row.inventory_system_id,
-            state=State(row.state),
-            items=row.item_count,
-            covered=row.covered,
-            words=row.words,
-            actor=row.actor,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-            is_held=await leases.is_held(connection, leases.sync_lease(row.store_id, row.inventory_system_id)),
-        )
-        for row in (await connection.execute(query)).all()
+        Run(store_id, system, State(state), *rest, is_held=await leases.is_held(connection, leases.sync_lease(store_id, system)))
+        for store_id, system, state, *rest in (await connection.execute(query)).all()
     ]
 
 
-def _parameters(pair: Pair, versions: Mapping[str, int]) -> dict[str, object]:
+def _parameters(pair: SyncPair, versions: Mapping[str, int]) -> dict[str, object]:
     return {
         "store": pair.store_id,
         "system": pair.inventory_system_id,

@@ -9,7 +9,7 @@ down_revision = None
 REFUSE_CHANGE = """
 CREATE FUNCTION stock_movement_is_immutable() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  RAISE EXCEPTION 'stock_movement is an immutable ledger: mend a mistake with a reversal row'
+  RAISE EXCEPTION 'stock_movement is an immutable ledger: correct a mistake with a reversal row'
     USING ERRCODE = 'restrict_violation';
 END
 $$

@@ -50,7 +50,7 @@ async def _ask(service: Service, folder: str) -> tuple[int, str]:
         "--warnings=off",
         "--no-color",
         f"--header=Authorization: Bearer {KEY}",
-        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.contract.signing", "PYTHONPATH": str(Path.cwd())},
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.contract.signature", "PYTHONPATH": str(Path.cwd())},
         # It keeps what it found before, and would ask other things next time.
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,

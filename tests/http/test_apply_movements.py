@@ -17,11 +17,22 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from app.stock.movement import Movement, MovementType, PosKind, Source, opening_movement
-from app.stock.outcome import Applied, Busy, KeyReused, Known, Outcome, Refused
+from app.stock.movement import (
+    Applied,
+    Busy,
+    KeyReused,
+    Known,
+    Movement,
+    MovementType,
+    Outcome,
+    PosKind,
+    Refused,
+    Source,
+    opening_movement,
+)
 from app.stock.rules import NegativeStock
-from app.storage.faults import sqlstate
 from app.storage.ledger import apply_movements
+from app.storage.transactions import sqlstate
 from tests.support.ledger import HAPPENED, ITEMS, LARGEST, STORES, by_pos, new_ledger, reported, reset
 from tests.support.model import Level, Model, recorded_type
 from tests.support.world import World
@@ -344,13 +355,19 @@ async def test_plans_do_not_depend_on_how_large_the_tables_were(world: World) ->
     async with world.engine.connect() as connection:
         settings = await connection.scalar(text("SELECT proconfig FROM pg_proc WHERE proname = 'apply_movements'"))
 
-    expected = {"plan_cache_mode=force_generic_plan", "enable_seqscan=off", "enable_hashjoin=off", "enable_mergejoin=off", "enable_sort=off"}
+    expected = {
+        "plan_cache_mode=force_generic_plan",
+        "enable_seqscan=off",
+        "enable_hashjoin=off",
+        "enable_mergejoin=off",
+        "enable_sort=off",
+    }
     assert expected <= set(settings)
 
 
 @pytest.mark.parametrize("rows", [0, 50, 175, 200, 400])
 async def test_a_plan_that_was_made_on_a_small_ledger_probes_and_does_not_scan(world: World, rows: int) -> None:
-    """Postgres plans once in a session. In a small ledger all ways of reading look as cheap, and one of them reads a whole store."""
+    """Postgres plans once in a session. In a small ledger all ways of reading look cheap, and one of them reads a store."""
     async with world.engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         await connection.exec_driver_sql("ALTER TABLE stock_movement DISABLE TRIGGER USER")

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from app.cli import _COMMANDS
-from app.storage.migrating import head
+from app.storage.migrations import head
 from tests.conftest import new_world, running, settings_for
 from tests.support.commands import Run, runner_for
 from tests.support.postgres import SAMPLES

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from app.storage.connection import Connection
 from app.storage.engine import Database
+from app.storage.transactions import Connection
 from tests.conftest import running, settings_for
 from tests.support.proxy import How, PostgresProxy
 from tests.support.sender import PATH, body_of, signed

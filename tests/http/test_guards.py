@@ -10,12 +10,11 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from app.stock.movement import Movement, MovementType, PosKind, opening_movement
-from app.stock.outcome import Applied, KeyReused, Known, Outcome, Refused
+from app.stock.movement import Applied, KeyReused, Known, Movement, MovementType, Outcome, PosKind, Refused, opening_movement
 from app.stock.rules import NegativeStock
-from app.storage import refused_deliveries
+from app.storage import refusals
 from app.storage.ledger import apply_movements
-from app.storage.refused_deliveries import RefusedDelivery
+from app.storage.refusals import RefusedDelivery
 from tests.support.ledger import ITEMS, LARGEST, by_pos, new_ledger, reported
 from tests.support.world import World
 
@@ -100,7 +99,7 @@ async def test_an_opening_stock_is_not_told() -> None:
 
 async def test_an_applied_movement_closes_its_refusal() -> None:
     async with new_ledger() as (world, connection):
-        await refused_deliveries.record(connection, [as_refused(reported()), as_refused(reported(date="another"))])
+        await refusals.record(connection, [as_refused(reported()), as_refused(reported(date="another"))])
         await apply_movements(connection, [reported()])
         states = [kept.state for kept in await world.refused()]
 
@@ -111,7 +110,7 @@ async def test_a_known_movement_closes_what_was_left_open_of_it() -> None:
     """It was refused by one replica and applied by another, neither of which saw what the other wrote."""
     async with new_ledger() as (world, connection):
         await apply_movements(connection, [reported()])
-        await refused_deliveries.record(connection, [as_refused(reported())])
+        await refusals.record(connection, [as_refused(reported())])
         assert ["resolved"] == [kept.state for kept in await world.refused()]
         await world.execute("UPDATE refused_delivery SET state = 'open', closed_at = NULL")
 

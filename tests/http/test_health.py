@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from app.operations.health import FRESH_SECONDS, Readiness
+from app.operations.readiness import FRESH_SECONDS, Readiness
 from tests.support.world import World
 
 
@@ -15,7 +15,7 @@ async def test_a_process_that_is_late_is_not_taken_for_a_database_that_is_away(w
 
     readiness = Readiness(world.engine, why_not_registering=None)
     assert (await readiness.check()).is_ready
-    await asyncio.sleep(FRESH_SECONDS)  # so that it asks anew
+    await asyncio.sleep(FRESH_SECONDS)  # so that it asks again
     busy = asyncio.create_task(keep_busy())
     health = await readiness.check()
     busy.cancel()

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app.pos.body import MAX_BODY_BYTES
+from app.pos.movements import MAX_BODY_BYTES
 from tests.conftest import running, settings_for
 from tests.support.mipos import mipos
 from tests.support.world import World

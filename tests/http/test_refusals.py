@@ -1,4 +1,4 @@
-"""What was refused is kept, counted, and closed when it is applied after all."""
+"""What was refused is kept, counted, and closed when it is applied."""
 
 from decimal import Decimal
 from typing import Any

@@ -1,5 +1,6 @@
 """The recorded rules count for every door, and a process with others says so."""
 
+import asyncio
 from typing import Any
 
 import httpx2
@@ -50,5 +51,14 @@ async def test_recorded_again_other_rules_count_at_once(world: World, run: Run, 
     assert "They differ" in shown.output
 
 
-async def test_before_the_service_first_ran_none_are_recorded(run: Run) -> None:
+async def test_a_service_records_its_rules_when_it_starts_and_not_with_its_first_delivery(world: World) -> None:
+    async with running(settings_for(world, negative_stock="refuse")), world.engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        while (recorded := await connection.scalar(text("SELECT negative_stock FROM service_rule"))) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    assert "refuse" == recorded
+
+
+async def test_before_the_service_first_started_none_are_recorded(run: Run) -> None:
     assert "None are recorded yet" in (await run("rules")).output

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.receiving.payload import read_report
-from app.serving import SchemaNotAtHead, require_schema
-from app.storage.migrating import MIGRATION_LOCK, SERVICE_RIGHTS, current_revision, head, migrate, table_names
+from app.receiving.body import read_report
+from app.server.run import SchemaNotAtHead, require_schema
+from app.storage.migrations import MIGRATION_LOCK, SERVICE_RIGHTS, current_revision, head, migrate, table_names
 from app.storage.tables import metadata
 from tests.conftest import settings_for
 from tests.support.postgres import database_of, migrate_to

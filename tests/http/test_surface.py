@@ -13,7 +13,7 @@ import structlog
 
 from app.main import create_app
 from app.operations.logs import configure_logging
-from app.receiving.sender import DOCUMENTED_MOVEMENT
+from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT
 from tests.conftest import new_world, running, settings_for
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.world import World
@@ -166,7 +166,7 @@ async def test_a_bug_is_logged_with_its_traceback_and_not_told(
     def fail(_raw: bytes) -> None:
         raise RuntimeError("internals")
 
-    monkeypatch.setattr("app.receiving.routes.read_report", fail)
+    monkeypatch.setattr("app.receiving.endpoint.read_report", fail)
     answer = await deliver(client)
 
     assert 500 == answer.status_code

@@ -14,7 +14,7 @@ from app.mipos.schedule import Schedule
 from app.mipos.sync import Phase
 from app.mipos.wiring import tokens_of
 from app.storage import syncs
-from app.storage.syncs import Pair
+from app.storage.syncs import SyncPair
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
 from tests.support.mipos import SYSTEM, Remote, mipos
@@ -99,7 +99,7 @@ async def test_status_shows_the_last_run_of_each_store_and_system(world: World, 
     remote.platform.systems[SYSTEM].knows_store = True
     await operator("sync", "--store", "1", "--actor", "Ana")
     async with world.engine.begin() as connection:
-        await syncs.start(connection, Pair("2", "x"), actor="Ben")
+        await syncs.start(connection, SyncPair("2", "x"), actor="Ben")
 
     shown = (await operator("status")).output
     listed = json.loads((await operator("status", "--json")).output)["last_syncs"]
@@ -163,7 +163,7 @@ async def test_a_schedule_survives_a_database_that_goes_away(
     looks = asyncio.Queue[None]()
     failures = iter([OSError(), RuntimeError()])
 
-    async def list_due(*_arguments: object) -> list[Pair]:
+    async def list_due(*_arguments: object) -> list[SyncPair]:
         looks.put_nowait(None)
         for failure in failures:
             raise failure

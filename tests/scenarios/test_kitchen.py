@@ -60,7 +60,7 @@ async def test_saffron_weighed_by_the_milligram_adds_up_exactly(restaurant: Rest
 async def test_a_truck_note_of_monday_that_arrives_after_tuesday_s_does_not_take_tuesday_s_stock_back(
     restaurant: Restaurant,
 ) -> None:
-    # Over there: 13.69, on Monday + 6 = 19.69, on Tuesday - 1 = 18.69.
+    # In the inventory system: 13.69, on Monday + 6 = 19.69, on Tuesday - 1 = 18.69.
     await restaurant.delivers("-1", "avcc123", now_at="18.69", date="2026-06-02 10:00:00", now="2026-06-02 10:00:01")
     await restaurant.delivers("+6", "avcc123", now_at="19.69", date="2026-06-01 08:00:00", now="2026-06-02 17:00:00")
 

@@ -147,8 +147,8 @@ async def test_a_number_that_the_operator_adopts_ends_a_drift(restaurant: Restau
 async def test_on_a_bad_morning_three_replicas_receive_while_mipos_is_down_and_then_register_once(
     world: World, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.mipos.backoff.MIN_PAUSE", timedelta(seconds=0.02))
-    monkeypatch.setattr("app.operations.health.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("app.mipos.answers.MIN_PAUSE", timedelta(seconds=0.02))
+    monkeypatch.setattr("app.operations.readiness.FRESH_SECONDS", 0.0)
     port = free_port()
     account = {"mipos_client_id": "sandbox-client", "mipos_email": "pos@example.com", "mipos_password": "open sesame"}
     settings = settings_for(world, mipos_base_url=f"http://127.0.0.1:{port}", public_url="https://pos.example.com", **account)

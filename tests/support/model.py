@@ -7,18 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from app.errors import (
-    BelowZero,
-    BeyondRange,
-    IntegrationDisabled,
-    NoIntegration,
-    OtherPos,
-    Refusal,
-    UnknownItem,
-    UnknownStore,
-)
-from app.stock.movement import Movement, MovementType, Source
-from app.stock.outcome import Applied, KeyReused, Known, Outcome, Refused
+from app.errors import BelowZero, BeyondRange, IntegrationDisabled, NoIntegration, OtherPos, Refusal, UnknownItem, UnknownStore
+from app.stock.movement import Applied, KeyReused, Known, Movement, MovementType, Outcome, Refused, Source
 from app.stock.quantity import EXACT, ZERO, to_canonical
 from app.stock.rules import NegativeStock
 

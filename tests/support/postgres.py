@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -16,12 +17,12 @@ import app
 from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
 from app.stock.rules import Rules
-from app.storage.embedded import SERVICE_ROLE, EmbeddedPostgres
+from app.storage.embedded_postgres import SERVICE_ROLE, EmbeddedPostgres
 from app.storage.engine import Database
-from app.storage.migrating import configuration, migrate
+from app.storage.migrations import configuration, migrate
 
 VARIABLE = "POS_SYNC_TEST_POSTGRES"
-"""A URL of a Postgres to test on, as its superuser; without it the run starts its own."""
+"""Where the tests run: the server that POS_SYNC_POSTGRES names, or one of their own. Their processes read this one only."""
 TEMPLATE = "template_pos_sync"
 SAMPLES = Path(app.__file__).parent / "samples"
 
@@ -40,6 +41,8 @@ _numbers = itertools.count()
 def start() -> EmbeddedPostgres | None:
     """Start a server unless the environment names one, and make the template in it."""
     server = None
+    if own := os.environ.get("POS_SYNC_POSTGRES"):
+        os.environ.setdefault(VARIABLE, own)
     if VARIABLE not in os.environ:
         folder = Path(tempfile.mkdtemp(prefix="pos-sync-tests-"))
         # The tests kill our processes, never this server, so it may skip what makes a commit survive a power cut.
@@ -110,8 +113,10 @@ async def rename_database(name: str, other: str) -> None:
     """Take a database away, or bring it back, while all others on the server stay; without effect where there is none."""
     connection = await asyncpg.connect(os.environ[VARIABLE])
     try:
-        if await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+        while await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
             await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
-            await connection.execute(f"ALTER DATABASE {name} RENAME TO {other}")
+            # A session that is ending still counts, and a service may have begun another one.
+            with suppress(asyncpg.ObjectInUseError):
+                await connection.execute(f"ALTER DATABASE {name} RENAME TO {other}")
     finally:
         await connection.close()

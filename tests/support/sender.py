@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.receiving.sender import DOCUMENTED_MOVEMENT, php_json
+from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, php_json
 from app.receiving.signature import HEADER, sign
 
 SECRET = "9468da7ccaed13055abcf183fb05c73e8cfc48c5"  # the documentation's own example

@@ -31,7 +31,7 @@ def free_port() -> int:
 
 def environment(**values: str) -> dict[str, str]:
     """This process's environment without any setting of the service, and with `values`."""
-    names = {name.upper() for name in Settings.model_fields}
+    names = {"POS_SYNC_POSTGRES", *(name.upper() for name in Settings.model_fields)}
     return {**{k: v for k, v in os.environ.items() if k.upper() not in names}, "POS_SYNC_ENV_FILE": os.devnull, **values}
 
 

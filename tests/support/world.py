@@ -12,6 +12,14 @@ from app.storage.levels import broken_invariants
 from app.storage.tables import refused_delivery, stock_level, stock_movement
 from tests.support.postgres import url
 
+POISON = """
+CREATE FUNCTION refuse_poison() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+BEGIN
+  IF NEW.date_text = 'poison' THEN RAISE EXCEPTION 'poison'; END IF;
+  RETURN NEW;
+END $$
+"""
+
 
 @dataclass(frozen=True)
 class World:

@@ -4,55 +4,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import psutil
 import pytest
 
+from tests.support.demo import developing
 from tests.support.service import environment, free_port
 
-START_SECONDS = 90
 END_SECONDS = 20
-
-
-@contextmanager
-def developing(data: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """`pos-sync dev`, once it has told how to go on."""
-    log = data.with_suffix(".log")
-    # Settings of a real service around it must not matter.
-    values = {"DATABASE_URL": "postgresql://real:secret@127.0.0.1:1/real", "MIPOS_CLIENT_SECRET": "x" * 40, "PORT": "1"}
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app", "dev", "--data", str(data), "--port", str(port), "--sandbox-port", str(free_port())],
-            env={**environment(), **values},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-            preexec_fn=_start_as_a_background_job,  # noqa: PLW1509 - no threads here
-        )
-    deadline = time.monotonic() + START_SECONDS
-    try:
-        while "Ctrl-C stops everything" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        yield process, log
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        try:
-            process.wait(30)
-        finally:
-            process.kill()
-
-
-def _start_as_a_background_job() -> None:
-    """As a script starts one, with Ctrl-C's signal switched off; that of a closed terminal is on, also under nohup."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def left_behind(data: Path) -> list[str]:
@@ -80,8 +41,6 @@ def test_it_sends_the_documented_movement_and_goes_on_from_there_the_next_time(t
         first = log.read_text()
         assert "13.69  12.44" in first
         assert "Service   registered at the sandbox" in first
-        assert "sandbox move --url" in first
-        assert "send --item avcc123 --remove 0.5 --current-stock 11.94" in first
         env_file = str(data / "dev.env")
         sent = subprocess.run(
             [sys.executable, "-m", "app", "--env-file", env_file, "send", "--remove", "0.5", "--current-stock", "11.94"],

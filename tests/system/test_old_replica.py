@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from app.storage.embedded import SERVICE_ROLE
-from app.storage.migrating import migrate
+from app.storage.embedded_postgres import SERVICE_ROLE
+from app.storage.migrations import migrate
 from tests.conftest import running, settings_for
 from tests.support.postgres import SAMPLES
 from tests.support.sender import PATH, body_of, signed

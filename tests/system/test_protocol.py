@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from app import protocol
+from app.server import protocol
 from tests.support.service import Connection, free_port
 
 HEADER_SECONDS = 0.5

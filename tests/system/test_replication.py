@@ -8,8 +8,8 @@ from pathlib import Path
 from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
 from app.stock.rules import Rules
-from app.storage.embedded import EmbeddedPostgres
-from app.storage.migrating import migrate
+from app.storage.embedded_postgres import EmbeddedPostgres
+from app.storage.migrations import migrate
 from tests.conftest import running, settings_for
 from tests.support.postgres import SAMPLES, database_of
 from tests.support.sender import PATH, body_of, signed

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.mipos.backoff import MAX_PAUSE, backoff
+from app.mipos.answers import MAX_PAUSE, backoff
 
 
 @pytest.mark.parametrize(("attempts", "seconds"), [(1, 1), (2, 2), (3, 4), (8, 128), (9, 256), (10, 300), (1000, 300)])

@@ -144,7 +144,7 @@ def test_no_text_is_written_so_that_a_spreadsheet_runs_it(name: str) -> None:
     assert f"\r\n'-id,'{name}\r\n" in written
 
 
-texts = st.text(min_size=1, max_size=12).filter(lambda text: fault_in(text, longest=255) is None)
+texts = st.text(min_size=1, max_size=12).filter(lambda text: fault_in(text, max_length=255) is None)
 formulas = st.builds("{}{}".format, st.sampled_from(["'", "''", "", "=", "-", "'=", "''+", '",;']), texts)
 words = st.one_of(texts, formulas)
 numbers = st.decimals(min_value=0, max_value=10**14, places=5, allow_nan=False)

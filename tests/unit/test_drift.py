@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.stock.drift import CauseKind, Drift, Pair, compare
+from app.stock.drift import CauseKind, Drift, LevelHistory, compare
 from app.stock.reports import LedgerRow, Unapplied, UnappliedReport
 from app.stock.rules import ReportedStock
 
@@ -65,7 +65,7 @@ class History:
         self._write("reconcile", system, target - self.ours, note="counted")
 
     def compare(self) -> Drift:
-        return compare(Pair("1", "a", self.ours, self.rows, self.unapplied), "x", self.reading)
+        return compare(LevelHistory("1", "a", self.ours, self.rows, self.unapplied), "x", self.reading)
 
     def _tick(self, date: str | None) -> tuple[str, datetime]:
         self.clock += 1
@@ -173,7 +173,7 @@ def test_the_other_reading_is_noticed(reading: ReportedStock) -> None:
     for change in ("-1", "-2", "-3", "+4"):
         history.moves(change)
 
-    found = compare(Pair("1", "a", history.ours, history.rows), "x", reading)
+    found = compare(LevelHistory("1", "a", history.ours, history.rows), "x", reading)
 
     assert [CauseKind.READING] == [cause.kind for cause in found.causes]
     assert f"REPORTED_STOCK={history.reading}" in found.causes[0].words

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from app import errors
+from app.errors import requests
 
 
 def every_subclass(kind: type[Any]) -> list[type[Any]]:
@@ -12,18 +13,18 @@ def every_subclass(kind: type[Any]) -> list[type[Any]]:
 
 EXAMPLES = [
     errors.InternalError(),
-    errors.NotSigned(),
-    errors.BodyTooLarge(65536),
-    errors.SlowBody(),
-    errors.WrongMediaType("The request body is compressed."),
-    errors.NotAuthorized(),
-    errors.NoIdempotencyKey(),
-    errors.IdempotencyKeyReused("ticket 7"),
-    errors.NoSuchPage(),
-    errors.WrongMethod(),
-    errors.NoSuchStore("7"),
-    errors.NotReadable(),
-    errors.ReadStopped(),
+    requests.NotSigned(),
+    requests.BodyTooLarge(65536),
+    requests.SlowBody(),
+    requests.WrongMediaType("The request body is compressed."),
+    requests.NotAuthorized(),
+    requests.NoIdempotencyKey(),
+    requests.IdempotencyKeyReused("ticket 7"),
+    requests.NoSuchPage(),
+    requests.WrongMethod(),
+    requests.NoSuchStore("7"),
+    requests.NotReadable(),
+    requests.ReadStopped(),
     errors.NotParseable("it is empty"),
     errors.InvalidField("quantity", "is missing"),
     errors.UnstorableValue(),
@@ -39,16 +40,16 @@ EXAMPLES = [
     errors.OutcomeUnknown(),
     errors.Overloaded(),
     errors.ShuttingDown(),
-    errors.CannotSync("Store 1 has no integration. Connect it first."),
-    errors.NoStoreToSync("7"),
-    errors.SyncUnderWay(store_id="1", inventory_system_id="x"),
-    errors.UnsendableCatalog("1", ["The catalogue has no items."] * 2),
+    requests.CannotSync("Store 1 has no integration. Connect it first."),
+    requests.NoStoreToSync("7"),
+    requests.SyncUnderWay(store_id="1", inventory_system_id="x"),
+    requests.UnsendableCatalog("1", ["The catalogue has no items."] * 2),
 ]
 
 
 def test_every_error_has_an_example_here() -> None:
     abstract = {errors.Refusal, errors.BusinessRefusal, errors.TryAgain}
-    named = {kind for kind in every_subclass(errors.PosSyncError) if kind.__module__.startswith("app.errors.")}
+    named = {kind for kind in every_subclass(errors.PosSyncError) if kind.__module__.startswith("app.errors")}
 
     assert named - abstract == {type(example) for example in EXAMPLES}
 

@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from app.storage.faults import Fault, classify, sqlstate
+from app.storage.transactions import Fault, classify, sqlstate
 
 
 def postgres_error(state: str) -> asyncpg.PostgresError:

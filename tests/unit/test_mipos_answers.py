@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from app.mipos.answers import Done, NeedsHuman, Transient, Unauthorized, read_answer
-from app.mipos.token import SHORT_LIFE, Token, read_token
+from app.mipos.token import SHORT_LIFE, Token, token_in
 
 HTML = b"<html><style>b{}</style><script>alert(1)</script><body><h1>502 Bad Gateway</h1><p>nginx</p></body></html>"
 
@@ -105,7 +105,7 @@ NOW = datetime(2026, 11, 23, tzinfo=UTC)
     ],
 )
 def test_expires_in_is_an_absolute_time_or_seconds_or_short(expires_in: object, expected: datetime) -> None:
-    token = read_token({"token": "abc", "expires_in": expires_in}, NOW)
+    token = token_in({"token": "abc", "expires_in": expires_in}, NOW)
 
     assert token == Token(SecretStr("abc"), expected)
 
@@ -125,8 +125,8 @@ def test_expires_in_is_an_absolute_time_or_seconds_or_short(expires_in: object, 
     ],
 )
 def test_an_answer_without_a_token_is_none(data: dict[str, Any]) -> None:
-    assert read_token(data, NOW) is None
+    assert token_in(data, NOW) is None
 
 
 def test_a_token_is_not_shown() -> None:
-    assert "abc" not in repr(read_token({"token": "abc"}, NOW))
+    assert "abc" not in repr(token_in({"token": "abc"}, NOW))

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import BelowZero, BeyondRange, IntegrationDisabled, NoIntegration, OtherPos, Refusal, UnknownItem, UnknownStore
-from app.stock.movement import Movement, MovementType, reported_movement
-from app.stock.outcome import Applied, KeyReused, Known, Outcome, Refused
+from app.stock.movement import Applied, KeyReused, Known, Movement, MovementType, Outcome, Refused, reported_movement
 from app.stock.quantity import EXACT
 from app.stock.rules import NegativeStock
 from tests.support.ledger import by_pos

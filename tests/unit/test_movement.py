@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from app.receiving.payload import read_report
+from app.receiving.body import read_report
 from app.stock.movement import Movement, opening_movement
 from app.stock.quantity import parse_quantity
 from tests.support.sender import body_of
@@ -51,7 +51,7 @@ def test_parts_of_an_identity_do_not_run_into_each_other() -> None:
 
 
 def test_the_identity_never_changes_between_releases() -> None:
-    """Ledgers hold these keys for ever: a change takes a migration of them all, or applies each retry once more."""
+    """Ledgers keep these keys: a change takes a migration of them all, or applies each retry once more."""
     assert b"2020-05-30".hex() + "334b958e27a0b4e1898eb05d6bb61d512bec03520ef3" == (of().dedupe_key or b"").hex()
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.stock.pos_fields import parse_idempotency_key, parse_moment
+from app.stock.text import parse_idempotency_key, parse_moment
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from app.mipos.registration import (
     next_step,
     outcome_of,
 )
-from app.storage.registrations import Registration, State
+from app.storage.mipos_account import Registration, RegistrationState
 
 URL = "https://pos.example.com/webhooks/stock"
 OTHER = "https://old.example.com/webhooks/stock"
@@ -23,9 +23,9 @@ START = datetime(2026, 11, 23, tzinfo=UTC)
 ACCOUNT = b"account"
 TARGET = Target(URL, ACCOUNT, START)
 SOON = START + timedelta(seconds=5)
-REGISTERED = Registration(URL, State.REGISTERED, 0, "ok", START, None, URL, START, ACCOUNT)
-PENDING = Registration(URL, State.PENDING, 3, "away", START, SOON, OTHER, START - timedelta(days=1), ACCOUNT)
-FAILED = replace(PENDING, state=State.FAILED, words="Invalid type.")
+REGISTERED = Registration(URL, RegistrationState.REGISTERED, 0, "ok", START, None, URL, START, ACCOUNT)
+PENDING = Registration(URL, RegistrationState.PENDING, 3, "away", START, SOON, OTHER, START - timedelta(days=1), ACCOUNT)
+FAILED = replace(PENDING, state=RegistrationState.FAILED, words="Invalid type.")
 
 
 @pytest.mark.parametrize(
@@ -60,33 +60,39 @@ def test_what_another_account_had_registered_is_not_known_of_this_one() -> None:
 
     after = outcome_of(exists, replace(REGISTERED, account=b"another"), TARGET, now=START, jitter=0)
 
-    assert (State.FAILED, None, ACCOUNT) == (after.state, after.registered_url, after.account)
+    assert (RegistrationState.FAILED, None, ACCOUNT) == (after.state, after.registered_url, after.account)
 
 
 @pytest.mark.parametrize(
     ("answer", "known", "state", "attempts", "registered_url"),
     [
-        (Done("ok"), None, State.REGISTERED, 0, URL),
-        (Done("ok"), FAILED, State.REGISTERED, 0, URL),
-        (Transient("away"), None, State.PENDING, 1, None),
-        (Transient("away"), PENDING, State.PENDING, 4, OTHER),
-        (Transient("away"), REGISTERED, State.PENDING, 1, URL),
-        (Transient("away"), replace(PENDING, url=OTHER), State.PENDING, 1, OTHER),
-        (NeedsHuman("Invalid type.", 409), None, State.FAILED, 1, None),
-        (Unauthorized("Unauthorized."), None, State.FAILED, 1, None),
-        (NeedsHuman("The webhook url of this type already exists, use ...", 409), REGISTERED, State.REGISTERED, 0, URL),
-        (NeedsHuman("The webhook url of this type ALREADY EXISTS", 409), PENDING, State.FAILED, 4, OTHER),
-        (NeedsHuman("already exists", 409), None, State.FAILED, 1, None),
+        (Done("ok"), None, RegistrationState.REGISTERED, 0, URL),
+        (Done("ok"), FAILED, RegistrationState.REGISTERED, 0, URL),
+        (Transient("away"), None, RegistrationState.PENDING, 1, None),
+        (Transient("away"), PENDING, RegistrationState.PENDING, 4, OTHER),
+        (Transient("away"), REGISTERED, RegistrationState.PENDING, 1, URL),
+        (Transient("away"), replace(PENDING, url=OTHER), RegistrationState.PENDING, 1, OTHER),
+        (NeedsHuman("Invalid type.", 409), None, RegistrationState.FAILED, 1, None),
+        (Unauthorized("Unauthorized."), None, RegistrationState.FAILED, 1, None),
+        (
+            NeedsHuman("The webhook url of this type already exists, use ...", 409),
+            REGISTERED,
+            RegistrationState.REGISTERED,
+            0,
+            URL,
+        ),
+        (NeedsHuman("The webhook url of this type ALREADY EXISTS", 409), PENDING, RegistrationState.FAILED, 4, OTHER),
+        (NeedsHuman("already exists", 409), None, RegistrationState.FAILED, 1, None),
     ],
 )
 def test_what_an_answer_makes_of_the_state(
-    answer: Answer, known: Registration | None, state: State, attempts: int, registered_url: str | None
+    answer: Answer, known: Registration | None, state: RegistrationState, attempts: int, registered_url: str | None
 ) -> None:
     after = outcome_of(answer, known, TARGET, now=START, jitter=0)
 
     assert (URL, state, attempts, registered_url) == (after.url, after.state, after.attempts, after.registered_url)
     assert answer.words == after.words
-    assert (after.next_attempt_at is None) == (state is State.REGISTERED)
+    assert (after.next_attempt_at is None) == (state is RegistrationState.REGISTERED)
 
 
 def test_a_refusal_is_tried_again_slowly_and_a_failure_quickly() -> None:

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import ENV_FILE_VARIABLE, Settings, SettingsRefused, example, load_settings, table
+from app.settings import ENV_FILE_VARIABLE, Settings, SettingsRefused, load_settings
+from tests.support.configuration import EXAMPLE, PAGE, example, table
 
 GOOD = {"DATABASE_URL": "postgresql://u:hunter2@db/pos", "MIPOS_CLIENT_SECRET": "9468da7ccaed13055abcf183fb05c73e8cfc48c5"}
 
@@ -152,11 +153,6 @@ def test_an_env_file_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert 81 == load_settings().port
 
 
-def test_the_example_file_is_the_one_that_the_settings_make() -> None:
-    committed = Path(__file__).parents[2] / ".env.example"
-
-    assert example() == committed.read_text()
-
-
-def test_the_table_of_the_readme_is_the_one_that_the_settings_make() -> None:
-    assert table() in (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_generated_pages_are_those_that_the_settings_make() -> None:
+    assert example() == EXAMPLE.read_text()
+    assert table() in PAGE.read_text()

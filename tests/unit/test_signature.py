@@ -1,6 +1,6 @@
 import pytest
 
-from app.receiving.sender import DOCUMENTED_MOVEMENT, php_json
+from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, php_json
 from app.receiving.signature import Key, sign, verify
 
 KNOWN_SECRET = b"08b707f3fa62d18df7dd5a12b5d169a22f372c25"

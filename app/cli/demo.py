@@ -1,0 +1,94 @@
+"""What `pos-sync dev` shows once all is running: a movement that comes in, and a sale that goes out."""
+
+import asyncio
+
+import click
+import httpx2
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.cli.output import show_table
+from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT
+from app.settings import Settings
+from app.stock.quantity import to_plain
+from app.storage import outbox
+from app.storage.engine import Database
+from app.storage.levels import StockedItem, list_levels
+from app.storage.outbox import OutboxState
+
+SOLD_STORE, SOLD_ITEM, SOLD = "1", "tom001", "2"
+SENT_SECONDS = 10.0
+LOOK_SECONDS = 0.05
+
+
+async def demonstrate(owner: Database, settings: Settings) -> None:
+    """Let the sandbox report the documented movement, and show the stock before and after; then let the POS sell something."""
+    engine = owner.create_engine()
+    try:
+        await _receive(engine, settings)
+        await _sell(engine, settings)
+    finally:
+        await engine.dispose()
+
+
+async def _receive(engine: AsyncEngine, settings: Settings) -> None:
+    document = DOCUMENTED_MOVEMENT
+    store_id, item_id = str(document["store_id"]), str(document["external_id"])
+    before = await _levels(engine, store_id)
+    movement = {name: document[name] for name in ("external_id", "quantity", "movement_type", "current_stock", "date")}
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        answer = await client.post(f"{settings.mipos_base_url}/sandbox/movements", json=movement, timeout=30)
+    after = await _levels(engine, store_id)
+    click.echo()
+    click.echo(f"An inventory system reported the movement of the mipOS document: remove {document['quantity']} of {item_id}.")
+    click.echo("The sandbox signed it and called the webhook; the service verified it, applied it, and answered")
+    click.echo(f"{answer.status_code} {answer.reason_phrase}. The stock of store {store_id}:")
+    click.echo()
+    show_table(
+        ["item", "name", "before", "after"],
+        [[level.item_id, level.name, to_plain(before[key].quantity), to_plain(level.quantity)] for key, level in after.items()],
+        right=(2, 3),
+    )
+    if before[item_id].quantity == after[item_id].quantity:
+        click.echo("\nNothing moved: this movement was applied in an earlier run, and each is applied exactly once.")
+
+
+async def _sell(engine: AsyncEngine, settings: Settings) -> None:
+    """A sale, by HTTP as a till would record it, and what the inventory system knows of it then."""
+    assert settings.pos_api_key is not None
+    before = (await _levels(engine, SOLD_STORE))[SOLD_ITEM].quantity
+    sale = {"item_id": SOLD_ITEM, "kind": "sale", "quantity": SOLD}
+    headers = {"Authorization": f"Bearer {settings.pos_api_key.get_secret_value()}", "Idempotency-Key": "the-first-ticket"}
+    url = f"http://127.0.0.1:{settings.port}/pos/stores/{SOLD_STORE}/movements"
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        answer = await client.post(url, json=sale, headers=headers, timeout=30)
+    ours = (await _levels(engine, SOLD_STORE))[SOLD_ITEM].quantity
+    click.echo()
+    if answer.status_code != httpx2.codes.CREATED:
+        click.echo("The POS's first sale was recorded in an earlier run; sent again with the same key, it changes nothing.")
+        return
+    click.echo(
+        f"The POS sold {SOLD} of {SOLD_ITEM} in store {SOLD_STORE} ({to_plain(before)} -> {to_plain(ours)}), and the service"
+    )
+    click.echo(f"told the inventory system: {await _outcome(engine, settings)}.")
+
+
+async def _outcome(engine: AsyncEngine, settings: Settings) -> str:
+    """What the inventory system says of its own stock, once the newest message has been tried."""
+    newest = None
+    for _ in range(int(SENT_SECONDS / LOOK_SECONDS)):
+        async with engine.connect() as connection:
+            found = await outbox.find(connection, store_id=SOLD_STORE, item_id=SOLD_ITEM, limit=1000)
+        newest = found[-1] if found else None
+        if newest is not None and newest.state is not OutboxState.PENDING:
+            break
+        await asyncio.sleep(LOOK_SECONDS)
+    if newest is None or newest.state is not OutboxState.SENT:
+        return "nothing yet" + (f" ({newest.words})" if newest is not None and newest.words else "")
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"{settings.mipos_base_url}/sandbox/systems/{newest.inventory_system_id}", timeout=30)
+    return f"its own stock of {SOLD_ITEM} is {answer.json()['stock'].get(SOLD_ITEM)} now"
+
+
+async def _levels(engine: AsyncEngine, store_id: str) -> dict[str, StockedItem]:
+    async with engine.connect() as connection:
+        return {level.item_id: level for level in await list_levels(connection, store_id=store_id)}

@@ -1,0 +1,135 @@
+"""The surroundings of `pos-sync dev`: a Postgres with the sample stores, settings with secrets of their own, and their files."""
+
+import secrets
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, make_url, text
+
+import app
+from app.catalog_body import read_catalog
+from app.operator.catalog import import_catalog
+from app.settings import ENV_FILE_VARIABLE, Settings
+from app.stock.rules import Rules
+from app.storage.catalog import change_store
+from app.storage.embedded_postgres import EmbeddedPostgres
+from app.storage.engine import Database
+from app.storage.migrations import migrate
+
+SAMPLES = {"1": "store-1.json", "2": "store-2.json"}
+"""The sample stores. The second is the documented sync body, to the letter."""
+SAMPLE_FOLDER = Path(app.__file__).parent / "samples"
+NAME = "pos_sync_dev"
+"""Of the database and of the role, also in a Postgres of one's own, where a real one may be named pos_sync."""
+SANDBOX_URL_VARIABLE = "POS_SYNC_SANDBOX_URL"
+
+
+class OwnPostgres:
+    """A running server, named by its address as a superuser: started and stopped by others."""
+
+    def __init__(self, address: str) -> None:
+        self._address = make_url(address)
+
+    def url(self, database: str) -> str:
+        """The address of `database`, as the superuser."""
+        return self._address.set(drivername="postgresql", database=database).render_as_string(hide_password=False)
+
+    def start(self) -> None:
+        """It runs already."""
+
+    def stop(self) -> None:
+        """It runs on."""
+
+
+Postgres = EmbeddedPostgres | OwnPostgres
+
+
+def database_of(postgres: Postgres, database: str = NAME) -> Database:
+    """The `database` of the demonstration, as its owner."""
+    return Database(make_url(postgres.url(database)).set(drivername="postgresql+asyncpg"))
+
+
+async def prepare(postgres: Postgres, password: str) -> None:
+    """Make the database, the least-rights role, the schema and the samples, each only where it is missing."""
+    cluster = database_of(postgres, "postgres").create_engine()
+    async with cluster.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        if not await connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": NAME}):
+            await connection.execute(text(f"CREATE ROLE {NAME} LOGIN"))
+        # Of hexadecimal digits, so it needs no quoting.
+        await connection.execute(text(f"ALTER ROLE {NAME} PASSWORD '{password}'"))
+        if not await connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": NAME}):
+            await connection.execute(text(f"CREATE DATABASE {NAME}"))
+    await cluster.dispose()
+    engine = database_of(postgres).create_engine()
+    await migrate(engine, grant_to=NAME)
+    for store_id, sample in SAMPLES.items():
+        catalog = read_catalog((SAMPLE_FOLDER / sample).read_text(encoding="utf-8"))
+        await import_catalog(engine, store_id, catalog, rules=Rules())
+        async with engine.begin() as connection:
+            await change_store(connection, store_id, {"mipos_store_id": store_id})
+    await engine.dispose()
+
+
+def make_settings(postgres: Postgres, data: Path, *, port: int, sandbox_port: int) -> Settings:
+    """The development settings, with secrets of the folder's own."""
+    owner: URL = make_url(postgres.url(NAME))
+    service = owner.set(username=NAME, password=secret(data / "database-password"))
+    return Settings.model_validate(
+        {
+            "database_url": service.render_as_string(hide_password=False),
+            "mipos_client_secret": secret(data / "client-secret"),
+            "pos_api_key": secret(data / "pos-api-key"),
+            "mipos_base_url": f"http://127.0.0.1:{sandbox_port}",
+            "mipos_client_id": "sandbox-client",
+            "mipos_email": "pos@example.com",
+            "mipos_password": "sandbox",
+            "public_url": f"http://127.0.0.1:{port}",
+            "port": port,
+            "log_format": "console",
+        }
+    )
+
+
+def secret(file: Path) -> str:
+    """The secret in `file`, made once."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(20))
+    return file.read_text()
+
+
+def write_files(data: Path, settings: Settings) -> tuple[Path, Path]:
+    """Write the env file of the commands, and what a second terminal reads with `. FILE` before it runs them; return both."""
+    env_file, activate = data / "dev.env", data / "activate"
+    values = _in_the_clear(settings)
+    lines = [f"{name.upper()}='{getattr(value, 'value', value)}'\n" for name, value in values.items()]
+    exported = {
+        ENV_FILE_VARIABLE: str(env_file.resolve()),
+        SANDBOX_URL_VARIABLE: settings.mipos_base_url,
+        "POS_SYNC_URL": str(settings.public_url),
+        "POS_API_KEY": str(values["pos_api_key"]),
+        "MIPOS_CLIENT_SECRET": str(values["mipos_client_secret"]),
+    }
+    for path, text_ in (
+        (env_file, "".join(lines)),
+        (
+            activate,
+            f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n'
+            + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in exported.items()),
+        ),
+    ):
+        path.touch(mode=0o600)
+        path.write_text(text_)
+    return env_file, activate
+
+
+def _in_the_clear(settings: Settings) -> dict[str, Any]:
+    """Every setting with its value, secrets too: only for handing on."""
+    return {
+        name: value.get_secret_value() if hasattr(value, "get_secret_value") else value
+        for name, value in settings.model_dump().items()
+        if value is not None
+    }

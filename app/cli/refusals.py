@@ -1,0 +1,172 @@
+"""`pos-sync refused list`, `show`, `replay` and `dismiss`."""
+
+import sys
+from functools import partial
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.cli.database import in_transaction, with_database
+from app.cli.options import (
+    actor_option,
+    item_option,
+    json_option,
+    limit_option,
+    note_option,
+    numbers_argument,
+    state_option,
+    store_option,
+)
+from app.cli.output import dismiss, kept_document, show_json, show_results, show_table, to_utc
+from app.operator.refusals import OperatorResult, preview, replay
+from app.settings import load_database_settings
+from app.storage import refusals
+from app.storage.refusals import KeptDelivery, Selection, State
+
+MAX_CELL_LENGTH = 90
+MANY = 50
+
+
+@click.group()
+def command() -> None:
+    """List refused deliveries, and replay or dismiss them."""
+
+
+@command.command("list")
+@state_option(State)
+@click.option("--reason", help="Only with this reason, such as unknown_item.")
+@store_option
+@item_option
+@limit_option
+@json_option
+def list_command(  # noqa: PLR0913 - one parameter per option
+    *, state: str, reason: str | None, store_id: str | None, item_id: str | None, limit: int, as_json: bool
+) -> None:
+    """List refused deliveries, the last seen first.
+
+    \b
+    Example:  pos-sync refused list --reason unknown_item
+    """
+    selection = Selection(state=None if state == "all" else State(state), reason=reason, store_id=store_id, item_id=item_id)
+
+    async def work(connection: AsyncConnection) -> tuple[list[KeptDelivery], int]:
+        found = await refusals.list_newest(connection, selection, limit=limit)
+        return found, await refusals.count(connection, selection)
+
+    kept, total = in_transaction(work)
+    if as_json:
+        show_json([kept_document(delivery) for delivery in kept])
+        return
+    if not kept:
+        click.echo("No such refused deliveries." if selection != Selection() else "No refused deliveries are open.")
+        return
+    show_table(
+        ["number", "last seen", "times", "state", "reason", "store", "item", "message"],
+        [
+            [
+                str(delivery.refused_delivery_id),
+                to_utc(delivery.last_seen_at) or "",
+                str(delivery.attempts),
+                delivery.state,
+                delivery.reason,
+                delivery.store_id or "-",
+                delivery.item_id or "-",
+                _short(delivery.replay_message or delivery.message),
+            ]
+            for delivery in kept
+        ],
+        right=(0, 2),
+    )
+    if total > len(kept):
+        click.echo(f"... and {total - len(kept)} older ones: --limit {total}")
+
+
+@command.command("show")
+@click.argument("number", type=int)
+@json_option
+def show_command(number: int, *, as_json: bool) -> None:
+    """Show one refused delivery whole: message, fields, times, body.
+
+    \b
+    Example:  pos-sync refused show 17
+    """
+    delivery = in_transaction(lambda connection: refusals.read(connection, [number])).get(number)
+    if delivery is None:
+        raise click.ClickException(f"There is no refused delivery {number}. `pos-sync refused list --state all` shows all.")
+    document = kept_document(delivery)
+    if as_json:
+        show_json(document)
+        return
+    fields = document.pop("fields")
+    body = document.pop("body")
+    width = max(map(len, document))
+    for name, value in document.items():
+        click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else value}")
+    for name, value in fields.items():
+        click.echo(f"  {name:<{width - 2}}  {value}")
+    click.echo(f"body:\n{body}")
+
+
+@command.command("replay")
+@click.argument("numbers", type=int, nargs=-1)
+@click.option("--all", "is_all", is_flag=True, help="Every open one, oldest first; with --reason, --store, --item only those.")
+@click.option("--reason", help="Only with this reason.")
+@store_option
+@item_option
+@click.option("--dry-run", "is_dry", is_flag=True, help="Only count what would be applied; change nothing.")
+@actor_option
+def replay_command(  # noqa: PLR0913 - one parameter per option
+    *,
+    numbers: tuple[int, ...],
+    is_all: bool,
+    reason: str | None,
+    store_id: str | None,
+    item_id: str | None,
+    is_dry: bool,
+    actor: str,
+) -> None:
+    """Apply refused deliveries, each exactly once however often this is run.
+
+    Each is read and decided as if it had just arrived; what is refused again stays open and says why. Ends with status 1 if
+    something could not be applied.
+
+    \b
+    Example:  pos-sync refused replay --all --reason unknown_item --dry-run
+    """
+    if bool(numbers) == is_all or (numbers and (reason or store_id or item_id)):
+        raise click.UsageError("Name the numbers of deliveries, or --all with or without --reason, --store and --item.")
+    settings = load_database_settings()
+
+    async def work(engine: AsyncEngine) -> list[OperatorResult]:
+        ids = list(dict.fromkeys(numbers))
+        if is_all:
+            async with engine.connect() as connection:
+                selection = Selection(reason=reason, store_id=store_id, item_id=item_id)
+                ids = await refusals.list_ids(connection, selection)
+        if is_dry:
+            return await preview(engine, ids)
+        with click.progressbar(length=len(ids), label="Replaying", file=sys.stderr, hidden=len(ids) < MANY) as bar:
+            return await replay(engine, ids, actor=actor, on_each=lambda: bar.update(1))
+
+    replays = with_database(settings, work)
+    if not replays:
+        click.echo("Nothing to replay.")
+        return
+    show_results(replays, lead="Nothing was changed. It would be: " if is_dry else "")
+
+
+@command.command("dismiss")
+@numbers_argument
+@note_option
+@actor_option
+def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
+    """Dismiss refused deliveries: they are not replayed, and stay listed as dismissed.
+
+    \b
+    Example:  pos-sync refused dismiss 17 18 --note "typed by hand on Monday"
+    """
+    dismiss(numbers, partial(refusals.dismiss, actor=actor, note=note))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_CELL_LENGTH else text[: MAX_CELL_LENGTH - 1] + "…"

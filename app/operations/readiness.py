@@ -1,0 +1,134 @@
+"""/livez, which depends on nothing, and /readyz: the database answers, its schema is at head, and we are not stopping."""
+
+import asyncio
+import time
+from typing import Any
+
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.storage.migrations import current_revision, fault_in_revision
+from app.storage.mipos_account import STOCK_WEBHOOK, Registration, read_registration
+from app.storage.transactions import sqlstate
+
+CHECK_SECONDS = 1.0
+CHECK_TURNS = 5
+"""Turns of the event loop in which an answer that has arrived is still read."""
+LATE_SECONDS = 0.1
+"""How late the end of the check may be; past it, it was this very process that was slow, and not the database."""
+FRESH_SECONDS = 1.0
+
+
+_Found = tuple[str, str, Registration | None]
+
+
+class ReadinessReport(BaseModel):
+    """Whether traffic should come here, and each part of the reason."""
+
+    message: str
+    database: str
+    # `schema` is a method of BaseModel.
+    schema_: str = Field(alias="schema")
+    draining: bool
+    # Reported here, and never deciding: mipOS being away is no reason to take no deliveries.
+    registration: dict[str, Any] = Field(description="Reported here, and never deciding.")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether traffic should come here."""
+        return self.database == "ok" and self.schema_ == "ok" and not self.draining
+
+
+def _message(database: str, schema: str, *, draining: bool) -> str:
+    """One sentence for a person."""
+    if draining:
+        return "The service is stopping."
+    if database == "away":
+        return "The database does not answer."
+    if database != "ok":
+        return f"The database {database}. Check DATABASE_URL, and the role's rights: pos-sync migrate --grant-to ROLE"
+    return "Ready." if schema == "ok" else schema
+
+
+class Readiness:
+    """Asks the database at most once a second, however many ask us."""
+
+    def __init__(self, engine: AsyncEngine, *, why_not_registering: str | None) -> None:
+        self._engine = engine
+        self._why_not_registering = why_not_registering
+        self._is_draining = False
+        self._checked_at = float("-inf")
+        self._latest: _Found = ("unknown", "unknown", None)
+        self._checking = asyncio.Lock()
+
+    def drain(self) -> None:
+        """Say not ready from now on."""
+        self._is_draining = True
+
+    async def check(self) -> ReadinessReport:
+        """The state now, or as it was within the last second."""
+        async with self._checking:
+            if time.monotonic() - self._checked_at >= FRESH_SECONDS:
+                self._latest = await self._ask()
+                self._checked_at = time.monotonic()
+        database, schema, registration = self._latest
+        return ReadinessReport(
+            message=_message(database, schema, draining=self._is_draining),
+            database=database,
+            schema=schema,
+            draining=self._is_draining,
+            registration=(
+                describe_registration(registration, why_not=self._why_not_registering)
+                if database == "ok"
+                else {"state": "unknown", "message": "The database cannot be asked."}
+            ),
+        )
+
+    async def _ask(self) -> _Found:
+        """The state; where this process is too busy to tell, what it found last stands."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + CHECK_SECONDS
+        asking = asyncio.create_task(self._ask_database())
+        try:
+            await asyncio.wait({asking}, timeout=CHECK_SECONDS)
+            for _ in range(CHECK_TURNS):
+                if asking.done():
+                    return await asking
+                await asyncio.sleep(0)
+            return self._latest if loop.time() > end + LATE_SECONDS else ("away", "unknown", None)
+        finally:
+            asking.cancel()
+
+    async def _ask_database(self) -> _Found:
+        try:
+            async with self._engine.connect() as connection:
+                fault = fault_in_revision(await current_revision(connection))
+                if fault is not None:
+                    return "ok", fault, None
+                return "ok", "ok", await _registration(connection)
+        except (OSError, TimeoutError, SQLAlchemyError) as error:
+            # With a code Postgres said no: it is there, and something is not as it should be.
+            code = sqlstate(error)
+            return f"refuses this service ({code})" if code else "away", "unknown", None
+
+
+async def _registration(connection: AsyncConnection) -> Registration | None:
+    """Never decides whether we are ready, so it may not fail either."""
+    try:
+        return await read_registration(connection, STOCK_WEBHOOK)
+    except SQLAlchemyError:
+        return None
+
+
+def describe_registration(registration: Registration | None, *, why_not: str | None) -> dict[str, Any]:
+    """The registration as /readyz and `pos-sync status` show it, in mipOS's own words where it said any."""
+    if registration is None:
+        return {"state": "pending" if why_not is None else "off", "message": why_not or "Not tried yet."}
+    return {
+        "state": registration.state.value,
+        "url": registration.url,
+        "message": registration.words,
+        "attempts": registration.attempts,
+        "attempted_at": registration.attempted_at.isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,158 @@
+"""Applying kept refused deliveries: the same reading, judging and writing as when a delivery arrives.
+
+The signature is not looked at again: only verified bytes are kept, and the secret may have been replaced since.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.errors import Refusal, UnstorableValue
+from app.receiving.body import read_report
+from app.stock.movement import Applied, Known, Movement, Outcome, Refused
+from app.storage import refusals
+from app.storage.ledger import apply_movements
+from app.storage.refusals import KeptDelivery, State
+from app.storage.transactions import Fault, classify, run_transaction
+
+
+class Verdict(StrEnum):
+    """What became of it, or would become of it."""
+
+    APPLIED = "applied"
+    ALREADY_APPLIED = "already applied"
+    REFUSED = "refused again"
+    DISMISSED = "dismissed before"
+    UNKNOWN = "not found"
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the movement is in the ledger."""
+        return self in (Verdict.APPLIED, Verdict.ALREADY_APPLIED)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorResult:
+    """What became of the delivery with this number. `message` says why it was not applied, `about` which level it is about."""
+
+    number: int
+    verdict: Verdict
+    message: str = ""
+    about: str = ""
+
+
+PREVIEW_BATCH = 500
+
+
+async def replay(
+    engine: AsyncEngine, refused_delivery_ids: Sequence[int], *, actor: str, on_each: Callable[[], None] = lambda: None
+) -> list[OperatorResult]:
+    """Apply each in a transaction of its own, in the order given; again, or by two at once, changes nothing more.
+
+    What is refused again stays open, and keeps why.
+    """
+    replays = []
+    for refused_delivery_id in refused_delivery_ids:
+        replays.append(await _replay_one(engine, refused_delivery_id, actor=actor))
+        on_each()
+    return replays
+
+
+async def preview(engine: AsyncEngine, refused_delivery_ids: Sequence[int]) -> list[OperatorResult]:
+    """Return what `replay` would do if it ran now, each on what those before it would leave.
+
+    Applies them in one transaction and rolls it back, so deliveries about the same levels wait meanwhile.
+    """
+
+    async def work(connection: AsyncConnection, driver: asyncpg.Connection) -> list[OperatorResult]:
+        replays: list[OperatorResult] = []
+        for start in range(0, len(refused_delivery_ids), PREVIEW_BATCH):
+            asked = refused_delivery_ids[start : start + PREVIEW_BATCH]
+            kept = await refusals.read(connection, asked)
+            read = {number: _read(kept[number]) for number in asked if _is_open(kept.get(number))}
+            movements = [movement for movement in read.values() if isinstance(movement, Movement)]
+            outcomes = iter(await apply_movements(driver, movements) if movements else ())
+            for number in asked:
+                found = read.get(number)
+                if found is None:
+                    replays.append(_closed(number, kept.get(number)))
+                else:
+                    replays.append(_as_replay(kept[number], next(outcomes) if isinstance(found, Movement) else Refused(found)))
+        return replays
+
+    return await run_transaction(engine, work, is_dry=True)
+
+
+async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, *, actor: str) -> OperatorResult:
+    async def work(connection: AsyncConnection, driver: asyncpg.Connection) -> OperatorResult:
+        delivery = (await refusals.read(connection, [refused_delivery_id])).get(refused_delivery_id)
+        if delivery is None or not _is_open(delivery):
+            return _closed(refused_delivery_id, delivery)
+        found = _read(delivery)
+        (outcome,) = await apply_movements(driver, [found]) if isinstance(found, Movement) else (Refused(found),)
+        # Read again under the level's lock, which orders us with other operators: one may have dismissed it meanwhile.
+        left = (await refusals.read(connection, [refused_delivery_id]))[refused_delivery_id]
+        if left.state is State.DISMISSED:
+            await connection.rollback()
+            return _closed(refused_delivery_id, left)
+        if isinstance(outcome, Applied):
+            # Applying it has closed all refusals of the movement; who did it, and how, is told of them here.
+            await refusals.note_replayed(connection, left.delivery_key, actor=actor)
+        elif isinstance(outcome, Refused):
+            await refusals.note_replay(connection, refused_delivery_id, message=outcome.error.message, actor=actor)
+        return _as_replay(delivery, outcome)
+
+    try:
+        return await run_transaction(engine, work)
+    except (asyncpg.PostgresError, DBAPIError) as error:
+        if classify(error) is Fault.DATA:
+            return await _keep_unstorable(engine, refused_delivery_id, actor=actor)
+        raise
+
+
+async def _keep_unstorable(engine: AsyncEngine, refused_delivery_id: int, *, actor: str) -> OperatorResult:
+    refusal = UnstorableValue()
+    async with engine.begin() as connection:
+        await refusals.note_replay(connection, refused_delivery_id, message=refusal.message, actor=actor)
+    return OperatorResult(refused_delivery_id, Verdict.REFUSED, refusal.message)
+
+
+def _read(delivery: KeptDelivery) -> Movement | Refusal:
+    try:
+        return read_report(delivery.raw_body)
+    except Refusal as refusal:
+        return refusal
+
+
+def _is_open(delivery: KeptDelivery | None) -> bool:
+    return delivery is not None and delivery.state is State.OPEN
+
+
+def _closed(refused_delivery_id: int, delivery: KeptDelivery | None) -> OperatorResult:
+    """For one that is not open."""
+    if delivery is None:
+        return OperatorResult(refused_delivery_id, Verdict.UNKNOWN, "There is no refused delivery with this number.")
+    if delivery.state is State.DISMISSED:
+        message = f"It was dismissed by {delivery.actor or 'somebody'}: {delivery.note or 'no note'}"
+        return OperatorResult(refused_delivery_id, Verdict.DISMISSED, message, _about(delivery))
+    return OperatorResult(refused_delivery_id, Verdict.ALREADY_APPLIED, about=_about(delivery))
+
+
+def _as_replay(delivery: KeptDelivery, outcome: Outcome) -> OperatorResult:
+    match outcome:
+        case Applied():
+            return OperatorResult(delivery.refused_delivery_id, Verdict.APPLIED, about=_about(delivery))
+        case Known():
+            return OperatorResult(delivery.refused_delivery_id, Verdict.ALREADY_APPLIED, about=_about(delivery))
+        case Refused(error):
+            return OperatorResult(delivery.refused_delivery_id, Verdict.REFUSED, error.message, _about(delivery))
+        case _:
+            raise AssertionError("locks are waited for here, and a report has no idempotency key")
+
+
+def _about(delivery: KeptDelivery) -> str:
+    return f"store {delivery.store_id or '-'}, item {delivery.item_id or '-'}"

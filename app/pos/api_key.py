@@ -1,0 +1,51 @@
+"""The POS's key: Authorization: Bearer KEY, compared in constant time."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+
+from fastapi import APIRouter, Request, Security
+from fastapi.security import HTTPBearer
+
+from app.errors.requests import NotAuthorized
+from app.wire import errors
+
+_SCHEME = b"bearer"
+
+
+class ApiKey:
+    """One key."""
+
+    def __init__(self, key: str) -> None:
+        self._digest = hashlib.sha256(key.encode()).digest()
+
+    def is_in(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether `headers` (raw ASGI headers) carry it, once."""
+        given = [value for name, value in headers if name == b"authorization"]
+        if len(given) != 1:
+            return False
+        scheme, _, key = given[0].partition(b" ")
+        # Hashed, so that neither its bytes nor its length decide how long comparing takes.
+        return scheme.lower() == _SCHEME and hmac.compare_digest(hashlib.sha256(key.strip()).digest(), self._digest)
+
+
+class _Guard(HTTPBearer):
+    """Asks for the key, and is one dependency where a scheme to describe and a function to ask would be two."""
+
+    def __init__(self, api_key: ApiKey) -> None:
+        super().__init__(scheme_name="pos", description="POS_API_KEY.")
+        self._api_key = api_key
+
+    async def __call__(self, request: Request) -> None:  # type: ignore[override]
+        if not self._api_key.is_in(request.scope["headers"]):
+            raise NotAuthorized
+
+
+def guarded_router(api_key: ApiKey) -> APIRouter:
+    """A router for what belongs to one store, whose every route asks for the key first."""
+    return APIRouter(
+        prefix="/pos/stores/{store_id}",
+        dependencies=[Security(_Guard(api_key))],
+        responses=errors({401: "The key of the POS is missing or wrong."}),
+        tags=["POS"],
+    )

@@ -1,0 +1,63 @@
+"""Raw bytes -> the movement that they report, or a refusal that names the field.
+
+The readings are those of docs/reference/mipos-api.md, "Readings to take".
+"""
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT
+from app.stock.movement import Movement, MovementType, reported_movement
+from app.wire import NUMBER_SCHEMA, DateText, Identifier, Quantity, one_of, parse, unsigned_quantity
+
+_MOVEMENT_TYPES: dict[str | int, MovementType] = {
+    "1": MovementType.ADD,
+    "2": MovementType.REMOVE,
+    1: MovementType.ADD,
+    2: MovementType.REMOVE,
+}
+
+
+class StockMovement(BaseModel):
+    """The stock movement of one item, as mipOS relays it from an inventory system. Further keys are ignored."""
+
+    model_config = ConfigDict(json_schema_extra={"example": dict(DOCUMENTED_MOVEMENT)})
+
+    pos_id: Identifier = Field(description="ID of the POS.")
+    inventory_system_id: Identifier = Field(description="ID of the inventory system that reports the movement.")
+    store_id: Identifier = Field(description="ID of the store in the POS.")
+    external_id: Identifier = Field(description="ID of the item in the POS.")
+    movement_type: Annotated[
+        MovementType, one_of(_MOVEMENT_TYPES, "must be 1 (add) or 2 (remove)"), WithJsonSchema({"enum": [1, 2, "1", "2"]})
+    ] = Field(description="1 adds to the POS stock, 2 removes from it.")
+    quantity: Annotated[Decimal, unsigned_quantity("movement_type 2 removes"), NUMBER_SCHEMA] = Field(
+        description="How much moved: 0 or more, below 10^15, at most 14 decimals."
+    )
+    current_stock: Quantity = Field(
+        description="Stock of the item in the inventory system, after the movement. Kept as a report."
+    )
+    date: DateText = Field(description="Date of the movement; kept as sent.")
+    now: DateText = Field(description="When mipOS sent this delivery. A retry carries a new one.")
+
+
+def read_report(raw: bytes) -> Movement:
+    """Return the movement in a verified body. Unknown keys and the order of keys are ignored.
+
+    Raises:
+        NotParseable: not one JSON document in UTF-8 that every parser reads alike.
+        InvalidField: a field is missing or out of its contract.
+    """
+    body = parse(raw, StockMovement)
+    return reported_movement(
+        pos_id=body.pos_id,
+        inventory_system_id=body.inventory_system_id,
+        store_id=body.store_id,
+        item_id=body.external_id,
+        movement_type=body.movement_type,
+        quantity=body.quantity,
+        reported_stock=body.current_stock,
+        date_text=body.date,
+        sent_at_text=body.now,
+    )

