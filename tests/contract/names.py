@@ -55,7 +55,8 @@ EXEMPT = {
 def check(root: Path) -> list[str]:
     """The modules whose names are explained nowhere."""
     glossary = (root / "docs" / "glossary.md").read_text(encoding="utf-8")
-    nouns = {word for term in re.findall(r"^\| ([a-zA-Z ]+) \|", glossary, re.MULTILINE) for word in term.lower().split()}
+    terms = re.findall(r"^\| ([a-zA-Z, ]+) \|", glossary, re.MULTILINE)
+    nouns = {word for term in terms for word in re.split(r"[ ,]+", term.lower())}
     plurals = {f"{noun}s" for noun in nouns} | {f"{noun[:-1]}ies" for noun in nouns}
     known = nouns | plurals | set(EXEMPT)
     modules = [path for path in sorted((root / "app").rglob("*.py")) if not path.name.startswith("__")]
