@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # A Postgres of yours (a URL of its superuser) for `make run` and `make test`, in place of a private one.
-POSTGRES ?=
-export POS_SYNC_POSTGRES ?= $(POSTGRES)
+ifdef POSTGRES
+export POS_SYNC_POSTGRES := $(POSTGRES)
+endif
 
 # Installs the requirements of file $(1): a dot a second, and pip's own words where it fails.
 define install

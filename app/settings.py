@@ -115,6 +115,13 @@ ApiKeyText = Annotated[SecretStr, AfterValidator(_api_key)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
 
 
+def to_sqlalchemy(address: str) -> URL:
+    """`address` for SQLAlchemy with asyncpg, whatever driver it names; libpq's sslmode becomes asyncpg's ssl."""
+    url = make_url(address).set(drivername="postgresql+asyncpg").difference_update_query(_IGNORED_URL_OPTIONS)
+    sslmode = url.query.get("sslmode")
+    return url if sslmode is None else url.difference_update_query(["sslmode"]).update_query_dict({"ssl": sslmode})
+
+
 class DatabaseSettings(BaseSettings):
     """What every command needs: where the database is, how dates are shown, and by which rules movements are decided."""
 
@@ -157,13 +164,8 @@ class DatabaseSettings(BaseSettings):
 
     @property
     def sqlalchemy_url(self) -> URL:
-        """`DATABASE_URL` for SQLAlchemy with asyncpg, whatever driver it names; libpq's sslmode becomes asyncpg's ssl."""
-        url = make_url(self.database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
-        url = url.difference_update_query(_IGNORED_URL_OPTIONS)
-        sslmode = url.query.get("sslmode")
-        if sslmode is not None:
-            url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": sslmode})
-        return url
+        """`DATABASE_URL` for SQLAlchemy."""
+        return to_sqlalchemy(self.database_url.get_secret_value())
 
 
 class Settings(DatabaseSettings):

@@ -16,6 +16,8 @@ from app.storage.ledger import apply_movements
 from app.storage.refusals import RefusedDelivery
 from app.storage.transactions import Connection
 
+CONNECT_SECONDS = 1.0
+"""For connecting at the start, and recording the rules."""
 SKIP_LOCKED_SECONDS = 2.0
 """How long, after a lock was held for too long, locked levels are skipped instead of waited for."""
 
@@ -113,10 +115,14 @@ class BatchWriter:
     async def connect(self) -> None:
         """Connect before the first delivery, so that the rules are recorded when the service starts.
 
-        Raises as the driver does, and then the first group connects.
+        Raises as the driver does, or TimeoutError: a server that accepts and says nothing must not hold up deliveries.
         """
-        async with self._connection.transaction():
-            pass
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS), self._connection.transaction():
+                pass
+        except BaseException:
+            self._connection.disconnect()
+            raise
 
     def disconnect(self) -> None:
         """Drop the connection; the next group makes another."""

@@ -106,9 +106,10 @@ class GroupCommit:
     async def run(self) -> None:
         """Write what arrives until it is cancelled."""
         try:
-            # A database that is away is met again by the first delivery, which says so.
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await self._writer.connect()
+            while not self._waiting and not await self._is_connected():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(MAX_PAUSE_SECONDS):
+                        await self._arrived.wait()
             while True:
                 await self._arrived.wait()
                 self._arrived.clear()
@@ -116,6 +117,19 @@ class GroupCommit:
                     await self._settle_or_fail(batch)
         finally:
             self._writer.disconnect()
+
+    async def _is_connected(self) -> bool:
+        """Whether the first connection, which records the rules, is made. It is tried again until a delivery comes."""
+        try:
+            await self._writer.connect()
+        except Exception as error:  # noqa: BLE001 - whatever it is, a delivery is tried all the same, and says so
+            if not self._is_away:
+                self._say(classify(error), error, size=0)
+            return False
+        if self._is_away:
+            self._is_away = False
+            _log.info("database back")
+        return True
 
     async def _settle_or_fail(self, batch: list[Delivery]) -> None:
         """A bug in here must cost one batch its answers, never the worker its writer."""

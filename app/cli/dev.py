@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import httpx2
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from app.cli.demo import demonstrate
 from app.cli.dev_setup import (
@@ -31,6 +32,7 @@ from app.cli.dev_setup import (
 )
 from app.settings import ENV_FILE_VARIABLE, Settings
 from app.storage.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from app.storage.migrations import WrongEncodingError
 
 _PR_SET_PDEATHSIG = 1
 READY_SECONDS = 60
@@ -57,7 +59,7 @@ NEXT = (
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".data"),
     show_default=True,
-    help="Where Postgres keeps its data; delete the folder to start from the beginning.",
+    help="Where the private Postgres and the secrets are; delete the folder to start from the beginning.",
 )
 @click.option(
     "--postgres",
@@ -75,7 +77,8 @@ def command(port: int, sandbox_port: int, data: Path, address: str | None, *, is
     and the service, which registers its webhook there. Then an inventory system in the sandbox reports the movement of the
     mipOS document; the sandbox signs it and calls the webhook; and you see what it did. It runs until Ctrl-C. The next
     start goes on with the same stock. It takes no settings from .env or the environment, so that it cannot touch your
-    real database or your real mipOS account. With --postgres it uses a database of its own, pos_sync_dev, on your server.
+    real database or your real mipOS account. With --postgres it uses a database and a role of its own on your server,
+    named pos_sync_dev_ and a number for the folder; they stay there.
 
     \b
     Example:  pos-sync dev --port 8081
@@ -87,11 +90,16 @@ def command(port: int, sandbox_port: int, data: Path, address: str | None, *, is
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
-        postgres: Postgres = OwnPostgres(address) if address else EmbeddedPostgres(data)
+        postgres: Postgres = OwnPostgres(address, data) if address and not is_to_stop else EmbeddedPostgres(data)
     except EmbeddedPostgresError as error:
         raise click.ClickException(str(error)) from error
+    except ArgumentError as error:
+        raise click.BadParameter(
+            "is not an address such as postgresql://user:password@host/postgres.", param_hint="--postgres"
+        ) from error
     if is_to_stop:
-        postgres.stop()
+        if data.exists():
+            postgres.stop()
         return
     data.mkdir(parents=True, exist_ok=True)
     with (data / "lock").open("w") as lock:
@@ -127,8 +135,11 @@ def _run(postgres: Postgres, data: Path, *, port: int, sandbox_port: int) -> Non
         _show_next(activate, settings)
         _follow(log, processes[-1])
         raise click.ClickException(f"The service ended by itself, with status {processes[-1].returncode}.")
-    except EmbeddedPostgresError as error:
+    except (EmbeddedPostgresError, WrongEncodingError) as error:
         raise click.ClickException(str(error)) from error
+    except (OSError, TimeoutError, SQLAlchemyError) as error:
+        reason = str(getattr(error, "orig", error)).partition("\n")[0]
+        raise click.ClickException(f"Postgres cannot be used ({type(error).__name__}: {reason}).") from error
     except KeyboardInterrupt:
         click.echo("\nStopping ...")
     finally:
@@ -177,7 +188,8 @@ def _start_sandbox(settings: Settings, data: Path, port: int) -> subprocess.Pope
 def _start(arguments: list[str], variables: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     """Start a command of ours as a process, with no settings but `variables`. It writes to `log`, not into our own output."""
     names = {name.upper() for name in Settings.model_fields}
-    environment = {name: value for name, value in os.environ.items() if name.upper() not in names}
+    environment = {n: v for n, v in os.environ.items() if n.upper() not in names and not n.startswith(("POS_SYNC_", "PG"))}
+    log.touch(mode=0o600)
     with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "app", *arguments],

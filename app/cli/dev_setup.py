@@ -1,17 +1,19 @@
 """The surroundings of `pos-sync dev`: a Postgres with the sample stores, settings with secrets of their own, and their files."""
 
+import hashlib
 import secrets
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from sqlalchemy import URL, make_url, text
 
 import app
 from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
-from app.settings import ENV_FILE_VARIABLE, Settings
+from app.settings import ENV_FILE_VARIABLE, Settings, to_sqlalchemy
 from app.stock.rules import Rules
 from app.storage.catalog import change_store
 from app.storage.embedded_postgres import EmbeddedPostgres
@@ -22,15 +24,32 @@ SAMPLES = {"1": "store-1.json", "2": "store-2.json"}
 """The sample stores. The second is the documented sync body, to the letter."""
 SAMPLE_FOLDER = Path(app.__file__).parent / "samples"
 NAME = "pos_sync_dev"
-"""Of the database and of the role, also in a Postgres of one's own, where a real one may be named pos_sync."""
+"""Of the database and of the role; on a server of one's own with a suffix for each folder, so that no two share them."""
 SANDBOX_URL_VARIABLE = "POS_SYNC_SANDBOX_URL"
+
+
+class _NothingElse(Settings):
+    """Settings that read neither the environment nor any file: a demonstration must not meet a real database or account."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed."""
+        return (init_settings,)
 
 
 class OwnPostgres:
     """A running server, named by its address as a superuser: started and stopped by others."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, data: Path) -> None:
         self._address = make_url(address)
+        self.name = f"{NAME}_{hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:8]}"
 
     def url(self, database: str) -> str:
         """The address of `database`, as the superuser."""
@@ -46,25 +65,31 @@ class OwnPostgres:
 Postgres = EmbeddedPostgres | OwnPostgres
 
 
-def database_of(postgres: Postgres, database: str = NAME) -> Database:
+def name_of(postgres: Postgres) -> str:
+    """The name of the database and of the role on `postgres`."""
+    return postgres.name if isinstance(postgres, OwnPostgres) else NAME
+
+
+def database_of(postgres: Postgres, database: str | None = None) -> Database:
     """The `database` of the demonstration, as its owner."""
-    return Database(make_url(postgres.url(database)).set(drivername="postgresql+asyncpg"))
+    return Database(to_sqlalchemy(postgres.url(database or name_of(postgres))))
 
 
 async def prepare(postgres: Postgres, password: str) -> None:
     """Make the database, the least-rights role, the schema and the samples, each only where it is missing."""
+    name = name_of(postgres)
     cluster = database_of(postgres, "postgres").create_engine()
     async with cluster.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
-        if not await connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": NAME}):
-            await connection.execute(text(f"CREATE ROLE {NAME} LOGIN"))
+        if not await connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": name}):
+            await connection.execute(text(f"CREATE ROLE {name} LOGIN"))
         # Of hexadecimal digits, so it needs no quoting.
-        await connection.execute(text(f"ALTER ROLE {NAME} PASSWORD '{password}'"))
-        if not await connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": NAME}):
-            await connection.execute(text(f"CREATE DATABASE {NAME}"))
+        await connection.execute(text(f"ALTER ROLE {name} PASSWORD '{password}'"))
+        if not await connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}):
+            await connection.execute(text(f"CREATE DATABASE {name}"))
     await cluster.dispose()
     engine = database_of(postgres).create_engine()
-    await migrate(engine, grant_to=NAME)
+    await migrate(engine, grant_to=name)
     for store_id, sample in SAMPLES.items():
         catalog = read_catalog((SAMPLE_FOLDER / sample).read_text(encoding="utf-8"))
         await import_catalog(engine, store_id, catalog, rules=Rules())
@@ -75,9 +100,9 @@ async def prepare(postgres: Postgres, password: str) -> None:
 
 def make_settings(postgres: Postgres, data: Path, *, port: int, sandbox_port: int) -> Settings:
     """The development settings, with secrets of the folder's own."""
-    owner: URL = make_url(postgres.url(NAME))
-    service = owner.set(username=NAME, password=secret(data / "database-password"))
-    return Settings.model_validate(
+    owner: URL = make_url(postgres.url(name_of(postgres)))
+    service = owner.set(username=name_of(postgres), password=secret(data / "database-password"))
+    return _NothingElse.model_validate(
         {
             "database_url": service.render_as_string(hide_password=False),
             "mipos_client_secret": secret(data / "client-secret"),
@@ -96,9 +121,16 @@ def make_settings(postgres: Postgres, data: Path, *, port: int, sandbox_port: in
 def secret(file: Path) -> str:
     """The secret in `file`, made once."""
     if not file.exists():
-        file.touch(mode=0o600)
-        file.write_text(secrets.token_hex(20))
+        _write(file, secrets.token_hex(20))
     return file.read_text()
+
+
+def _write(file: Path, content: str) -> None:
+    """Only for its owner, and whole or not at all."""
+    new = file.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text(content)
+    new.replace(file)
 
 
 def write_files(data: Path, settings: Settings) -> tuple[Path, Path]:
@@ -113,16 +145,9 @@ def write_files(data: Path, settings: Settings) -> tuple[Path, Path]:
         "POS_API_KEY": str(values["pos_api_key"]),
         "MIPOS_CLIENT_SECRET": str(values["mipos_client_secret"]),
     }
-    for path, text_ in (
-        (env_file, "".join(lines)),
-        (
-            activate,
-            f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n'
-            + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in exported.items()),
-        ),
-    ):
-        path.touch(mode=0o600)
-        path.write_text(text_)
+    _write(env_file, "".join(lines))
+    search_path = f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n'
+    _write(activate, search_path + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in exported.items()))
     return env_file, activate
 
 

@@ -112,10 +112,13 @@ class LeaseKeeper:
                 yield connection if renewed is not None else None
             self._held = renewed
 
-    async def keep(self) -> None:
-        """Renew it until another holds it; cancel this to stop."""
-        while not self.is_lost:
-            await asyncio.sleep(SYNC_LEASE.total_seconds() / HEARTBEATS)
+    async def keep(self, until: asyncio.Event) -> None:
+        """Renew it until another holds it, or `until` is set. Cut off in a COMMIT, nobody would know which end it has."""
+        while not self.is_lost and not until.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SYNC_LEASE.total_seconds() / HEARTBEATS):
+                    await until.wait()
+                    return
             with suppress(OSError, TimeoutError, SQLAlchemyError):
                 async with self.renewed():
                     pass
@@ -131,13 +134,15 @@ class LeaseKeeper:
 async def keeping(engine: AsyncEngine, held: Lease) -> AsyncIterator[LeaseKeeper]:
     """Keep `held` until the block ends, and give it back."""
     keeper = LeaseKeeper(engine, held)
-    heartbeat = asyncio.create_task(keeper.keep(), name="sync lease")
+    is_done = asyncio.Event()
+    heartbeat = asyncio.create_task(keeper.keep(is_done), name="sync lease")
     try:
         yield keeper
     finally:
-        heartbeat.cancel()
+        is_done.set()
         # Where the database is away, the lease lapses by itself.
         with suppress(Exception):
             async with asyncio.timeout(RELEASE_SECONDS):
                 await asyncio.wait([heartbeat])
                 await keeper.release()
+        heartbeat.cancel()

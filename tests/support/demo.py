@@ -19,7 +19,15 @@ def developing(data: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], P
     """`pos-sync dev`, once it has told how to go on; and the file of what it prints."""
     log = data.with_suffix(".log")
     # Settings of a real service around it must not matter.
-    values = {"DATABASE_URL": "postgresql://real:secret@127.0.0.1:1/real", "MIPOS_CLIENT_SECRET": "x" * 40, "PORT": "1"}
+    values = {
+        "DATABASE_URL": "postgresql://real:secret@127.0.0.1:1/real",
+        "MIPOS_CLIENT_SECRET": "x" * 40,
+        "MIPOS_ACCESS_TOKEN": "a-real-token",
+        "HOST": "0.0.0.0",
+        "PORT": "1",
+        "POS_ID": "9",
+        "SYNC_EVERY": "1",
+    }
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "app", "dev", "--data", str(data), "--port", str(port), "--sandbox-port", str(free_port())],

@@ -41,6 +41,11 @@ def test_it_sends_the_documented_movement_and_goes_on_from_there_the_next_time(t
         first = log.read_text()
         assert "13.69  12.44" in first
         assert "Service   registered at the sandbox" in first
+        kept = (data / "dev.env").read_text()
+        assert not [name for name in ("MIPOS_ACCESS_TOKEN", "POS_ID", "SYNC_EVERY", "0.0.0.0") if name in kept]
+        assert ["0o600"] * 4 == [
+            oct((data / name).stat().st_mode & 0o777) for name in ("dev.env", "activate", "service.log", "sandbox.json")
+        ]
         env_file = str(data / "dev.env")
         sent = subprocess.run(
             [sys.executable, "-m", "app", "--env-file", env_file, "send", "--remove", "0.5", "--current-stock", "11.94"],
