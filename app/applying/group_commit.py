@@ -17,7 +17,7 @@ import structlog
 from app.applying.batch_writer import BatchWriter, Deadlines, Delivery
 from app.errors import DatabaseAway, DatabaseNotSetUp, InternalError, OutcomeUnknown, Overloaded, Refusal, UnstorableValue
 from app.stock.movement import Busy, Movement, Outcome, Refused
-from app.storage.transactions import Fault, classify, sqlstate
+from app.storage.transactions import Fault, classify, describe
 
 MAX_BATCH = 256
 """Movements in a statement. A ticket with more is a batch of its own, since it is never split."""
@@ -198,19 +198,19 @@ class GroupCommit:
         self._observer.on_fault(fault.name.lower())
         if fault is Fault.AWAY:
             if not self._is_away:
-                _log.error("database away", error=_describe(error))
+                _log.error("database away", error=describe(error))
             self._is_away = True
         elif fault is Fault.BUG:
             _log.error(
                 "batch failed",
                 fault="bug",
                 size=size,
-                error=_describe(error),
+                error=describe(error),
                 exc_info=None if isinstance(error, asyncpg.PostgresError) else error,
             )
         else:
             log = _log.error if fault is Fault.NOT_SET_UP else _log.warning
-            log("batch failed", fault=fault.name.lower(), size=size, error=_describe(error))
+            log("batch failed", fault=fault.name.lower(), size=size, error=describe(error))
 
     def _answer(self, group: Sequence[Delivery], outcomes: Sequence[list[Outcome]]) -> None:
         """Give each its outcomes, a few in each turn of the loop: in between, the next batch's own answers are looked for."""
@@ -292,11 +292,3 @@ def _by_levels(group: list[Delivery]) -> list[list[Delivery]]:
     for delivery in group:
         parts.setdefault(frozenset(movement.key for movement in delivery.movements), []).append(delivery)
     return list(parts.values())
-
-
-def _describe(error: BaseException) -> str:
-    """The error's type and, from Postgres, its code: the text of an error can hold values of a delivery."""
-    name = type(error).__name__
-    if isinstance(error, asyncpg.PostgresError):
-        return f"{name} {sqlstate(error)}"
-    return f"{name}: {error}" if isinstance(error, OSError) else name

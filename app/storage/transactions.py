@@ -59,6 +59,14 @@ def sqlstate(error: BaseException) -> str:
     return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
 
 
+def describe(error: BaseException) -> str:
+    """The error's type and, from Postgres, its code: the text of an error can hold values of a delivery."""
+    name = type(error).__name__
+    if isinstance(error, asyncpg.PostgresError):
+        return f"{name} {sqlstate(error)}"
+    return f"{name}: {error}" if isinstance(error, OSError) else name
+
+
 def classify(error: BaseException) -> Fault:
     """Return the fault behind `error`, which is the driver's, or SQLAlchemy's around it."""
     if isinstance(error, DBAPIError):

@@ -1,10 +1,11 @@
-"""Part of `make check`: the names of modules are nouns of docs/glossary.md, or stand below with a reason."""
+"""Part of `make check`: the names of modules are nouns of docs/glossary.md, or stand below with a reason; none is too long."""
 
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+MAX_LINES = 300
 EXEMPT = {
     "applying": "a room, named after what it does: the engine between receiving and storage",
     "receiving": "a room, named after what it does",
@@ -75,7 +76,15 @@ def check(root: Path) -> list[str]:
     ]
 
 
+def too_long(root: Path) -> list[str]:
+    """The modules that should be split, by noun."""
+    counted = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in sorted((root / "app").rglob("*.py"))}
+    return [f"{path.relative_to(root)}: {lines} lines" for path, lines in counted.items() if lines > MAX_LINES]
+
+
 if __name__ == "__main__":
-    unexplained = check(ROOT)
-    print("\n".join(["Neither nouns of docs/glossary.md nor exempt:", *unexplained]) if unexplained else "", end="")
-    sys.exit(1 if unexplained else 0)
+    found = {"Neither nouns of docs/glossary.md nor exempt:": check(ROOT), f"Past {MAX_LINES} lines:": too_long(ROOT)}
+    for heading, paths in found.items():
+        if paths:
+            print("\n".join([heading, *paths]))
+    sys.exit(1 if any(found.values()) else 0)
