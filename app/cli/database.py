@@ -6,14 +6,12 @@ from typing import TypeVar
 
 import asyncpg
 import click
-from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.settings import DatabaseSettings, load_database_settings
 from app.stock.rules import Rules, differing
 from app.storage.engine import Database
-from app.storage.migrations import WrongEncodingError
 from app.storage.rules import effective_rules
 from app.storage.transactions import BUSY_SECONDS, Fault, classify
 
@@ -39,8 +37,6 @@ def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awai
         return asyncio.run(run())
     except (OSError, TimeoutError) as error:
         raise click.ClickException(f"The database does not answer ({type(error).__name__}). Check DATABASE_URL.") from error
-    except (CommandError, WrongEncodingError) as error:
-        raise click.ClickException(str(error)) from error
     except (DBAPIError, asyncpg.PostgresError) as error:
         if classify(error) is Fault.BUSY:
             raise click.ClickException(

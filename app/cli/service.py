@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import with_database
@@ -18,7 +19,7 @@ from app.settings import Settings, load_database_settings, load_settings
 from app.stock.rules import Rules, differing
 from app.storage import syncs
 from app.storage.levels import summarise
-from app.storage.migrations import current_revision, fault_in_revision, migrate
+from app.storage.migrations import WrongEncodingError, current_revision, fault_in_revision, migrate
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, read_registration, read_token
 from app.storage.rules import read_rules, replace_rules
 
@@ -70,7 +71,10 @@ def migrate_command(grant_to: str | None) -> None:
             engine, grant_to=grant_to, on_wait=lambda: click.echo("Another migration is running. Waiting for it ...")
         )
 
-    reached = with_database(settings, work, warns=False)
+    try:
+        reached = with_database(settings, work, warns=False)
+    except (CommandError, WrongEncodingError) as error:
+        raise click.ClickException(str(error)) from error
     click.echo(f"The schema is at revision {reached}.")
 
 
