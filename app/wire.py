@@ -1,7 +1,7 @@
 """The one reader of JSON from outside: exact bytes into pydantic models, which OpenAPI describes too.
 
 jiter parses, since pydantic's own parser is not exact: it sends numbers through a float and takes the last of two equal keys.
-What two parsers could read differently is refused, and a number keeps every digit that was sent.
+What two parsers could read differently is refused, and no number goes through a float.
 """
 
 import json
@@ -179,7 +179,7 @@ DateText = Annotated[
 NUMBER_SCHEMA = WithJsonSchema({"type": ["string", "number"]})
 
 Quantity = Annotated[Decimal, PlainValidator(_quantity), NUMBER_SCHEMA]
-"""An exact number, from a string or a JSON number, within the bounds of `parse_quantity`."""
+"""A number from a string or a JSON number, as `parse_quantity` reads it: exact to 14 decimals."""
 
 
 class ErrorBody(BaseModel):

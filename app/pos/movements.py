@@ -53,7 +53,7 @@ class PosMovement(BaseModel):
 
     quantity: Annotated[
         Decimal, unsigned_quantity("a sale removes, a receipt adds, a count says what there is"), NUMBER_SCHEMA
-    ] = Field(description="0 or more, below 10^15, at most 14 decimals; a string keeps every digit.")
+    ] = Field(description="0 or more, below 10^15. More than 14 decimals are rounded half-even to 14.")
     kind: Annotated[
         PosKind,
         one_of({kind.value: kind for kind in PosKind}, "must be sale, count or receipt"),

@@ -33,10 +33,10 @@ class StockMovement(BaseModel):
         MovementType, one_of(_MOVEMENT_TYPES, "must be 1 (add) or 2 (remove)"), WithJsonSchema({"enum": [1, 2, "1", "2"]})
     ] = Field(description="1 adds to the POS stock, 2 removes from it.")
     quantity: Annotated[Decimal, unsigned_quantity("movement_type 2 removes"), NUMBER_SCHEMA] = Field(
-        description="How much moved: 0 or more, below 10^15, at most 14 decimals."
+        description="How much moved: 0 or more, below 10^15. More than 14 decimals are rounded half-even to 14."
     )
     current_stock: Quantity = Field(
-        description="Stock of the item in the inventory system, after the movement. Kept as a report."
+        description="Stock of the item in the inventory system, after the movement. Kept as a report, rounded as the quantity is."
     )
     date: DateText = Field(description="Date of the movement; kept as sent.")
     now: DateText = Field(description="When mipOS sent this delivery. A retry carries a new one.")

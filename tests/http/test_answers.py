@@ -51,6 +51,26 @@ async def test_204_without_effect_when_already_applied(world: World, client: htt
     assert 1 == len(await world.ledger())
 
 
+async def test_a_machine_that_subtracts_floats_is_understood(world: World, client: httpx2.AsyncClient) -> None:
+    reports = [
+        {"current_stock": "12.139999999999999", "quantity": "0.3"},
+        # The same report, as numbers: known.
+        {"current_stock": "@", "quantity": "$"},
+        {"current_stock": "5", "quantity": "$"},
+        {"current_stock": "1.0E-15", "quantity": "2"},
+    ]
+    for report in reports:
+        body = body_of(**report).replace(b'"@"', b"12.139999999999999").replace(b'"$"', b"0.30000000000000004")
+        assert 204 == (await client.post(PATH, content=body, headers=signed(body))).status_code
+
+    assert [("0.3", "12.14"), ("0.3", "5"), ("2", "0")] == [
+        (str(row.quantity), str(row.reported_stock)) for row in await world.ledger()
+    ]
+    assert Decimal("11.09") == await world.level()
+    assert [] == await world.refused()
+    assert {} == await world.broken_invariants()
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"a":1,"a":2}', b'{"quantity":NaN}', b"\xef\xbb\xbf{}", b"\xff", b"{}x"])
 async def test_400_when_not_readable_as_sent(client: httpx2.AsyncClient, body: bytes) -> None:
     answer = await client.post(PATH, content=body, headers=signed(body))

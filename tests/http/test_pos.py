@@ -47,6 +47,25 @@ async def test_a_sale_a_receipt_and_a_count_move_the_stock(world: World, till: h
     assert {} == await world.broken_invariants()
 
 
+@pytest.mark.parametrize(
+    ("quantity", "recorded", "stock"),
+    [
+        (0.1 + 0.2, "0.3", "13.39"),
+        ("0.30000000000000004", "0.3", "13.39"),
+        ("-1.0E-15", "0", "13.69"),
+        (".5", "0.5", "13.19"),
+        ("+5.", "5", "8.69"),
+    ],
+)
+async def test_a_till_that_adds_floats_sells_what_it_means(
+    world: World, till: httpx2.AsyncClient, quantity: Any, recorded: str, stock: str
+) -> None:
+    answer = await record(till, {**SALE, "quantity": quantity})
+
+    assert (201, stock) == (answer.status_code, answer.json()["movements"][0]["stock"])
+    assert [recorded] == [str(row.quantity) for row in await world.ledger()]
+
+
 async def test_the_same_key_records_once_and_says_what_is_recorded(world: World, till: httpx2.AsyncClient) -> None:
     first = await record(till, SALE)
     copies = await asyncio.gather(*(record(till, SALE) for _ in range(20)))

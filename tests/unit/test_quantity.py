@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.stock.quantity import EXACT, NotAQuantity, parse_quantity, to_canonical, to_plain, to_signed
+from app.stock.quantity import (
+    EXACT,
+    NotAQuantity,
+    parse_quantity,
+    require_unsigned,
+    round_quantity,
+    to_canonical,
+    to_plain,
+    to_signed,
+)
 
 BOUND = Decimal(10) ** 15
 
@@ -28,6 +37,20 @@ BOUND = Decimal(10) ** 15
         ("999999999999999.99999999999999", "999999999999999.99999999999999"),
         ("1.00000000000000000000000", "1"),
         ("0e999", "0"),
+        ("+5", "5"),
+        ("+1.50", "1.50"),
+        (".5", "0.5"),
+        ("-.5", "-0.5"),
+        ("+.5", "0.5"),
+        ("5.", "5"),
+        ("-5.", "-5"),
+        ("5.e3", "5000"),
+        ("+5E-3", "0.005"),
+        (".5e1", "5"),
+        ("+0", "0"),
+        ("-0.", "0"),
+        ("+007.", "7"),
+        ("1e-14", "0.00000000000001"),
     ],
 )
 def test_reads_numbers_exactly(text: str, expected: str) -> None:
@@ -37,14 +60,59 @@ def test_reads_numbers_exactly(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "1 ", " 1", "1,25", "1_000", "1.2.3", "--1", "+1", ".5", "5.", "0x10", "NaN", "nan", "sNaN", "Infinity",
+        "", " ", "1 ", " 1", "1,25", "1_000", "1.2.3", "--1", "+-1", "++1", ".", "+", "-", "-.", "+.", ".e5", "+e5",
+        "5..", "..5", "5.5.", ".5.", "+ 5", "5 .", "\uff0b5", "\u22125", "0x10", "NaN", "nan", "sNaN", "Infinity",
         "-Infinity", "inf", "1e", "e5", "1e5.5", "٣", "１", "½", "1\n", "1\x00", "1000000000000000", "1e15", "1e999",
-        "1e999999999", "-1e999999999999999999999", "1e-15", "0.000000000000001", "5.55E-17", "9" * 65, "abc",
+        "1e999999999", "-1e999999999999999999999", "1e-9999", "1e0001", "9" * 65, "0." + "0" * 70 + "1", "abc",
+        "999999999999999.999999999999999", "-999999999999999.999999999999995", "9999999999999999999e-3", "+1e15",
     ],
 )  # fmt: skip
 def test_refuses_what_is_not_an_exact_number_within_bounds(text: str) -> None:
     with pytest.raises(NotAQuantity):
         parse_quantity(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12.139999999999999", "12.14"),
+        ("0.30000000000000004", "0.3"),
+        ("994.9999999999999", "994.9999999999999"),
+        ("3.0000000000000004E-7", "0.0000003"),
+        ("1.0E-15", "0"),
+        ("-1.0E-15", "0"),
+        ("5.55E-17", "0"),
+        ("-0.000000000000004999", "0"),
+        ("5e-324", "0"),
+        ("1e-999", "0"),
+        # A half goes to the even neighbour.
+        ("0.000000000000005", "0"),
+        ("-0.000000000000005", "0"),
+        ("0.000000000000015", "0.00000000000002"),
+        ("0.000000000000025", "0.00000000000002"),
+        ("-0.000000000000035", "-0.00000000000004"),
+        ("0.0000000000000050000000000000000000000001", "0.00000000000001"),
+        ("999999999999999.999999999999994", "999999999999999.99999999999999"),
+        ("-999999999999999.999999999999985", "-999999999999999.99999999999998"),
+        ("0.1000000000000000055511151231257827021181583404541015625", "0.1"),
+        ("1.00000000000000000000000", "1"),
+        ("100000000000000000E-16", "10"),
+    ],
+)
+def test_more_than_14_decimals_are_rounded_half_even(text: str, expected: str) -> None:
+    assert expected == to_plain(parse_quantity(text))
+
+
+def test_a_negative_number_that_is_rounded_to_0_has_no_sign() -> None:
+    assert Decimal(0) == require_unsigned(parse_quantity("-1.0E-15"))
+
+
+@given(st.floats(min_value=-1e14, max_value=1e14))
+def test_every_float_that_a_machine_writes_is_read_to_14_decimals(number: float) -> None:
+    written, read = Decimal(repr(number)), parse_quantity(repr(number))
+
+    assert abs(written - read) <= Decimal("0.000000000000005")
+    assert to_canonical(read) == to_canonical(round_quantity(written))
 
 
 @given(
