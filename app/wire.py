@@ -15,13 +15,13 @@ from pydantic import BaseModel, Field, PlainValidator, ValidationError, WithJson
 
 from app.errors import InvalidField, NotParseable, shown
 from app.stock.quantity import parse_quantity, require_unsigned
-from app.stock.text import MAX_TEXT_LENGTH, fault_in
+from app.stock.text import MAX_TEXT_LENGTH, fault_in, fault_in_id
 
 MAX_NESTING = 32
 MAX_DATE_LENGTH = 64
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_DUPLICATE_KEY = re.compile(r'Detected duplicate key "(.*)" at line \d+ column \d+', re.DOTALL)
+_DUPLICATE_KEY = re.compile(r'Detected duplicate key "(.*)" at line (\d+) column (\d+)', re.DOTALL)
 _LIKELY_NEGATIVE_ZERO = re.compile(rb"-0[\s,\]}]")
 _PROBLEMS = {"missing": "is missing", "model_type": "must be an object"}
 
@@ -95,7 +95,8 @@ def _syntax_problem(raw: bytes, words: str) -> str:
         return "it starts with a byte order mark"
     duplicate = _DUPLICATE_KEY.fullmatch(words)
     if duplicate is not None:
-        return f"the key {shown(duplicate.group(1))} occurs twice, and parsers disagree on which one counts"
+        key, line, column = duplicate.groups()
+        return f"the key {shown(key)} occurs twice (line {line}, column {column}), and parsers disagree on which one counts"
     if words.startswith("recursion limit exceeded"):
         return f"it is nested more than {MAX_NESTING} levels deep"
     return f"it is not JSON ({words})"
@@ -121,12 +122,17 @@ def _null_or(value: object, problem: str) -> str:
     return "must not be null" if value is None else problem
 
 
-def _identifier(value: object) -> str:
+def read_id(value: object) -> str:
+    """The id in `value`: text, or a JSON whole number, which is the same id as its digits.
+
+    Raises:
+        ValueError: it is none. The message completes "The field external_id ...".
+    """
     if type(value) is int:
         value = str(value)
     if not isinstance(value, str):
         raise ValueError(_null_or(value, "must be text or a whole number"))  # noqa: TRY004 - pydantic collects ValueErrors
-    if fault := fault_in(value, max_length=MAX_TEXT_LENGTH):
+    if fault := fault_in_id(value):
         raise ValueError(fault)
     return value
 
@@ -139,7 +145,12 @@ def _date_text(value: object) -> str:
     return value
 
 
-def _quantity(value: object) -> Decimal:
+def read_quantity(value: object) -> Decimal:
+    """The number in `value`: text or a JSON number, as `parse_quantity` reads it.
+
+    Raises:
+        ValueError: it is none. The message completes "The field quantity ...".
+    """
     if isinstance(value, str):
         return parse_quantity(value)
     if type(value) is int or isinstance(value, jiter.LosslessFloat):
@@ -149,7 +160,7 @@ def _quantity(value: object) -> Decimal:
 
 def unsigned_quantity(problem: str) -> PlainValidator:
     """For a `Quantity` that has no sign; `problem` completes "must not be negative: ..."."""
-    return PlainValidator(lambda value: require_unsigned(_quantity(value), why=problem))
+    return PlainValidator(lambda value: require_unsigned(read_quantity(value), why=problem))
 
 
 def one_of(values: dict[str | int, Any], problem: str) -> PlainValidator:
@@ -166,10 +177,10 @@ def one_of(values: dict[str | int, Any], problem: str) -> PlainValidator:
 
 Identifier = Annotated[
     str,
-    PlainValidator(_identifier),
+    PlainValidator(read_id),
     WithJsonSchema({"type": ["string", "integer"], "minLength": 1, "maxLength": MAX_TEXT_LENGTH}),
 ]
-"""Text, or a JSON whole number, which is the same id as its digits."""
+"""What `read_id` reads."""
 
 DateText = Annotated[
     str, PlainValidator(_date_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_DATE_LENGTH})
@@ -178,8 +189,8 @@ DateText = Annotated[
 
 NUMBER_SCHEMA = WithJsonSchema({"type": ["string", "number"]})
 
-Quantity = Annotated[Decimal, PlainValidator(_quantity), NUMBER_SCHEMA]
-"""A number from a string or a JSON number, as `parse_quantity` reads it: exact to 14 decimals."""
+Quantity = Annotated[Decimal, PlainValidator(read_quantity), NUMBER_SCHEMA]
+"""What `read_quantity` reads: exact to 14 decimals."""
 
 
 class ErrorBody(BaseModel):

@@ -36,9 +36,11 @@ class InternalError(PosSyncError):
 
 
 def shown(value: str) -> str:
-    """Quote `value` for a message: cut to a length that a person reads, without line breaks."""
-    cut = value if len(value) <= MAX_SHOWN_LENGTH else value[: MAX_SHOWN_LENGTH - 1] + "…"
-    return '"' + "".join(character if character.isprintable() else "�" for character in cut) + '"'
+    """Quote `value` for a message: cut to a length that a person reads, and what cannot be seen as code points (<U+00A0>)."""
+    seen = "".join(
+        character if character.isprintable() else f"<U+{ord(character):04X}>" for character in value[: MAX_SHOWN_LENGTH + 1]
+    )
+    return f'"{seen}"' if len(seen) <= MAX_SHOWN_LENGTH else f'"{seen[: MAX_SHOWN_LENGTH - 1]}…"'
 
 
 def render(error: PosSyncError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -24,7 +24,7 @@ from app.receiving.signed_body import Receipt, require_plain_json
 from app.scope import BODY_ARRIVED
 from app.stock.movement import Applied, KeyReused, Known, Movement, Outcome, PosKind, Refused, Source, pos_movement
 from app.stock.quantity import to_plain
-from app.stock.text import MAX_TEXT_LENGTH, fault_in, parse_idempotency_key, parse_moment
+from app.stock.text import fault_in_id, parse_idempotency_key, parse_moment
 from app.wire import NUMBER_SCHEMA, Identifier, errors, one_of, parse_object, request_body, unsigned_quantity, validate
 
 MAX_MOVEMENTS = 500
@@ -167,7 +167,7 @@ def movements_router(
         except ValueError:
             raise NoIdempotencyKey from None
         # The router takes ".../movements%0A" for this path too.
-        if fault_in(store_id, max_length=MAX_TEXT_LENGTH) or not request.scope["path"].endswith("/movements"):
+        if fault_in_id(store_id) or not request.scope["path"].endswith("/movements"):
             raise NoSuchPage
         raw = await receipt.read(
             request.receive,

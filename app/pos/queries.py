@@ -15,7 +15,7 @@ from app.errors.requests import NoSuchStore, NotReadable
 from app.pos.api_key import ApiKey, guarded_router
 from app.stock.movement import MovementType, Source
 from app.stock.quantity import to_plain
-from app.stock.text import MAX_TEXT_LENGTH, fault_in
+from app.stock.text import MAX_TEXT_LENGTH, fault_in, fault_in_id
 from app.storage.catalog import find_store
 from app.storage.ledger import list_rows
 from app.storage.levels import list_levels
@@ -81,7 +81,7 @@ def queries_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
     """The routes, guarded by the key."""
 
     async def connection_to(store_id: str) -> AsyncIterator[AsyncConnection]:
-        _require_text("store_id", store_id)
+        _require_id("store_id", store_id)
         try:
             async with engine.connect() as connection:
                 await connection.execute(text(f"SET LOCAL statement_timeout = '{MAX_READ_TIME}'"))
@@ -98,8 +98,8 @@ def queries_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
     async def stock(
         store_id: str, connection: connected, item_id: str | None = None, after: str | None = None, limit: _Limit = 100
     ) -> StockPage:
-        _require_text("item_id", item_id)
-        _require_text("after", after)
+        _require_id("item_id", item_id)
+        _require_after(after)
         levels = await list_levels(connection, store_id=store_id, item_id=item_id, after=after, limit=limit)
         rows = [StockLevel.model_validate(level) for level in levels]
         return StockPage(stock=rows, next=rows[-1].item_id if len(rows) == limit else None)
@@ -118,7 +118,7 @@ def queries_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
         after: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
         limit: _Limit = 100,
     ) -> LedgerPage:
-        _require_text("item_id", item_id)
+        _require_id("item_id", item_id)
         rows = await list_rows(connection, store_id, item_id=item_id, source=source, after=_cursor(after), limit=limit)
         listed = [LedgerMovement.model_validate(row) for row in rows]
         return LedgerPage(movements=listed, next=f"{rows[-1].level_version}:{rows[-1].item_id}" if len(rows) == limit else None)
@@ -132,11 +132,17 @@ def _cursor(after: str | None) -> tuple[str, int] | None:
     version, found, item_id = after.partition(":")
     if not found or not version.isdecimal() or not version.isascii() or len(version) > len("9223372036854775807") - 1:
         raise InvalidField("after", "must be the `next` of a page")
-    _require_text("after", item_id)
+    _require_after(item_id)
     return item_id, int(version)
 
 
-def _require_text(name: str, value: str | None) -> None:
+def _require_id(name: str, value: str | None) -> None:
     """Refuse what can be nobody's id before the database does."""
-    if value is not None and (fault := fault_in(value, max_length=MAX_TEXT_LENGTH)):
+    if value is not None and (fault := fault_in_id(value)):
         raise InvalidField(name, fault)
+
+
+def _require_after(item_id: str | None) -> None:
+    """Refuse what the database cannot take. It is the id of a row, also where another program wrote a strange one."""
+    if item_id is not None and (fault := fault_in(item_id, max_length=MAX_TEXT_LENGTH)):
+        raise InvalidField("after", fault)

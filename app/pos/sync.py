@@ -14,7 +14,7 @@ from app.mipos.sync import Order, check, synchronise
 from app.mipos.wiring import mipos_of, why_not_sending
 from app.pos.api_key import ApiKey, guarded_router
 from app.settings import Settings
-from app.stock.text import MAX_TEXT_LENGTH, fault_in
+from app.stock.text import fault_in_id
 from app.storage.syncs import State
 from app.wire import errors
 
@@ -58,7 +58,7 @@ def sync_router(settings: Settings, engine: AsyncEngine, api_key: ApiKey) -> API
         *,
         dry_run: Annotated[bool, Query(description="Only check it against mipOS's rules.")] = False,
     ) -> SyncResult:
-        if system is not None and (fault := fault_in(system, max_length=MAX_TEXT_LENGTH)):
+        if system is not None and (fault := fault_in_id(system)):
             raise InvalidField("system", fault)
         order = Order(store_id, actor=ACTOR, inventory_system_id=system)
         try:

@@ -1,28 +1,77 @@
 """The texts that come from outside: ids, names, dates, the times and idempotency keys of the POS. One rule for each."""
 
 import re
+import unicodedata
 from datetime import UTC, datetime
 
 MAX_TEXT_LENGTH = 255
 """Of an id, a name or a key, in characters."""
+MAX_ID_BYTES = 512
+"""Of an id, in UTF-8. Postgres takes no more than 2704 bytes in a row of an index, and some indexes hold three ids."""
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 """How mipOS writes a time, and how times are shown."""
 
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters (Postgres takes no NUL), line separators, and halves of characters, which are not UTF-8."""
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffd]")
+"""Control characters (Postgres takes no NUL), line separators, halves of characters, which are not UTF-8, and lost ones."""
+# Python calls them printable, and they show nothing: joiners, fillers of syllables, selectors of variants, an empty Braille cell.
+_DRAWN_AS_NOTHING = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+_KINDS = {
+    "Cc": "control character",
+    "Cs": "half character",
+    "Co": "private character",
+    "Cn": "unassigned character",
+    "Zl": "line separator",
+    "Zp": "line separator",
+    "Zs": "blank",
+}
 
 
 def fault_in(text: str, *, max_length: int) -> str | None:
-    """What is wrong with `text`, to complete "The field name ..."; None where nothing is. `max_length` is in characters."""
+    """What is wrong with `text`, to complete "The field name ..."; None where nothing is. `max_length` is in characters.
+
+    For names, notes and dates; `fault_in_id` is for ids.
+    """
     if len(text) > max_length:
         return f"is longer than {max_length} characters"
-    if text.isprintable() and text and not text.isspace():
+    if text.isprintable() and text and not text.isspace() and "\ufffd" not in text:
         return None
     if not text.strip():
         return "must not be blank"
-    if _UNSEEN.search(text):
-        return "holds control characters or broken characters"
-    return None
+    unseen = _UNSEEN.search(text)
+    return None if unseen is None else _holding(unseen.group())
+
+
+def fault_in_id(text: str) -> str | None:
+    """What is wrong with `text` as an id, to complete "The field external_id ..."; None where nothing is.
+
+    Two ids that are seen alike would be two items. So an id holds nothing that a person cannot see, but for plain blanks
+    inside.
+    """
+    if text.isascii() and text.isprintable() and 0 < len(text) <= MAX_TEXT_LENGTH and text[0] != " " and text[-1] != " ":
+        return None
+    if fault := fault_in(text, max_length=MAX_TEXT_LENGTH):
+        return fault
+    if len(text.encode()) > MAX_ID_BYTES:
+        return f"is longer than {MAX_ID_BYTES} bytes"
+    for end, place in ((text[0], "start"), (text[-1], "end")):
+        if end.isspace():
+            return f"has a blank at its {place} ({code_point(end)})"
+    if text.isprintable() and _DRAWN_AS_NOTHING.search(text) is None:
+        return None
+    return _holding(next(one for one in text if not one.isprintable() or _DRAWN_AS_NOTHING.match(one)))
+
+
+def code_point(character: str) -> str:
+    """How a character that cannot be seen is named: U+00A0."""
+    return f"U+{ord(character):04X}"
+
+
+def _holding(character: str) -> str:
+    if character == "\ufffd":
+        return "holds U+FFFD, which stands for a character that was lost in a wrong encoding: take the text from its source again"
+    return f"holds the {_KINDS.get(unicodedata.category(character), 'invisible character')} {code_point(character)}"
 
 
 MIN_MOMENT, MAX_MOMENT = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)

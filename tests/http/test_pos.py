@@ -152,6 +152,9 @@ async def test_a_ticket_is_recorded_whole_once_the_level_that_it_waits_for_is_fr
         ({"movements": [SALE] * 501}, 422, "movements must be a list of 1 to 500 movements"),
         ({"movements": [SALE, SALE, {"item_id": "a", "kind": "sale"}]}, 422, "The field movements[2].quantity is missing."),
         ({"movements": [SALE, {**SALE, "item_id": 1.5}]}, 422, "movements[1].item_id must be text or a whole number"),
+        ({**SALE, "item_id": "avcc123 "}, 422, "item_id has a blank at its end (U+0020)"),
+        ({**SALE, "item_id": "avcc\u200b123"}, 422, "item_id holds the invisible character U+200B"),
+        ({**SALE, "item_id": "🍅" * 129}, 422, "item_id is longer than 512 bytes"),
         ({**SALE, "kind": True}, 422, "kind must be sale, count or receipt"),
         ({**SALE, "happened_at": 1}, 422, "happened_at must be a time"),
     ],
@@ -186,7 +189,8 @@ async def test_without_the_setting_the_routes_do_not_exist(client: httpx2.AsyncC
 
 
 async def test_a_store_id_that_nobody_has_reaches_no_database(till: httpx2.AsyncClient) -> None:
-    assert 404 == (await record(till, SALE, path="/pos/stores/%00/movements")).status_code
+    for store_id in ("%00", "1%20", "%E2%80%8B1"):
+        assert 404 == (await record(till, SALE, path=f"/pos/stores/{store_id}/movements")).status_code
 
 
 @pytest.mark.parametrize("key", [None, "", "x" * 256, "ü"], ids=["none", "empty", "long", "not ASCII"])
@@ -227,6 +231,9 @@ async def test_the_stock_and_the_ledger_are_read_page_by_page(till: httpx2.Async
         ("/pos/stores/1/movements?after=x", 422),
         ("/pos/stores/1/movements?source=x", 422),
         ("/pos/stores/1/stock?item_id=%00", 422),
+        ("/pos/stores/1/stock?item_id=avcc123%20", 422),
+        ("/pos/stores/1/movements?item_id=%E2%80%8Ba", 422),
+        ("/pos/stores/%C2%A01/stock", 422),
         ("/pos/stores/1/stock?after=%00", 422),
         ("/pos/stores/1/movements?after=1:%00", 422),
         ("/pos/stores/%00/stock", 422),

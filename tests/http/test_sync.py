@@ -434,7 +434,7 @@ async def test_a_store_or_system_that_is_not_there_is_said(outbound: Outbound) -
     [
         ("UPDATE item SET name = ' ' WHERE item_id = 'tom001'", 'Item 3 ("tom001"): name must not be blank.'),
         ("UPDATE item SET name = repeat('x', 256) WHERE item_id = 'tom001'", "is longer than 255 characters"),
-        ("UPDATE unit SET short_name = E'k\\tg' WHERE unit_id = 'pos_kg'", "short_name holds control characters"),
+        ("UPDATE unit SET short_name = E'k\\tg' WHERE unit_id = 'pos_kg'", "short_name holds the control character U+0009"),
         ("UPDATE supplier SET name = E'\\n' WHERE supplier_id = 'pos_sup_market'", "Supplier 1"),
         ("UPDATE integration SET user_id_tps = '' WHERE store_id = '1'", "The catalogue: user_id_tps must not be blank."),
     ],

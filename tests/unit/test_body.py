@@ -66,7 +66,7 @@ def test_movement_type_is_a_number_or_its_text(literal: bytes, expected: Movemen
         (b"", "it is empty"),
         (b'{"store_id":"\xff"}', "it is not UTF-8"),
         (b"\xef\xbb\xbf{}", "it starts with a byte order mark"),
-        (b'{"a":1,"a":2}', 'the key "a" occurs twice, and parsers disagree on which one counts'),
+        (b'{"a":1,"a":2}', 'the key "a" occurs twice (line 1, column 12), and parsers disagree on which one counts'),
         (b"[" * 33 + b"]" * 33, "it is not a JSON object"),
         (b"[" * 300 + b"]" * 300, "it is nested more than 32 levels deep"),
         (b'{"a":' + b"[" * 32 + b"]" * 32 + b"}", "it is nested more than 32 levels deep"),
@@ -155,9 +155,27 @@ def test_names_the_field_that_is_missing_or_of_the_wrong_kind(field: str, value:
 
 
 @pytest.mark.parametrize("field", [*TEXT_FIELDS, "date", "now"])
-@pytest.mark.parametrize("value", ["a\x00b", "a\nb", "\x7f", "\u0085", "x" * 256], ids=ascii)
+@pytest.mark.parametrize("value", ["a\x00b", "a\nb", "\x7f", "\u0085", "a\ufffd", "x" * 256], ids=ascii)
 def test_ids_and_dates_hold_nothing_unseen_and_are_short(field: str, value: str) -> None:
     with pytest.raises(InvalidField, match=field):
+        read_report(body_of(**{field: value}))
+
+
+@pytest.mark.parametrize("field", TEXT_FIELDS)
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("avcc123 ", r"has a blank at its end \(U\+0020\)"),
+        ("\u00a0avcc123", r"has a blank at its start \(U\+00A0\)"),
+        ("avcc\u200b123", r"holds the invisible character U\+200B"),
+        ("avcc123\ufeff", r"holds the invisible character U\+FEFF"),
+        ("\ue000", r"holds the private character U\+E000"),
+        ("🍅" * 129, "is longer than 512 bytes"),
+    ],
+    ids=ascii,
+)
+def test_an_id_that_can_be_nobody_s_is_named_with_what_is_not_seen(field: str, value: str, words: str) -> None:
+    with pytest.raises(InvalidField, match=f"The field {field} {words}"):
         read_report(body_of(**{field: value}))
 
 

@@ -94,7 +94,10 @@ def test_a_quoted_text_may_hold_the_separator_and_quotes() -> None:
         ({"items": GOOD.replace("22.5", '"22,5"')}, 'items.csv, line 2 ("i1"): column stock must be a number such as "1.25".'),
         ({"items": GOOD.replace("s1", "s9")}, 'column supplier_external_id "s9" is not in the list suppliers.'),
         ({"items": GOOD + GOOD.splitlines()[1]}, 'items.csv, line 3: column external_id "i1" occurs more than once.'),
-        ({"units": UNITS.replace("kg", "k\x00g")}, 'units.csv, line 2 ("u1"): column short_name holds control characters'),
+        (
+            {"units": UNITS.replace("kg", "k\x00g")},
+            'units.csv, line 2 ("u1"): column short_name holds the control character U+0000.',
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -123,7 +126,7 @@ def test_every_fault_of_all_files_is_named_at_once() -> None:
 def test_a_row_of_several_lines_is_named_by_its_first() -> None:
     (found,) = problems_of(suppliers='external_id,name\ns1,"Farm"\n\n"s2","a\nb"\ns3,Market\n')
 
-    assert found.startswith('suppliers.csv, line 4 ("s2"): column name holds control characters')
+    assert found.startswith('suppliers.csv, line 4 ("s2"): column name holds the control character U+000A.')
 
 
 def test_the_options_are_held_against_the_rules_too() -> None:
