@@ -12,13 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.catalog_body import read_catalog, read_tables
 from app.cli.database import in_transaction, with_database
-from app.cli.output import show_table
+from app.cli.output import InputRefused, named_problems, show_table
 from app.errors.requests import CannotSync
 from app.operator.catalog import Imported, export_catalog, import_catalog
 from app.settings import load_database_settings
-from app.stock.catalog import Catalog, CatalogRefused, to_document
+from app.stock.catalog import Catalog, CatalogRefused, look_alikes, to_document
 from app.stock.csv_catalog import FILES, to_tables
-from app.stock.text import MAX_TEXT_LENGTH, fault_in
+from app.stock.text import MAX_TEXT_LENGTH, fault_in, fault_in_id
 from app.storage.catalog import change_store, connect_system, enable_system, find_store, list_stores
 
 
@@ -31,43 +31,46 @@ def command() -> None:
 @click.option("--store", "store_id", required=True, help="The POS's id of the store. A new store is created.")
 @click.option("--system", "inventory_system_id", help="With a folder: the inventory system that the store is connected to.")
 @click.option("--user", "user_id_tps", help="With a folder: the user_id_tps of the user who owns the inventory system.")
+@click.option("--decimal-comma", is_flag=True, help="With a folder: numbers have a decimal comma, as in 1250,50.")
 @click.argument("source", metavar="FILE", type=click.Path(exists=True, allow_dash=True, path_type=Path))
-def import_command(store_id: str, source: Path, inventory_system_id: str | None, user_id_tps: str | None) -> None:
+def import_command(
+    store_id: str, source: Path, inventory_system_id: str | None, user_id_tps: str | None, *, decimal_comma: bool
+) -> None:
     """Import FILE: JSON in the shape of the documented sync call's body (- is standard input), or a folder of CSV tables.
 
     Repeatable: names, costs, units and suppliers are updated, and an item that the store does not stock yet is opened with
-    the file's stock. Stock that exists is never changed. A bad file is refused whole, with every bad entry named.
+    the file's stock. Stock that exists is never changed. A bad file is refused whole: the first 20 faults are named, and the
+    exit status is 2. Ids that differ only in case or in the encoding of an accent are imported with a warning.
 
     A folder holds items.csv, units.csv and suppliers.csv. The first line of each names the columns as the JSON names its
-    fields, in any order; the output names other columns, which are ignored. Files are UTF-8. Cells are separated by commas or
-    semicolons. Numbers have a decimal point.
+    fields, in any order and case; the output names other columns, which are ignored. Files are UTF-8. Cells are separated by
+    commas, semicolons or tabs. Numbers have a decimal point, or with --decimal-comma a comma, and no thousands separators.
 
     \b
     Example:  pos-sync catalog import --store 1 app/samples/store-1.json
               pos-sync catalog import --store 1 exported --system 4344be8c-c6b9-4c51-88a6-d620144ab406 --user 30
     """
-    if fault := fault_in(store_id, max_length=MAX_TEXT_LENGTH):
+    if fault := fault_in_id(store_id):
         raise click.BadParameter(f"{fault}.", param_hint="--store")
     settings = load_database_settings()
     ignored: Sequence[str] = ()
     try:
         if source.is_dir():
-            catalog, ignored = _read_folder(source, inventory_system_id=inventory_system_id, user_id_tps=user_id_tps)
+            catalog, ignored = _read_folder(source, inventory_system_id, user_id_tps, decimal_comma=decimal_comma)
         else:
             if inventory_system_id is not None or user_id_tps is not None:
                 raise click.UsageError("--system and --user go with a folder of CSV tables: the JSON file names both itself.")
-            raw = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
-            catalog = read_catalog(raw.decode("utf-8"))
+            if decimal_comma:
+                raise click.UsageError("--decimal-comma goes with a folder of CSV tables: numbers in JSON have a decimal point.")
+            catalog = read_catalog(sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes())
 
         async def work(engine: AsyncEngine) -> Imported:
             return await import_catalog(engine, store_id, catalog, rules=settings.rules)
 
         imported = with_database(settings, work)
-    except UnicodeDecodeError as error:
-        raise click.ClickException(f"{source} is not UTF-8. Nothing was imported.") from error
     except CatalogRefused as error:
-        lines = "\n".join(f"  {problem}" for problem in error.problems)
-        raise click.ClickException(f"{source} was refused, and nothing was imported:\n{lines}") from error
+        named = named_problems(error.problems)
+        raise InputRefused(f"{source} was refused, and nothing was imported:\n{named}") from error
     kept = imported.items - imported.opened
     click.echo(
         f"{'Made store' if imported.is_new_store else 'Updated store'} {store_id}; items: {imported.items}, "
@@ -76,16 +79,20 @@ def import_command(store_id: str, source: Path, inventory_system_id: str | None,
     )
     if ignored:
         click.echo(f"Ignored columns: {', '.join(ignored)}.")
+    if warnings := look_alikes(catalog):
+        click.echo(f"Check these:\n{named_problems(warnings)}", err=True)
 
 
-def _read_folder(folder: Path, *, inventory_system_id: str | None, user_id_tps: str | None) -> tuple[Catalog, Sequence[str]]:
+def _read_folder(
+    folder: Path, inventory_system_id: str | None, user_id_tps: str | None, *, decimal_comma: bool
+) -> tuple[Catalog, Sequence[str]]:
     if inventory_system_id is None or user_id_tps is None:
         raise click.UsageError("CSV tables do not name the inventory system: add --system ID --user ID.")
     missing = [name for name in FILES.values() if not (folder / name).is_file()]
     if missing:
         raise click.UsageError(f"The folder {folder} has no {', '.join(missing)}. It must hold {', '.join(FILES.values())}.")
     files = {name: (folder / file).read_bytes() for name, file in FILES.items()}
-    read = read_tables(files, inventory_system_id=inventory_system_id, user_id_tps=user_id_tps)
+    read = read_tables(files, inventory_system_id=inventory_system_id, user_id_tps=user_id_tps, decimal_comma=decimal_comma)
     return read.catalog, read.ignored
 
 
@@ -199,8 +206,10 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
     """
     if timezone is not None and timezone not in zoneinfo.available_timezones():
         raise click.BadParameter("is not a timezone name such as America/Guayaquil.", param_hint="--timezone")
-    for option, text in [("--name", name), ("--mipos-id", mipos_id), *(("--connect", text) for text in connect or ())]:
-        if text is not None and (fault := fault_in(text, max_length=MAX_TEXT_LENGTH)):
+    if name is not None and (fault := fault_in(name, max_length=MAX_TEXT_LENGTH)):
+        raise click.BadParameter(f"{fault}.", param_hint="--name")
+    for option, text in [("--mipos-id", mipos_id), *(("--connect", text) for text in connect or ())]:
+        if text is not None and (fault := fault_in_id(text)):
             raise click.BadParameter(f"{fault}.", param_hint=option)
     chosen = {"name": name, "mipos_store_id": mipos_id, "timezone": timezone}
     values: dict[str, Any] = {column: value for column, value in chosen.items() if value is not None}

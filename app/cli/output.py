@@ -23,6 +23,22 @@ from app.storage.refusals import KeptDelivery
 
 _NOT_SHOWN = {"delivery_key", "after_version", "sent_at_text", "raw_body"}
 """Of kept deliveries: what is for our own look-ups, or shown as `fields` and `body`."""
+MAX_SHOWN = 20
+"""Of a list that may be as long as a file: what a person reads."""
+
+
+class InputRefused(click.ClickException):
+    """A file that cannot be taken as it is: status 2, as for options."""
+
+    exit_code = 2
+
+
+def named_problems(problems: Sequence[str]) -> str:
+    """The first of `problems`, one on a line, and how many more there are."""
+    lines = [f"  {problem}" for problem in problems[:MAX_SHOWN]]
+    if len(problems) > MAX_SHOWN:
+        lines.append(f"  ... and {len(problems) - MAX_SHOWN} more.")
+    return "\n".join(lines)
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
@@ -101,9 +117,6 @@ def _body(raw_body: bytes) -> str:
     except UnicodeDecodeError:
         return repr(raw_body)
     return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
-
-
-MAX_SHOWN = 20
 
 
 def show_results(results: Sequence[OperatorResult], *, lead: str = "") -> None:

@@ -74,7 +74,7 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     platform = Platform(Account(client_id, client_secret, email, password), token_seconds=token_seconds)
     for store_id, file in catalogs:
-        catalog = read_catalog(file.read_text(encoding="utf-8"))
+        catalog = read_catalog(file.read_bytes())
         stock = {item.item_id: to_plain(item.stock) for item in catalog.items}
         platform.stores.setdefault(store_id, store_id)
         system = platform.systems.setdefault(catalog.inventory_system_id, InventorySystem(catalog.user_id_tps, set()))

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
 from app.cli.options import actor_option
-from app.cli.output import show_json
+from app.cli.output import named_problems, show_json
 from app.errors.requests import CannotSync, UnsendableCatalog
 from app.mipos.sync import OnProgress, Order, Phase, Synchronised, check, synchronise
 from app.mipos.wiring import mipos_of, why_not_sending
@@ -50,8 +50,8 @@ def command(store_id: str, inventory_system_id: str | None, actor: str, *, dry_r
             raise click.UsageError(f"Cannot synchronise: {why_not}.")
         result = _synchronise(settings, order, is_shown=is_shown)
     except UnsendableCatalog as error:
-        lines = "\n".join(f"  {problem}" for problem in error.problems)
-        raise click.ClickException(f"The catalogue breaks mipOS's rules, and nothing was sent:\n{lines}") from error
+        named = named_problems(error.problems)
+        raise click.ClickException(f"The catalogue breaks mipOS's rules, and nothing was sent:\n{named}") from error
     except CannotSync as error:
         raise click.ClickException(error.message) from error
     if as_json:

@@ -1,10 +1,13 @@
 """The catalogue of a store, and its shape in the documented body of the sync call; `app.catalog_body` reads it."""
 
+import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from app.errors import shown
 from app.stock.quantity import to_plain
 
 LISTS = ("items", "units", "suppliers")
@@ -79,3 +82,27 @@ def to_document(catalog: Catalog) -> dict[str, Any]:
         "units": [{"name": unit.name, "short_name": unit.short_name, "external_id": unit.unit_id} for unit in catalog.units],
         "suppliers": [{"name": supplier.name, "external_id": supplier.supplier_id} for supplier in catalog.suppliers],
     }
+
+
+def look_alikes(catalog: Catalog) -> list[str]:
+    """A warning for all ids of one list that differ only in case, or in how an accent is encoded: one thing, perhaps, twice."""
+    ids = {
+        "items": [item.item_id for item in catalog.items],
+        "units": [unit.unit_id for unit in catalog.units],
+        "suppliers": [supplier.supplier_id for supplier in catalog.suppliers],
+    }
+    warnings = []
+    for name in LISTS:
+        alike: defaultdict[str, list[str]] = defaultdict(list)
+        for one in ids[name]:
+            alike[_folded(one)].append(one)
+        warnings += [
+            f"The {name} {' and '.join(map(shown, group))} look alike, and are {len(group)} {name}."
+            for group in alike.values()
+            if len(group) > 1
+        ]
+    return warnings
+
+
+def _folded(external_id: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", external_id).casefold())

@@ -1,6 +1,7 @@
 """The commands that work on the database, as an operator would type them."""
 
 import json
+import random
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from app.cli import _COMMANDS
+from app.stock.csv_catalog import COLUMNS
 from app.storage.migrations import head
 from tests.conftest import new_world, running, settings_for
 from tests.support.commands import Run, runner_for
@@ -91,7 +93,7 @@ async def test_csv_that_is_bad_is_named_and_imports_nothing(run: Run, tmp_path: 
 
     assert 2 == lacking.exit_code
     assert "has no suppliers.csv" in lacking.output
-    assert 1 == result.exit_code
+    assert 2 == result.exit_code
     assert "and nothing was imported:\n  items.csv, line 1: the column external_id is missing.\n" in result.output
     assert 'units.csv, line 2 ("u1"): column name must not be blank.' in result.output
     assert 2 == (await run(*arguments)).exit_code
@@ -116,6 +118,7 @@ async def test_columns_that_are_not_ours_are_said(run: Run, tmp_path: Path) -> N
         ("export", "--store", "1", "--format", "csv"),
         ("export", "--store", "1", "--output", "."),
         ("import", "--store", "1", "file.json", "--system", "s"),
+        ("import", "--store", "1", "file.json", "--decimal-comma"),
         ("import", "--store", "1", "."),
     ],
     ids=" ".join,
@@ -124,6 +127,85 @@ async def test_options_that_do_not_go_together_are_refused(run: Run, tmp_path: P
     (tmp_path / "file.json").write_text("{}")
 
     assert 2 == (await run("catalog", *arguments)).exit_code
+
+
+def tables(folder: Path, items: str, **changes: str) -> tuple[str, ...]:
+    """A folder of tables, and the options of its import."""
+    for name, table in {
+        "items": f"{';'.join(COLUMNS['items'])}\n{items}",
+        "units": "external_id,name,short_name\nu1,Unit,u\n",
+        "suppliers": "external_id,name\ns1,Farm\n",
+        **changes,
+    }.items():
+        (folder / f"{name}.csv").write_text(table, encoding="utf-8")
+    return "catalog", "import", "--store", "88", str(folder), "--system", "s", "--user", "30"
+
+
+async def test_a_price_list_with_decimal_commas_is_imported_once_the_option_is_given(
+    world: World, run: Run, tmp_path: Path
+) -> None:
+    arguments = tables(tmp_path, "x3;X;u1;u1;s1;1250,50;11,22\n")
+
+    refused, imported = await run(*arguments), await run(*arguments, "--decimal-comma")
+
+    assert (2, 0) == (refused.exit_code, imported.exit_code)
+    assert 'column cost is "1250,50", with a decimal comma. Write 1250.50, or import with --decimal-comma.' in refused.output
+    assert Decimal("11.22") == await world.level("x3", "88")
+    (item,) = json.loads((await run("catalog", "export", "--store", "88")).output)["items"]
+    assert ("1250.50", "11.22") == (item["cost"], item["stock"])
+
+
+async def test_of_a_file_full_of_faults_the_first_20_are_printed(world: World, run: Run, tmp_path: Path) -> None:
+    items = [{**DOCUMENTED["items"][0], "external_id": f"i{number}", "cost": "?"} for number in range(1000)]
+
+    result = await run("catalog", "import", "--store", "88", write(tmp_path, {**DOCUMENTED, "items": items}))
+
+    assert 2 == result.exit_code
+    assert 1 + 20 + 1 == len(result.output.splitlines())
+    assert 'Item 20 ("i19")' in result.output
+    assert result.output.endswith("\n  ... and 980 more.\n")
+    assert await world.level("i0", "88") is None
+
+
+async def test_two_ids_that_look_alike_are_imported_with_a_warning(world: World, run: Run, tmp_path: Path) -> None:
+    result = await run(*tables(tmp_path, "Abc1;X;u1;u1;s1;1;5\nabc1;Y;u1;u1;s1;1;6\n"))
+
+    assert 0 == result.exit_code, result.output
+    assert "Made store 88; items: 2" in result.stdout
+    assert 'Check these:\n  The items "Abc1" and "abc1" look alike, and are 2 items.\n' == result.stderr
+    assert (Decimal(5), Decimal(6)) == (await world.level("Abc1", "88"), await world.level("abc1", "88"))
+
+
+async def test_a_till_that_exports_floats_numbers_and_a_byte_order_mark_is_imported(
+    world: World, run: Run, tmp_path: Path
+) -> None:
+    items = [{**DOCUMENTED["items"][0], "external_id": 12345, "cost": 12.5, "stock": 12.139999999999999}]
+    path = tmp_path / "catalog.json"
+    path.write_text(json.dumps({**DOCUMENTED, "items": items}), encoding="utf-8-sig")
+
+    result = await run("catalog", "import", "--store", "88", str(path))
+
+    assert 0 == result.exit_code, result.output
+    assert Decimal("12.14") == await world.level("12345", "88")
+
+
+async def test_the_longest_ids_fit_into_every_index(world: World, run: Run, tmp_path: Path) -> None:
+    # Random, since Postgres compresses what repeats itself.
+    shuffled = random.Random(7)
+    item_id, system_id, store_id = ("".join(chr(shuffled.randrange(0x1F300, 0x1F5FF)) for _ in range(128)) for _ in range(3))
+    document = {
+        **DOCUMENTED,
+        "inventory_system_id": system_id,
+        "items": [{**DOCUMENTED["items"][0], "external_id": item_id}],
+    }
+    await run("catalog", "import", "--store", store_id, write(tmp_path, document))
+    await run("store", "set", store_id, "--connect", system_id[::-1], "31")
+
+    sold = await run("movement", "--store", store_id, "--item", item_id, "--sale", "+.5")
+
+    assert 0 == sold.exit_code, sold.output
+    assert Decimal("10.72") == await world.level(item_id, store_id)
+    assert {} == await world.broken_invariants()
 
 
 async def test_a_second_import_changes_names_and_no_stock_that_has_moved(world: World, run: Run, tmp_path: Path) -> None:
@@ -149,9 +231,9 @@ async def test_a_bad_file_is_refused_whole_with_each_bad_item_named(world: World
 
     result = await run("catalog", "import", "--store", "78", write(tmp_path, bad))
 
-    assert 1 == result.exit_code
+    assert 2 == result.exit_code
     assert 'Item 3 ("item_abc123"): cost must be a number such as "1.25".' in result.output
-    assert 'Item "item_abc123" occurs more than once.' in result.output
+    assert 'Item 3 ("item_abc123"): external_id occurs more than once, first in item 1.' in result.output
     assert "Item 4: external_id must be a string, and is missing." in result.output
     assert "nothing was imported" in result.output
     assert await world.level("item_abc123", "78") is None
@@ -164,12 +246,19 @@ async def test_a_negative_opening_that_the_store_refuses_is_named(world: World, 
 
     result = await run("catalog", "import", "--store", "1", write(tmp_path, document))
 
-    assert 1 == result.exit_code
+    assert 2 == result.exit_code
     assert "below zero" in result.output
     assert await world.level("new") is None
 
 
-@pytest.mark.parametrize("store_id", ["", " ", "a\x00b", "x" * 256])
+async def test_a_catalogue_from_a_pipe_may_begin_with_a_byte_order_mark(world: World, run: Run) -> None:
+    piped = await run("catalog", "import", "--store", "88", "-", input=json.dumps(DOCUMENTED).encode("utf-8-sig"))
+
+    assert 0 == piped.exit_code, piped.output
+    assert Decimal("11.22") == await world.level("item_abc123", "88")
+
+
+@pytest.mark.parametrize("store_id", ["", " ", "a\x00b", "x" * 256, "1 ", "\u00a01", "1\u200b", "🍅" * 129])
 async def test_a_store_id_has_to_be_usable(run: Run, tmp_path: Path, store_id: str) -> None:
     result = await run("catalog", "import", "--store", store_id, write(tmp_path, DOCUMENTED))
 
@@ -182,8 +271,8 @@ async def test_a_file_that_is_not_text_is_refused(run: Run, tmp_path: Path) -> N
 
     result = await run("catalog", "import", "--store", "1", str(tmp_path / "bad.json"))
 
-    assert 1 == result.exit_code
-    assert "is not UTF-8" in result.output
+    assert 2 == result.exit_code
+    assert "is not UTF-8 (it looks like UTF-16). Save it as UTF-8: " in result.output
 
 
 async def test_an_export_is_what_an_import_takes(run: Run, tmp_path: Path) -> None:
@@ -232,6 +321,10 @@ async def test_store_set_changes_what_is_named_and_nothing_else(run: Run) -> Non
         (("1", "--negative-stock", "perhaps"), "refuse"),
         (("1", "--enable", "nobody"), "not connected to nobody"),
         (("1", "--name", " "), "must not be blank"),
+        (("1", "--name", "Caf\ufffd"), "holds U+FFFD"),
+        (("1", "--mipos-id", "17 "), "has a blank at its end (U+0020)"),
+        (("1", "--connect", "s", " 30"), "has a blank at its start (U+0020)"),
+        (("1", "--connect", "s\u200b", "30"), "holds the invisible character U+200B"),
     ],
 )
 async def test_store_set_says_what_is_wrong(run: Run, arguments: tuple[str, ...], said: str) -> None:

@@ -20,8 +20,8 @@ def runner_for(url: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Run:
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.chdir(folder)
 
-    async def run(*arguments: str) -> Result:
+    async def run(*arguments: str, input: bytes | None = None) -> Result:  # noqa: A002 - click's word
         # In a thread, since a command runs an event loop of its own.
-        return await anyio.to_thread.run_sync(lambda: CliRunner().invoke(commands, arguments, prog_name="pos-sync"))
+        return await anyio.to_thread.run_sync(lambda: CliRunner().invoke(commands, arguments, input, prog_name="pos-sync"))
 
     return run
