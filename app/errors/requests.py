@@ -60,14 +60,24 @@ class NotAuthorized(PosSyncError):
 
 
 class NoIdempotencyKey(PosSyncError):
-    """A movement of the POS without a key by which it could be known again."""
+    """A movement of the POS without a header that names it."""
 
     status = HTTPStatus.BAD_REQUEST
     reason = "no_idempotency_key"
     text = (
-        "The header Idempotency-Key is missing, or not 1 to 255 visible ASCII characters. Send one that is this movement's "
-        "own, such as the ticket's number, and the same one when you send it again."
+        "The header Idempotency-Key is missing. Send one that is this movement's own, such as the ticket's number, and the "
+        "same one when you send it again."
     )
+
+
+class InvalidIdempotencyKey(PosSyncError):
+    """A header that names no key, or more than one."""
+
+    status = HTTPStatus.BAD_REQUEST
+    reason = "invalid_idempotency_key"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The header Idempotency-Key {problem}.")
 
 
 class IdempotencyKeyReused(PosSyncError):

@@ -5,7 +5,7 @@ One movement is `{"item_id", "kind": sale | count | receipt, "quantity", "happen
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,13 +18,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 
 from app.applying.group_commit import GroupCommit
 from app.errors import InternalError, InvalidField
-from app.errors.requests import IdempotencyKeyReused, NoIdempotencyKey, NoSuchPage
+from app.errors.requests import IdempotencyKeyReused, InvalidIdempotencyKey, NoIdempotencyKey, NoSuchPage
 from app.pos.api_key import ApiKey, guarded_router
 from app.receiving.signed_body import Receipt, require_plain_json
 from app.scope import BODY_ARRIVED
 from app.stock.movement import Applied, KeyReused, Known, Movement, Outcome, PosKind, Refused, Source, pos_movement
 from app.stock.quantity import to_plain
-from app.stock.text import fault_in_id, parse_idempotency_key, parse_moment
+from app.stock.text import fault_in_id, parse_idempotency_header, parse_moment
 from app.wire import NUMBER_SCHEMA, Identifier, errors, one_of, parse_object, request_body, unsigned_quantity, validate
 
 MAX_MOVEMENTS = 500
@@ -130,13 +130,31 @@ def _require_order(movements: Sequence[Movement]) -> None:
             )
 
 
+_IN_QUOTES = r'(?:[!#-\[\]-~]|\\["\\])'
 _IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": True,
-    "description": "1 to 255 visible ASCII characters by which it is known again, such as the ticket's number.",
-    "schema": {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
+    "description": "1 to 255 visible ASCII characters by which it is known again, such as the ticket's number. In double quotes,"
+    ' with \\" and \\\\ for these characters, it is the same key.',
+    "schema": {
+        "type": "string",
+        "pattern": rf'^(?:[!#-~](?:[ -~]{{0,253}}[!-~])?|"{_IN_QUOTES}(?:(?: |{_IN_QUOTES}){{0,253}}{_IN_QUOTES})?")$',
+    },
 }
+
+
+def _idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    values = [value for name, value in headers if name == b"idempotency-key"]
+    if not values:
+        raise NoIdempotencyKey
+    if len(values) > 1:
+        # A retry might send the other one alone, and be recorded once more.
+        raise InvalidIdempotencyKey("is there more than once: send one")
+    try:
+        return parse_idempotency_header(values[0].decode("latin-1"))
+    except ValueError as problem:
+        raise InvalidIdempotencyKey(str(problem)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +180,7 @@ def movements_router(
         deadline = asyncio.get_running_loop().time() + response_seconds
         headers = dict(request.scope["headers"])
         require_plain_json(headers)
-        try:
-            idempotency_key = parse_idempotency_key(headers.get(b"idempotency-key", b"").decode("latin-1"))
-        except ValueError:
-            raise NoIdempotencyKey from None
+        idempotency_key = _idempotency_key(request.scope["headers"])
         # The router takes ".../movements%0A" for this path too.
         if fault_in_id(store_id) or not request.scope["path"].endswith("/movements"):
             raise NoSuchPage
@@ -194,7 +209,7 @@ def movements_router(
             200: {"model": RecordedMovements, "description": "All of it was recorded before, with this key."},
             **errors(
                 {
-                    400: "Not readable as sent, or no Idempotency-Key.",
+                    400: "Not readable as sent, or not one Idempotency-Key.",
                     404: "No store has such an id.",
                     408: "The body did not arrive in time.",
                     413: "The body is over the cap.",

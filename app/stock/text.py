@@ -77,6 +77,8 @@ def _holding(character: str) -> str:
 MIN_MOMENT, MAX_MOMENT = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 """Within these bounds every timezone can show a time. `MAX_MOMENT` itself is out of them."""
 _KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+"""A string of structured fields (RFC 9651)."""
 _OFFSET = 'must be a time with its offset, such as "2026-05-30T12:45:03-05:00"'
 
 
@@ -107,3 +109,17 @@ def parse_idempotency_key(text: str) -> str:
     if not _KEY.fullmatch(text):
         raise ValueError(f"must be 1 to {MAX_TEXT_LENGTH} visible ASCII characters; blanks may stand between them")
     return text
+
+
+def parse_idempotency_header(text: str) -> str:
+    """The key in a header. It may be a string of structured fields, as the IETF's draft has it: "k1" is the key k1.
+
+    Raises:
+        ValueError: there is none. The message completes "The header Idempotency-Key ...".
+    """
+    if text.startswith('"'):
+        quoted = _QUOTED.fullmatch(text)
+        if quoted is None:
+            raise ValueError(r"begins with a double quote: end it with one, and write \" and \\ for these characters inside")
+        text = re.sub(r'\\(["\\])', r"\1", quoted[1])
+    return parse_idempotency_key(text)

@@ -76,6 +76,37 @@ async def test_the_same_key_records_once_and_says_what_is_recorded(world: World,
     assert 1 == len(await world.ledger())
 
 
+async def test_a_key_in_quotes_is_the_key_without_them(world: World, till: httpx2.AsyncClient) -> None:
+    first, quoted = await record(till, SALE, "k1"), await record(till, SALE, '"k1"')
+    quoted_first, bare = await record(till, SALE, r'"a \"b\" \\c"'), await record(till, SALE, r'a "b" \c')
+    known = await by_sql(world, "sale", "1.25", "k1")
+
+    assert [201, 200, 201, 200] == [answer.status_code for answer in (first, quoted, quoted_first, bare)]
+    assert Decimal("12.44") == known
+    assert 2 == len(await world.ledger())
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (["k1", "k1"], "is there more than once"),
+        (["k1", "k2"], "is there more than once"),
+        (["", "k1"], "is there more than once"),
+        (['"abc'], "begins with a double quote"),
+        ([r'"a\x"'], "begins with a double quote"),
+        (['"k1", "k2"'], "begins with a double quote"),
+        (['""'], "must be 1 to 255 visible ASCII characters"),
+    ],
+    ids=str,
+)
+async def test_a_key_that_leaves_doubt_is_refused(world: World, till: httpx2.AsyncClient, keys: list[str], words: str) -> None:
+    answer = await till.post(MOVEMENTS, json=SALE, headers=[("Idempotency-Key", key) for key in keys])
+
+    assert 400 == answer.status_code
+    assert words in answer.json()["message"]
+    assert [] == await world.ledger()
+
+
 @pytest.mark.parametrize("other", [{"quantity": "2"}, {"kind": "receipt"}, {"kind": "count"}, {"item_id": "tom001"}], ids=str)
 async def test_the_same_key_for_another_movement_is_refused(till: httpx2.AsyncClient, other: dict[str, str]) -> None:
     await record(till, SALE)

@@ -19,6 +19,7 @@ EXAMPLES = [
     requests.WrongMediaType("The request body is compressed."),
     requests.NotAuthorized(),
     requests.NoIdempotencyKey(),
+    requests.InvalidIdempotencyKey("must be 1 to 255 visible ASCII characters"),
     requests.IdempotencyKeyReused("ticket 7"),
     requests.NoSuchPage(),
     requests.WrongMethod(),

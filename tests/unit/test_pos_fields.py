@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.stock.text import parse_idempotency_key, parse_moment
+from app.stock.text import parse_idempotency_header, parse_idempotency_key, parse_moment
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,52 @@ def test_a_key_is_visible_ascii_with_blanks_inside(key: str) -> None:
 def test_another_key_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="1 to 255 visible ASCII"):
         parse_idempotency_key(key)
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        ("k1", "k1"),
+        ('"k1"', "k1"),
+        ('"ticket 7 of 2026"', "ticket 7 of 2026"),
+        (r'"a\"b\\c"', r'a"b\c'),
+        (r'"\"k1\""', '"k1"'),
+        (f'"{"x" * 255}"', "x" * 255),
+        (r'"\\"', "\\"),
+        # Without a quote at its beginning it is taken as it stands.
+        ('k"1', 'k"1'),
+        ('k1"', 'k1"'),
+        (r"a\b", r"a\b"),
+        ("'k1'", "'k1'"),
+    ],
+)
+def test_a_key_in_a_header_is_the_same_with_quotes(header: str, key: str) -> None:
+    assert key == parse_idempotency_header(header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '"',
+        '""',
+        '"abc',
+        r'"a\x"',
+        r'"a\"',
+        '"a"b"',
+        '"a" ',
+        '"a";p=1',
+        '"k1", "k2"',
+        '" a"',
+        '"a "',
+        '"caf\u00e9"',
+        f'"{"x" * 256}"',
+        "",
+    ],
+)
+def test_an_ill_formed_key_in_a_header_is_refused(header: str) -> None:
+    with pytest.raises(ValueError, match=r"double quote|1 to 255 visible ASCII"):
+        parse_idempotency_header(header)
+
+
+def test_a_key_of_the_command_line_is_taken_as_it_stands() -> None:
+    assert '"k1"' == parse_idempotency_key('"k1"')
