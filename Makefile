@@ -20,7 +20,7 @@ help:
 	@echo "make run     run everything here and send a first movement (Ctrl-C stops it); POSTGRES=URL: on a server of yours"
 	@echo "make test    run the tests, and say at the end what was skipped and why; ARGS are those of pytest"
 	@echo "make test-fast  the tests of the pure core and of the webhook alone (under a minute)"
-	@echo "make check   lint, types, imports, names, contract, migrations, packages, deployment files"
+	@echo "make check   lint, types, imports, names, contract, migrations, packages, documents, deployment files"
 	@echo "make bench   measure (45 minutes; bench/README.md)"
 	@echo "make proof   kill, cut, stop, overload; nothing may be lost or doubled (15 minutes)"
 	@echo "make setup   build .venv (the others do it by themselves)"
@@ -50,7 +50,7 @@ run: setup
 	@exec $(BIN)/pos-sync dev
 
 test: setup
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
 
 # What a small change breaks most often. Each of these files takes seconds.
 FAST := tests/unit tests/http/test_answers.py tests/http/test_refusals.py tests/http/test_health.py

@@ -26,9 +26,13 @@ from app.operations.metrics import Metrics
 from app.operations.probes import docs_router, probe_router
 from app.operations.readiness import Readiness
 from app.operations.supervisor import supervise
+from app.operator.drift_watch import DriftWatch
 from app.pos.api_key import ApiKey
+from app.pos.changes import ChangeFeed
+from app.pos.history import history_router
 from app.pos.movements import movements_router
 from app.pos.queries import queries_router
+from app.pos.reversals import reversals_router
 from app.pos.sync import sync_router
 from app.receiving.endpoint import StockWebhook, WebhookShortcut, describe_webhook, webhook_router
 from app.receiving.signature import Key
@@ -63,6 +67,7 @@ class Service:
         self.engine = self.database.create_engine()
         self.pos_engine: AsyncEngine | None = None
         """Of its own: what the POS reads must not take the connections by which /readyz looks."""
+        self.feed: ChangeFeed | None = None
         self.readiness = Readiness(self.engine, why_not_registering=why_not_registering(settings))
         self.receipt = Receipt(max_body_bytes=settings.max_body_bytes)
         self.group_commit = GroupCommit(
@@ -80,6 +85,8 @@ class Service:
     def stop_receiving(self) -> None:
         """Give up on half-sent bodies; what has been received whole is still committed and answered."""
         self.receipt.close()
+        if self.feed is not None:
+            self.feed.stop()
 
     def wake_relay(self) -> None:
         """Have what was just recorded sent now."""
@@ -96,6 +103,8 @@ class Service:
                 ("registration", self._register),
                 ("outbox", self._send),
                 ("synchronisation", self._synchronise),
+                ("change feed", self._feed),
+                ("drift", self._watch_drift),
             )
         ]
         try:
@@ -146,6 +155,17 @@ class Service:
         async with relay(self.settings, self.database, self.engine, observer=self.metrics) as it:
             self._relay = it
             await it.run()
+
+    async def _watch_drift(self) -> None:
+        engine = self.database.create_engine()
+        try:
+            await DriftWatch(engine, self.settings.rules, on_drift=self.metrics.observe_drift).run()
+        finally:
+            await engine.dispose()
+
+    async def _feed(self) -> None:
+        if self.feed is not None:
+            await self.feed.run()
 
     async def _synchronise(self) -> None:
         """Every `SYNC_EVERY` hours, with connections of its own: it takes none from readiness."""
@@ -219,13 +239,17 @@ def _include_pos(app: FastAPI, service: Service, api_key: ApiKey) -> None:
     app.include_router(
         movements_router(
             service.group_commit,
+            engine,
             api_key=api_key,
             receipt=service.receipt,
             response_seconds=service.settings.response_deadline,
             on_recorded=service.wake_relay,
         )
     )
+    service.feed = ChangeFeed(engine, on_lag=service.metrics.observe_feed_lag)
+    app.include_router(reversals_router(engine, api_key, service.receipt, on_recorded=service.wake_relay))
     app.include_router(queries_router(engine, api_key))
+    app.include_router(history_router(engine, api_key, service.feed))
     app.include_router(sync_router(service.settings, engine, api_key))
 
 

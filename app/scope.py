@@ -21,6 +21,8 @@ class DeliveryOutcome(StrEnum):
 
     APPLIED = "applied"
     ALREADY_APPLIED = "already_applied"
+    ECHO = "echo"
+    """It equals a stock update that we sent to this system."""
     REFUSED = "refused"
     NOT_RECEIVED = "not_received"
     """It was not signed, or did not arrive whole."""

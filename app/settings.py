@@ -137,7 +137,7 @@ class DatabaseSettings(BaseSettings):
     )
     timezone: Timezone = Field(
         default="UTC",
-        description="Time zone of a new store (IANA name). The date of every stock update is written in the store's zone.",
+        description="Time zone (IANA name) of every store that has none of its own. It dates what is sent and what is shown.",
     )
 
     pos_id: str | None = Field(
@@ -152,6 +152,10 @@ class DatabaseSettings(BaseSettings):
         description="Whether current_stock is the inventory system's stock 'after' or 'before' its movement. Used by drift only.",
     )
 
+    max_count_age_days: int = Field(
+        default=7, ge=1, le=3650, description="A count that is older than this many days is refused with 409."
+    )
+
     @property
     def rules(self) -> Rules:
         """Return the rules as this process was started; those that the database has recorded count."""
@@ -160,6 +164,7 @@ class DatabaseSettings(BaseSettings):
             negative_stock=self.negative_stock,
             reported_stock=self.reported_stock,
             timezone=self.timezone,
+            max_count_age_days=self.max_count_age_days,
         )
 
     @property

@@ -24,14 +24,14 @@ from bench.load import ITEMS, SECRET, STORES
 READY_SECONDS = 60
 _TEMPLATE = "bench_template"
 _CATALOG = """
-INSERT INTO unit (unit_id, name, short_name) VALUES ('kg', 'Kilogram', 'kg');
-INSERT INTO supplier (supplier_id, name) VALUES ('farm', 'Farm');
-INSERT INTO item (item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)
-  SELECT 'item' || i, 'Item ' || i, 'kg', 'kg', 'farm', 1 FROM generate_series(0, {items} - 1) AS i;
 INSERT INTO store (store_id, name, timezone) SELECT s::text, 'Store ' || s, 'UTC' FROM generate_series(0, {stores} - 1) AS s;
+INSERT INTO unit (store_id, unit_id, name, short_name) SELECT store_id, 'kg', 'Kilogram', 'kg' FROM store;
+INSERT INTO supplier (store_id, supplier_id, name) SELECT store_id, 'farm', 'Farm' FROM store;
+INSERT INTO item (store_id, item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)
+  SELECT store_id, 'item' || i, 'Item ' || i, 'kg', 'kg', 'farm', 1 FROM store, generate_series(0, {items} - 1) AS i;
 INSERT INTO integration (store_id, inventory_system_id, user_id_tps, enabled)
   SELECT store_id, '4344be8c-c6b9-4c51-88a6-d620144ab406', '30', true FROM store;
-INSERT INTO stock_level (store_id, item_id, quantity, version) SELECT store_id, item_id, 0, 0 FROM store, item;
+INSERT INTO stock_level (store_id, item_id, quantity, version) SELECT store_id, item_id, 0, 0 FROM item;
 """
 _FILL = """
 INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from proof import conditions, cuts, kills, mutations, outages, overload, rolling
+from proof import conditions, cuts, histories, kills, mutations, outages, overload, rolling
 from proof.cluster import NGINX, PGBOUNCER, Server, pgbouncer, query, server
 from proof.finding import Finding, page, table
 from proof.route import Route
@@ -31,6 +31,7 @@ FAULTS: dict[str, tuple[Run, str]] = {
     "overload": (overload.run, "5. 2,000 connections, silent and half-sent ones among them"),
     "conditions": (conditions.run, "6. locks, deadlocks, read-only, too many connections, disk full"),
     "mutations": (mutations.run, "7. with a guard taken out of the code, a test goes red"),
+    "histories": (histories.run, "8. many random orders of arrival, and many random days"),
 }
 THROUGH_PGBOUNCER = ("kills", "cuts", "outages")
 """What is run once more through PgBouncer."""

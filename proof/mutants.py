@@ -34,6 +34,7 @@ MOVEMENTS = ("tests/unit/test_movement.py",)
 REFUSALS = ("tests/http/test_refusals.py",)
 OUTBOX = ("tests/http/test_outbox.py", "-k")
 POS = ("tests/http/test_pos.py", "-k")
+COUNTS = ("tests/http/test_counts_in_time.py", "-k")
 
 MUTANTS = (
     # What a signature covers.
@@ -56,13 +57,14 @@ MUTANTS = (
         r"FOR NO KEY UPDATE\n(?= +\) AS level)",
         "\n",
         (*GUARDS, "follow_each_other or lock"),
+        most=2,
     ),
     Mutant(
         "levels are read without their lock, and two rows may take one place in the ledger",
         r"FOR NO KEY UPDATE( SKIP LOCKED)?\n",
         "\n",
         (*GUARDS, "follow_each_other"),
-        most=2,
+        most=3,
         also=(r'sa\.PrimaryKeyConstraint\(\s*"store_id", "item_id", "level_version", name=op\.f\([^)]*\)\s*\),', ""),
     ),
     Mutant(
@@ -100,7 +102,12 @@ MUTANTS = (
     Mutant(
         "received_at is the transaction's beginning", r"v_now := clock_timestamp\(\)", "v_now := now()", (*GUARDS, "received_at")
     ),
-    Mutant("received_at may fall", re.escape("greatest(v_now, level_updated_at)"), "v_now", (*FUNCTION, "never_falls")),
+    Mutant(
+        "received_at may fall",
+        re.escape("greatest(v_now, level.updated_at, level.counted_at"),
+        "greatest(v_now, level.counted_at",
+        (*FUNCTION, "never_falls"),
+    ),
     # The function: what it judges.
     Mutant(
         "known identities are not looked at",
@@ -140,7 +147,7 @@ MUTANTS = (
     ),
     Mutant(
         "a key of the POS may be used again",
-        r"known\.item_id = asked\.item_id AND known\.source = asked\.source\n +AND CASE [^\n]+ END = asked\.quantity",
+        r"known\.item_id = asked\.item_id AND known\.source = asked\.source\n[^)]+\)[^)]+?- asked\.quantity END\n",
         "true",
         (*FUNCTION, "reused"),
     ),
@@ -152,8 +159,8 @@ MUTANTS = (
     ),
     Mutant(
         "a count that is sent again is compared by its change",
-        re.escape("CASE WHEN asked.is_count THEN known.balance_after ELSE known.quantity END = asked.quantity"),
-        "known.quantity = asked.quantity",
+        re.escape("CASE WHEN asked.is_count THEN coalesce(known.counted, known.balance_after) ELSE known.delta END"),
+        "known.delta",
         (*POS, "count_that_is_sent_again"),
     ),
     Mutant(
@@ -195,49 +202,55 @@ MUTANTS = (
     ),
     Mutant("beyond range is not refused", r"WHEN is_beyond THEN 'beyond_range'\n", "\n", (*GUARDS, "largest")),
     Mutant(
-        "what comes after a count or a refusal is judged at once",
-        re.escape("WHEN troubles_before > 0 OR is_late_opening THEN"),
-        "WHEN is_late_opening THEN",
+        "what comes after a refusal is judged at once",
+        re.escape("WHEN troubles_before > 0 OR is_late THEN"),
+        "WHEN is_late THEN",
         (*GUARDS, "after_a_count"),
     ),
     Mutant(
         "a level is opened twice",
-        r"WHEN asked\.source = 'opening' AND level\.version > 0 THEN 'known'\n",
+        r"WHEN asked\.source = 'opening' AND coalesce\(level\.counted_at, unseen\.at\) IS NOT NULL THEN 'known'\n",
         "\n",
         (*GUARDS, "opened_once"),
     ),
     Mutant(
-        "a level is opened after its first movement in the call",
-        re.escape("outcome = 'candidate' AND source = 'opening' AND version > level_version + 1 AS is_late_opening"),
-        "false AS is_late_opening",
-        (*GUARDS, "opened_once"),
+        "a count is judged beside what comes before it in the call",
+        re.escape("FILTER (WHERE is_alone OR was_alone)"),
+        "FILTER (WHERE was_alone)",
+        (*FUNCTION, "any_calls_come"),
+    ),
+    Mutant(
+        "what comes after a count is judged beside it",
+        re.escape("FILTER (WHERE is_alone OR was_alone)"),
+        "FILTER (WHERE is_alone)",
+        (*GUARDS, "after_a_count"),
     ),
     Mutant(
         "a refusal leaves its level behind", r"AND level\.version = 0;", "AND level.version < 0;", (*FUNCTION, "leaves_no_level")
     ),
     Mutant(
         "adding removes, and removing adds",
-        re.escape("WHEN asked.movement_type = '1' THEN"),
-        "WHEN asked.movement_type = '2' THEN",
+        r"- original\.delta\n( +)WHEN asked\.movement_type = '1' THEN",
+        r"- original.delta\n\1WHEN asked.movement_type = '2' THEN",
         (*GUARDS, "follow_each_other or digit"),
     ),
     Mutant(
         "a quantity goes through a float on its way",
-        r"movement_type, quantity::numeric,",
-        "movement_type, quantity::double precision::numeric,",
+        r"movement_type, quantity::numeric,\n",
+        "movement_type, quantity::double precision::numeric,\n",
         (*GUARDS, "digit"),
     ),
     # The function: what it writes.
     Mutant(
         "the time of a movement is not kept",
-        re.escape("coalesce(happened_at, received_at)"),
-        "received_at",
+        re.escape("sent_at_text, dedupe_key, occurrence, received_at, at, reason"),
+        "sent_at_text, dedupe_key, occurrence, received_at, received_at, reason",
         (*FUNCTION, "row_says"),
     ),
     Mutant(
         "without a time of its own a movement has none",
-        re.escape("coalesce(happened_at, received_at)"),
-        "happened_at",
+        re.escape("WHEN told_at > received_at OR told_at IS NULL THEN received_at"),
+        "WHEN told_at > received_at THEN received_at",
         (*GUARDS, "received_at"),
     ),
     Mutant(
@@ -248,11 +261,13 @@ MUTANTS = (
     ),
     Mutant(
         "a movement is told to nobody",
-        re.escape("WHERE moved.outcome = 'applied' AND moved.source <> 'opening'"),
+        re.escape("WHERE moved.source NOT IN ('opening', 'unit_change')"),
         "WHERE false",
         (*GUARDS, "is_not_told"),
     ),
-    Mutant("an opening stock is told", re.escape(" AND moved.source <> 'opening'"), "", (*GUARDS, "is_not_told")),
+    Mutant(
+        "an opening stock is told", re.escape("NOT IN ('opening', 'unit_change')"), "<> 'unit_change'", (*GUARDS, "is_not_told")
+    ),
     Mutant(
         "a switched off system is told",
         r"WHERE store_id = moved\.store_id AND enabled OFFSET",
@@ -294,7 +309,7 @@ MUTANTS = (
     # Group commit.
     Mutant(
         "answered before COMMIT",
-        r"(?m)^( +)(applied = await apply_movements\(.*\))$",
+        r"(?m)^( +)(applied = await apply_movements\(\n[^)]*\))$",
         r"\1\2"
         r"\n\1for delivery, outcome in zip(asked, applied, strict=True):"
         r"\n\1    delivery.answer.done() or delivery.answer.set_result([outcome])",
@@ -355,14 +370,61 @@ MUTANTS = (
     Mutant("what is refused is not kept", r"(?m)^( +)await refusals\.record\(connection, refused\)$", r"\1pass", REFUSALS),
     Mutant(
         "what may be a movement of its own is not kept",
-        re.escape("await self._keep_suspects(known)"),
+        re.escape("await self._look_at_copies(known)"),
         "pass",
         ("tests/http/test_duplicates.py", "-k", "listed_and_applied"),
+    ),
+    # Time.
+    Mutant(
+        "what a count had held moves the level again",
+        re.escape("CASE WHEN next_count.level_version IS NOT NULL THEN - placed.delta END AS correction"),
+        "NULL::numeric AS correction",
+        (*COUNTS, "offline or any_order"),
+    ),
+    Mutant(
+        "a count is compared with the level of its recording",
+        re.escape("counted - (level_quantity - coalesce(later.total, 0))"),
+        "counted - level_quantity",
+        (*COUNTS, "comes_late or any_order"),
+    ),
+    Mutant(
+        "a correction stands at the newest count",
+        re.escape("ORDER BY {AT.format(\"c.\")}, coalesce(c.dedupe_key, ''), c.level_version LIMIT 1"),
+        "ORDER BY {AT.format(\"c.\")} DESC, coalesce(c.dedupe_key, ''), c.level_version LIMIT 1",
+        (*COUNTS, "between_two_counts or any_order"),
+    ),
+    Mutant(
+        "a reversed count still counts",
+        r"\(\n +SELECT true FROM stock_movement AS r\n[^)]+\) IS NULL",
+        "true",
+        (*COUNTS, "as_if"),
+    ),
+    Mutant(
+        "a row is reversed as often as somebody asks",
+        r"WHEN undone_by\.level_version IS NOT NULL THEN 'known'\n",
+        "\n",
+        (*COUNTS, "reverse_the_same or as_if"),
+    ),
+    Mutant(
+        "half of a transfer is enough",
+        re.escape("RAISE SQLSTATE 'PS001'"),
+        "NULL",
+        (*COUNTS, "not_at_all"),
+    ),
+    Mutant("an old count is taken", r"THEN 'count_too_old'\n", "THEN 'candidate'\n", (*COUNTS, "long_ago_or")),
+    Mutant(
+        "an echo is applied", r"WHEN echo\.is_echo THEN 'echo'\n", "\n", ("tests/http/test_drift_against_mipos.py", "-k", "echo")
+    ),
+    Mutant(
+        "what was dismissed is applied when it comes again",
+        r"WHEN asked\.source = 'inventory_system' AND aside\.actor IS NOT NULL THEN 'put_aside'\n",
+        "\n",
+        (*REFUSALS, "-k", "dismissed"),
     ),
     # The identity, and numbers.
     Mutant("the date is no part of the identity", r"(?m)^ +date_text,\n(?= +\),\n)", "", MOVEMENTS),
     Mutant(
-        "the inventory system is no part of the identity", r"_identity\(\n +inventory_system_id,\n", "_identity(\n", MOVEMENTS
+        "the inventory system is no part of the identity", r"identity_of\(\n +inventory_system_id,\n", "identity_of(\n", MOVEMENTS
     ),
     Mutant("the reported stock is no part of the identity", r"(?m)^ +to_canonical\(reported_stock\),\n", "", MOVEMENTS),
     Mutant(

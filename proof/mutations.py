@@ -24,6 +24,8 @@ TREE = Path(__file__).parents[1]
 PARTS = ("app", "migrations", "tests", "deploy", "docs", "pyproject.toml", "README.md", ".env.example")
 """What the tests need; copied, so that the working tree is never touched."""
 MUTABLE = ("app", "migrations")
+REPLACED = ("0006_apply_movements.py",)
+"""Their functions are replaced by those of a later revision: a guard that is taken out there is missed by nobody."""
 AT_ONCE = 2
 """How many mutants are tried at the same time, each on a server of its own."""
 TEST_SECONDS = 15
@@ -147,7 +149,8 @@ def _edit(tree: Path, edit: tuple[str, str], *, most: int) -> bool:
 
 
 def _sources(tree: Path) -> Iterable[Path]:
-    return (path for part in MUTABLE for path in sorted((tree / part).rglob("*.py")))
+    found = (path for part in MUTABLE for path in sorted((tree / part).rglob("*.py")))
+    return (path for path in found if path.name not in REPLACED)
 
 
 def _test(

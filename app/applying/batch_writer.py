@@ -3,15 +3,15 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import asyncpg
 
 from app.errors import Refusal
 from app.stock.duplicates import is_maybe_distinct
-from app.stock.movement import Known, Movement, Outcome, Refused
+from app.stock.movement import Applied, Echo, Known, Movement, Outcome, Refused, Subject
 from app.storage import duplicates, refusals
-from app.storage.duplicates import Suspect
+from app.storage.duplicates import Suspect, Suspicion
 from app.storage.ledger import apply_movements
 from app.storage.refusals import RefusedDelivery
 from app.storage.transactions import Connection
@@ -35,23 +35,28 @@ class Delivery:
     refusal: Refusal | None
     deadline: float
     """In the event loop's time."""
-    answer: asyncio.Future[list[Outcome]]
+    answer: asyncio.Future[list[Outcome]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """One outcome for each movement; one for a refusal."""
+    subject: Subject | None = None
+    """Of what could not be read as a movement"""
+    units: Sequence[int | None] = ()
+    """For each movement the number of its unit, of which all are applied or none. None: it stands alone. Empty: all do."""
 
     def as_refused(self, refusal: Refusal) -> RefusedDelivery:
         """Return the row by which the refusal is kept."""
         assert self.raw_body is not None
         movement = self.movements[0] if self.movements else None
         identity = None if movement is None else movement.dedupe_key
+        subject = movement or self.subject or Subject()
         return RefusedDelivery(
             delivery_key=identity or hashlib.sha256(self.raw_body).digest(),
             reason=refusal.reason,
             http_status=int(refusal.status),
             message=refusal.message,
             raw_body=self.raw_body,
-            store_id=None if movement is None else movement.store_id,
-            item_id=None if movement is None else movement.item_id,
-            inventory_system_id=None if movement is None else movement.inventory_system_id,
+            store_id=subject.store_id,
+            item_id=subject.item_id,
+            inventory_system_id=subject.inventory_system_id,
         )
 
 
@@ -150,11 +155,15 @@ class BatchWriter:
         movements = [movement for delivery in asked for movement in delivery.movements]
         applied: list[Outcome] = []
         if movements:
-            tickets = None
+            tickets = units = None
             if len(movements) > len(asked):
                 tickets = [number for number, delivery in enumerate(asked) for _ in delivery.movements]
+                if any(delivery.units for delivery in asked):
+                    units = _numbered(asked)
             async with self._connection.transaction() as connection:
-                applied = await apply_movements(connection, movements, tickets=tickets, skips_locked=self.skips_locked)
+                applied = await apply_movements(
+                    connection, movements, tickets=tickets, units=units, skips_locked=self.skips_locked
+                )
         remaining = iter(applied)
         return [
             [next(remaining) for _ in delivery.movements] if delivery.refusal is None else [Refused(delivery.refusal)]
@@ -170,20 +179,81 @@ class BatchWriter:
         if refused:
             async with self._connection.transaction() as connection:
                 await refusals.record(connection, refused)
-        known = [delivery for delivery, outcome in reported if isinstance(outcome, Known)]
-        if known:
-            await self._keep_suspects(known)
-
-    async def _keep_suspects(self, known: Sequence[Delivery]) -> None:
-        """Of `known`, keep those that may be movements of their own: after the originals were written, also of this group."""
-        copies = [delivery.movements[0] for delivery in known]
-        async with self._connection.transaction() as connection:
-            reading, traces = await duplicates.read_traces(connection, copies)
-        suspects = [
-            Suspect(movement, delivery.raw_body or b"", trace.occurrences + 1, trace.later.level_version)
-            for delivery, movement, trace in zip(known, copies, traces, strict=True)
-            if trace.later is not None and is_maybe_distinct(movement, trace, reading)
-        ]
+        suspects = [suspect for delivery, outcome in reported if (suspect := _suspect(delivery, outcome)) is not None]
         if suspects:
             async with self._connection.transaction() as connection:
                 await duplicates.record(connection, suspects)
+        known = [delivery for delivery, outcome in reported if isinstance(outcome, Known)]
+        if known:
+            await self._look_at_copies(known)
+
+    async def _look_at_copies(self, known: Sequence[Delivery]) -> None:
+        """Of `known`, keep those that may be movements of their own, or apply them where an operator has decided so.
+
+        After the originals were written, also of this group. Of one item each is looked at after the one before it was kept,
+        which it may follow from.
+        """
+        # The same bytes again say nothing more.
+        unique = {(d.movements[0].store_id, d.movements[0].dedupe_key, d.movements[0].sent_at_text): d for d in known}
+        waiting = list(unique.values())
+        while waiting:
+            async with self._connection.transaction() as connection:
+                reading, traces = await duplicates.read_traces(connection, [delivery.movements[0] for delivery in waiting])
+            distinct: dict[tuple[str, str], tuple[Suspect, bool]] = {}
+            again: list[Suspect] = []
+            later: list[Delivery] = []
+            for delivery, trace in zip(waiting, traces, strict=True):
+                movement, last = delivery.movements[0], trace.later
+                if movement.key in distinct:
+                    later.append(delivery)
+                elif last is None:
+                    continue
+                elif is_maybe_distinct(movement, trace, reading):
+                    suspect = Suspect(
+                        movement,
+                        delivery.raw_body or b"",
+                        trace.occurrences + 1,
+                        last.level_version,
+                        follows_id=last.suspected_duplicate_id,
+                    )
+                    distinct[movement.key] = suspect, trace.applies_repeated
+                elif last.same_occurrence is not None:
+                    again.append(Suspect(movement, delivery.raw_body or b"", last.same_occurrence, last.level_version))
+            if distinct or again:
+                await self._keep_distinct(list(distinct.values()), again)
+            waiting = later
+
+    async def _keep_distinct(self, found: Sequence[tuple[Suspect, bool]], again: Sequence[Suspect]) -> None:
+        """Apply those that are marked so, and keep the others, also what cannot be applied; `again` was kept before."""
+        applied = [suspect for suspect, applies in found if applies]
+        kept = [*(suspect for suspect, applies in found if not applies), *again]
+        async with self._connection.transaction() as connection:
+            if applied:
+                further = [replace(suspect.movement, occurrence=suspect.occurrence) for suspect in applied]
+                outcomes = await apply_movements(connection, further)
+                kept += [s for s, outcome in zip(applied, outcomes, strict=True) if not isinstance(outcome, (Applied, Known))]
+            if kept:
+                await duplicates.record(connection, kept)
+
+
+def _numbered(asked: Sequence[Delivery]) -> list[int | None]:
+    """The units of all of a group, each with a number of its own."""
+    numbers: dict[tuple[int, int], int] = {}
+    return [
+        None if unit is None else numbers.setdefault((number, unit), len(numbers))
+        for number, delivery in enumerate(asked)
+        for unit in (delivery.units or [None] * len(delivery.movements))
+    ]
+
+
+def _suspect(delivery: Delivery, outcome: Outcome) -> Suspect | None:
+    """What a person should look at, though it was decided."""
+    match outcome:
+        case Applied(level_version, is_before_count=True):
+            reason = Suspicion.BEFORE_COUNT
+        case Echo(level_version):
+            reason = Suspicion.ECHO
+        case _:
+            return None
+    movement = delivery.movements[0]
+    return Suspect(movement, delivery.raw_body or b"", movement.occurrence, level_version, reason)

@@ -16,7 +16,7 @@ import structlog
 
 from app.applying.batch_writer import BatchWriter, Deadlines, Delivery
 from app.errors import DatabaseAway, DatabaseNotSetUp, InternalError, OutcomeUnknown, Overloaded, Refusal, UnstorableValue
-from app.stock.movement import Busy, Movement, Outcome, Refused
+from app.stock.movement import Busy, Movement, Outcome, Refused, Subject
 from app.storage.transactions import Fault, classify, describe
 
 MAX_BATCH = 256
@@ -44,13 +44,7 @@ class BatchObserver(Protocol):
 class GroupCommit:
     """The one writer of a worker. `run` is its loop; requests call `submit`."""
 
-    def __init__(
-        self,
-        writer: BatchWriter,
-        *,
-        waiting_line: int,
-        observer: BatchObserver,
-    ) -> None:
+    def __init__(self, writer: BatchWriter, *, waiting_line: int, observer: BatchObserver) -> None:
         self._writer = writer
         self._waiting_line = waiting_line
         self._observer = observer
@@ -61,36 +55,44 @@ class GroupCommit:
         self._aside = 0
 
     async def submit(
-        self, raw_body: bytes | None, *, movement: Movement | None, refusal: Refusal | None = None, deadline: float
+        self,
+        raw_body: bytes | None,
+        *,
+        movement: Movement | None,
+        refusal: Refusal | None = None,
+        subject: Subject | None = None,
+        deadline: float,
     ) -> Outcome:
-        """Have a delivery of mipOS written, and return what became of it, after COMMIT. Raises as `submit_ticket` does."""
+        """Have a delivery of mipOS written, and return what became of it, after COMMIT. Raises as `submit_ticket` does.
+
+        `subject` is what a delivery is about that could not be read, and has a `refusal`.
+        """
         movements = [] if movement is None else [movement]
-        (outcome,) = await self._submit(raw_body, movements, refusal, deadline)
+        (outcome,) = await self._submit(Delivery(raw_body, movements, refusal, deadline, subject=subject))
         return outcome
 
-    async def submit_ticket(self, movements: Sequence[Movement], *, deadline: float) -> list[Outcome]:
+    async def submit_ticket(
+        self, movements: Sequence[Movement], *, deadline: float, units: Sequence[int | None] = ()
+    ) -> list[Outcome]:
         """Have the movements of one call of the POS written in one statement, and return their outcomes, after COMMIT.
 
-        `deadline` is in the event loop's time. A caller that goes away does not stop its movements.
+        Those with the same number in `units` are applied together or not at all. `deadline` is in the event loop's time. A caller
+        that goes away does not stop its movements.
 
         Raises:
             Overloaded: the queue is full; nothing was done.
             DatabaseAway, OutcomeUnknown: the deadline passed; the movements may still be applied. Sending them again is safe.
         """
-        return await self._submit(None, movements, None, deadline)
+        return await self._submit(Delivery(None, movements, None, deadline, units=units))
 
-    async def _submit(
-        self, raw_body: bytes | None, movements: Sequence[Movement], refusal: Refusal | None, deadline: float
-    ) -> list[Outcome]:
+    async def _submit(self, delivery: Delivery) -> list[Outcome]:
         if self.waiting >= self._waiting_line:
             raise Overloaded
-        answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-        delivery = Delivery(raw_body, movements, refusal, deadline, answer)
         self._waiting.append(delivery)
         self._arrived.set()
         self._deadlines.add(delivery)
         try:
-            return await answer
+            return await delivery.answer
         finally:
             self._deadlines.discard(delivery)
 

@@ -1,25 +1,24 @@
-"""`pos-sync catalog import`, `catalog export`, `store list` and `store set`."""
+"""`pos-sync catalog import` and `catalog export`."""
 
 import json
 import sys
-import zoneinfo
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.catalog_body import read_catalog, read_tables
-from app.cli.database import in_transaction, with_database
-from app.cli.output import InputRefused, named_problems, show_table
+from app.cli.database import with_database
+from app.cli.options import MomentType, actor_option
+from app.cli.output import InputRefused, named_problems
 from app.errors.requests import CannotSync
-from app.operator.catalog import Imported, export_catalog, import_catalog
+from app.operator.catalog import Imported, ImportOrder, export_catalog, import_catalog
 from app.settings import load_database_settings
 from app.stock.catalog import Catalog, CatalogRefused, look_alikes, to_document
 from app.stock.csv_catalog import FILES, to_tables
-from app.stock.text import MAX_TEXT_LENGTH, fault_in, fault_in_id
-from app.storage.catalog import change_store, connect_system, enable_system, find_store, list_stores
+from app.stock.text import fault_in_id
 
 
 @click.group()
@@ -31,16 +30,43 @@ def command() -> None:
 @click.option("--store", "store_id", required=True, help="The POS's id of the store. A new store is created.")
 @click.option("--system", "inventory_system_id", help="With a folder: the inventory system that the store is connected to.")
 @click.option("--user", "user_id_tps", help="With a folder: the user_id_tps of the user who owns the inventory system.")
+@click.option("--connect", metavar="SYSTEM", help="Connect the store to this second inventory system, which the file names.")
 @click.option("--decimal-comma", is_flag=True, help="With a folder: numbers have a decimal comma, as in 1250,50.")
+@click.option("--as-of", type=MomentType(), metavar="TIME", help="When the file's stock was counted. [default: now]")
+@click.option("--retire-missing", is_flag=True, help="Retire the store's items that the file lacks.")
+@click.option(
+    "--accept-unit-change",
+    is_flag=True,
+    help="Where the unit of an item changes, its stock in the file is a count in the new unit.",
+)
+@click.option("--same-unit", "same_units", metavar="UNIT_ID", multiple=True, help="This unit was only renamed.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Only say what would change; change nothing.")
+@actor_option
 @click.argument("source", metavar="FILE", type=click.Path(exists=True, allow_dash=True, path_type=Path))
-def import_command(
-    store_id: str, source: Path, inventory_system_id: str | None, user_id_tps: str | None, *, decimal_comma: bool
+def import_command(  # noqa: PLR0913 - one parameter per option
+    *,
+    store_id: str,
+    source: Path,
+    inventory_system_id: str | None,
+    user_id_tps: str | None,
+    connect: str | None,
+    decimal_comma: bool,
+    as_of: datetime | None,
+    retire_missing: bool,
+    accept_unit_change: bool,
+    same_units: tuple[str, ...],
+    is_dry: bool,
+    actor: str,
 ) -> None:
     """Import FILE: JSON in the shape of the documented sync call's body (- is standard input), or a folder of CSV tables.
 
-    Repeatable: names, costs, units and suppliers are updated, and an item that the store does not stock yet is opened with
-    the file's stock. Stock that exists is never changed. A bad file is refused whole: the first 20 faults are named, and the
-    exit status is 2. Ids that differ only in case or in the encoding of an accent are imported with a warning.
+    Repeatable: names, costs, units and suppliers are updated, and an item whose stock was never counted is opened with the
+    file's stock. Other stock is never changed. An import changes its own store only. A bad file is refused whole: the first 20
+    faults are named, and the exit status is 2. Ids that differ only in case or in the encoding of an accent are imported with a
+    warning.
+
+    While there is stock of an item, a file that changes its unit is refused. With --accept-unit-change, the file's stock is what
+    there is now, in the new unit. Stock updates about the item then wait for the next full synchronisation.
 
     A folder holds items.csv, units.csv and suppliers.csv. The first line of each names the columns as the JSON names its
     fields, in any order and case; the output names other columns, which are ignored. Files are UTF-8. Cells are separated by
@@ -49,10 +75,24 @@ def import_command(
     \b
     Example:  pos-sync catalog import --store 1 app/samples/store-1.json
               pos-sync catalog import --store 1 exported --system 4344be8c-c6b9-4c51-88a6-d620144ab406 --user 30
+              pos-sync catalog import --store 1 app/samples/store-1.json --retire-missing --dry-run
     """
     if fault := fault_in_id(store_id):
         raise click.BadParameter(f"{fault}.", param_hint="--store")
+    if accept_unit_change and as_of is not None:
+        raise click.UsageError(
+            "--accept-unit-change and --as-of do not go together: what moved since then is in the old unit. Count again, and "
+            "import that count without --as-of."
+        )
     settings = load_database_settings()
+    order = ImportOrder(
+        connects=connect,
+        retires_missing=retire_missing,
+        accepts_unit_change=accept_unit_change,
+        same_units=frozenset(same_units),
+        actor=actor,
+        is_dry=is_dry,
+    )
     ignored: Sequence[str] = ()
     try:
         if source.is_dir():
@@ -65,22 +105,39 @@ def import_command(
             catalog = read_catalog(sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes())
 
         async def work(engine: AsyncEngine) -> Imported:
-            return await import_catalog(engine, store_id, catalog, rules=settings.rules)
+            return await import_catalog(engine, store_id, catalog, order, as_of=as_of)
 
         imported = with_database(settings, work)
     except CatalogRefused as error:
         named = named_problems(error.problems)
         raise InputRefused(f"{source} was refused, and nothing was imported:\n{named}") from error
-    kept = imported.items - imported.opened
-    click.echo(
-        f"{'Made store' if imported.is_new_store else 'Updated store'} {store_id}; items: {imported.items}, "
-        f"units: {len(catalog.units)}, suppliers: {len(catalog.suppliers)}. "
-        f"Stock opened: {imported.opened}, kept as it is: {kept}."
-    )
+    click.echo(f"{'Nothing was changed. It would be: ' if is_dry else ''}{_summary(store_id, catalog, imported)}")
     if ignored:
         click.echo(f"Ignored columns: {', '.join(ignored)}.")
     if warnings := look_alikes(catalog):
         click.echo(f"Check these:\n{named_problems(warnings)}", err=True)
+
+
+def _summary(store_id: str, catalog: Catalog, imported: Imported) -> str:
+    done = imported.changes
+    recounted = f", counted in a new unit: {imported.recounted}" if imported.recounted else ""
+    lead = f"{'New store' if imported.is_new_store else 'Store'} {store_id}: added {done.added}, changed {done.changed}"
+    parts = f"name {done.name}, cost {done.cost}, unit {done.unit}, supplier {done.supplier}"
+    others = f"kept {done.kept}, brought back {done.brought_back}, retired {done.retired}"
+    stock = f"Opened with the file's stock: {imported.opened}{recounted}; all others keep their stock."
+    lines = [f"{lead} ({parts}), {others}. {stock}"]
+    if imported.is_new_system:
+        lines.append(f"Connected to {catalog.inventory_system_id}, with user_id_tps {catalog.user_id_tps}.")
+    if imported.former_user is not None:
+        lines.append(
+            f"The user_id_tps of {catalog.inventory_system_id}: {imported.former_user} before, {catalog.user_id_tps} after."
+        )
+    if imported.held:
+        lines.append(
+            f"Items whose unit changed: {imported.held}. Stock updates about them wait for a full synchronisation: "
+            f"pos-sync sync --store {store_id}"
+        )
+    return "\n".join(lines)
 
 
 def _read_folder(
@@ -143,91 +200,3 @@ def export_command(store_id: str, inventory_system_id: str | None, as_format: st
     else:
         output.write_text(text, encoding="utf-8")
         click.echo(f"Wrote {len(catalog.items)} items to {output}.")
-
-
-@click.group()
-def store_command() -> None:
-    """Show and set stores: name, mipOS id, time zone, negative stock, integrations."""
-
-
-@store_command.command("list")
-def list_command() -> None:
-    """Show every store and its integrations.
-
-    \b
-    Example:  pos-sync store list
-    """
-    stores = in_transaction(list_stores)
-    if not stores:
-        click.echo("No stores yet. Make one with: pos-sync catalog import --store ID FILE")
-        return
-    rows = []
-    for store in stores:
-        systems = [
-            f"{i.inventory_system_id} (user {i.user_id_tps}, {'enabled' if i.enabled else 'disabled'})"
-            for i in store.integrations
-        ]
-        policy = "default" if store.negative_stock is None else store.negative_stock.value
-        rows.append(
-            [store.store_id, store.name, store.mipos_store_id or "-", store.timezone, policy, systems[0] if systems else "-"]
-        )
-        rows += [["", "", "", "", "", system] for system in systems[1:]]
-    show_table(["store", "name", "mipOS id", "timezone", "below zero", "integrations"], rows)
-
-
-@store_command.command("set")
-@click.argument("store_id")
-@click.option("--name", help="The name of the store.")
-@click.option("--mipos-id", help="The id that mipOS gives the store. Calls to mipOS name it.")
-@click.option("--timezone", help="Time zone of the dates in stock updates, such as America/Guayaquil.")
-@click.option(
-    "--negative-stock",
-    type=click.Choice(["allow", "refuse", "default"]),
-    help="Apply movements below zero, refuse them, or follow the rule NEGATIVE_STOCK.",
-)
-@click.option("--connect", metavar="SYSTEM USER", nargs=2, help="Connect an inventory system, with its user_id_tps.")
-@click.option("--enable", metavar="SYSTEM", multiple=True, help="Take movements of this inventory system again.")
-@click.option("--disable", metavar="SYSTEM", multiple=True, help="Refuse movements of this inventory system.")
-def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per option
-    store_id: str,
-    *,
-    name: str | None,
-    mipos_id: str | None,
-    timezone: str | None,
-    negative_stock: str | None,
-    connect: tuple[str, str] | None,
-    enable: tuple[str, ...],
-    disable: tuple[str, ...],
-) -> None:
-    """Change the named options of store STORE_ID. All others stay as they are.
-
-    \b
-    Example:  pos-sync store set 1 --name Centro --negative-stock refuse
-    """
-    if timezone is not None and timezone not in zoneinfo.available_timezones():
-        raise click.BadParameter("is not a timezone name such as America/Guayaquil.", param_hint="--timezone")
-    if name is not None and (fault := fault_in(name, max_length=MAX_TEXT_LENGTH)):
-        raise click.BadParameter(f"{fault}.", param_hint="--name")
-    for option, text in [("--mipos-id", mipos_id), *(("--connect", text) for text in connect or ())]:
-        if text is not None and (fault := fault_in_id(text)):
-            raise click.BadParameter(f"{fault}.", param_hint=option)
-    chosen = {"name": name, "mipos_store_id": mipos_id, "timezone": timezone}
-    values: dict[str, Any] = {column: value for column, value in chosen.items() if value is not None}
-    if negative_stock is not None:
-        values["negative_stock"] = None if negative_stock == "default" else negative_stock
-    if not values and not connect and not enable and not disable:
-        raise click.UsageError("Nothing to set. Name at least one option.")
-
-    async def work(connection: AsyncConnection) -> None:
-        if await find_store(connection, store_id) is None:
-            raise click.ClickException(f"There is no store {store_id}. `pos-sync store list` shows all.")
-        if values:
-            await change_store(connection, store_id, values)
-        if connect:
-            await connect_system(connection, store_id, connect[0], user_id_tps=connect[1])
-        for system, enabled in [*((s, True) for s in enable), *((s, False) for s in disable)]:
-            if not await enable_system(connection, store_id, system, enabled=enabled):
-                raise click.ClickException(f"Store {store_id} is not connected to {system}; nothing was set.")
-
-    in_transaction(work)
-    click.echo(f"Store {store_id} is set.")

@@ -1,6 +1,7 @@
-"""What `pos-sync dev` shows once all is running: a movement that comes in, and a sale that goes out."""
+"""What `pos-sync dev` shows once all is running: a movement that comes in, a sale that goes out, and a count that comes late."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import click
 import httpx2
@@ -10,7 +11,7 @@ from app.cli.output import show_table
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT
 from app.settings import Settings
 from app.stock.quantity import to_plain
-from app.storage import outbox
+from app.storage import messages
 from app.storage.engine import Database
 from app.storage.levels import StockedItem, list_levels
 from app.storage.outbox import OutboxState
@@ -18,10 +19,12 @@ from app.storage.outbox import OutboxState
 SOLD_STORE, SOLD_ITEM, SOLD = "1", "tom001", "2"
 SENT_SECONDS = 10.0
 LOOK_SECONDS = 0.05
+COUNTED, COUNT_AGE = "22", timedelta(minutes=10)
+"""What was counted of the sold item, and how long before the sale."""
 
 
 async def demonstrate(owner: Database, settings: Settings) -> None:
-    """Let the sandbox report the documented movement, and show the stock before and after; then let the POS sell something."""
+    """Let an inventory system report a movement, and show the stock before and after; then let the POS sell and count."""
     engine = owner.create_engine()
     try:
         await _receive(engine, settings)
@@ -34,12 +37,15 @@ async def _receive(engine: AsyncEngine, settings: Settings) -> None:
     document = DOCUMENTED_MOVEMENT
     store_id, item_id = str(document["store_id"]), str(document["external_id"])
     before = await _levels(engine, store_id)
-    movement = {name: document[name] for name in ("external_id", "quantity", "movement_type", "current_stock", "date")}
+    # As in the document of mipOS, but of now.
+    movement = {name: document[name] for name in ("external_id", "quantity", "movement_type")}
     async with httpx2.AsyncClient(trust_env=False) as client:
         answer = await client.post(f"{settings.mipos_base_url}/sandbox/movements", json=movement, timeout=30)
     after = await _levels(engine, store_id)
     click.echo()
-    click.echo(f"An inventory system reported the movement of the mipOS document: remove {document['quantity']} of {item_id}.")
+    click.echo(
+        f"An inventory system reported a movement, as in the document of mipOS: remove {document['quantity']} of {item_id}."
+    )
     click.echo("The sandbox signed it and called the webhook; the service verified it, applied it, and answered")
     click.echo(f"{answer.status_code} {answer.reason_phrase}. The stock of store {store_id}:")
     click.echo()
@@ -48,19 +54,24 @@ async def _receive(engine: AsyncEngine, settings: Settings) -> None:
         [[level.item_id, level.name, to_plain(before[key].quantity), to_plain(level.quantity)] for key, level in after.items()],
         right=(2, 3),
     )
-    if before[item_id].quantity == after[item_id].quantity:
-        click.echo("\nNothing moved: this movement was applied in an earlier run, and each is applied exactly once.")
 
 
 async def _sell(engine: AsyncEngine, settings: Settings) -> None:
-    """A sale, by HTTP as a till would record it, and what the inventory system knows of it then."""
+    """A sale and a late count, by HTTP as a till would record them, and what the inventory system knows of them then."""
     assert settings.pos_api_key is not None
     before = (await _levels(engine, SOLD_STORE))[SOLD_ITEM].quantity
     sale = {"item_id": SOLD_ITEM, "kind": "sale", "quantity": SOLD}
-    headers = {"Authorization": f"Bearer {settings.pos_api_key.get_secret_value()}", "Idempotency-Key": "the-first-ticket"}
+    counted_at = datetime.now(UTC) - COUNT_AGE
+    count = {"item_id": SOLD_ITEM, "kind": "count", "quantity": COUNTED, "happened_at": counted_at.isoformat()}
+    authorization = f"Bearer {settings.pos_api_key.get_secret_value()}"
     url = f"http://127.0.0.1:{settings.port}/pos/stores/{SOLD_STORE}/movements"
-    async with httpx2.AsyncClient(trust_env=False) as client:
-        answer = await client.post(url, json=sale, headers=headers, timeout=30)
+
+    async def record(movement: dict[str, str], key: str) -> httpx2.Response:
+        headers = {"Authorization": authorization, "Idempotency-Key": key}
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            return await client.post(url, json=movement, headers=headers, timeout=30)
+
+    answer = await record(sale, "the-first-ticket")
     ours = (await _levels(engine, SOLD_STORE))[SOLD_ITEM].quantity
     click.echo()
     if answer.status_code != httpx2.codes.CREATED:
@@ -70,6 +81,12 @@ async def _sell(engine: AsyncEngine, settings: Settings) -> None:
         f"The POS sold {SOLD} of {SOLD_ITEM} in store {SOLD_STORE} ({to_plain(before)} -> {to_plain(ours)}), and the service"
     )
     click.echo(f"told the inventory system: {await _outcome(engine, settings)}.")
+    await record(count, "the-first-count")
+    counted = (await _levels(engine, SOLD_STORE))[SOLD_ITEM].quantity
+    click.echo()
+    click.echo(f"Only now arrives the count of {COUNTED} that was made ten minutes before that sale ({to_plain(ours)} ->")
+    click.echo(f"{to_plain(counted)}): time decides, so what was sold since stays sold. The inventory system was told:")
+    click.echo(f"{await _outcome(engine, settings)}.")
 
 
 async def _outcome(engine: AsyncEngine, settings: Settings) -> str:
@@ -77,7 +94,7 @@ async def _outcome(engine: AsyncEngine, settings: Settings) -> str:
     newest = None
     for _ in range(int(SENT_SECONDS / LOOK_SECONDS)):
         async with engine.connect() as connection:
-            found = await outbox.find(connection, store_id=SOLD_STORE, item_id=SOLD_ITEM, limit=1000)
+            found = await messages.find(connection, store_id=SOLD_STORE, item_id=SOLD_ITEM, limit=1000)
         newest = found[-1] if found else None
         if newest is not None and newest.state is not OutboxState.PENDING:
             break

@@ -4,6 +4,7 @@ import hashlib
 import secrets
 import shlex
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import app
 from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
 from app.settings import ENV_FILE_VARIABLE, Settings, to_sqlalchemy
-from app.stock.rules import Rules
 from app.storage.catalog import change_store
 from app.storage.embedded_postgres import EmbeddedPostgres
 from app.storage.engine import Database
@@ -92,7 +92,8 @@ async def prepare(postgres: Postgres, password: str) -> None:
     await migrate(engine, grant_to=name)
     for store_id, sample in SAMPLES.items():
         catalog = read_catalog((SAMPLE_FOLDER / sample).read_text(encoding="utf-8"))
-        await import_catalog(engine, store_id, catalog, rules=Rules())
+        # Counted a day ago, so that what is tried has a past to happen in.
+        await import_catalog(engine, store_id, catalog, as_of=datetime.now(UTC) - timedelta(days=1))
         async with engine.begin() as connection:
             await change_store(connection, store_id, {"mipos_store_id": store_id})
     await engine.dispose()

@@ -1,14 +1,12 @@
 """`pos-sync duplicates list`, `apply` and `dismiss`."""
 
-from functools import partial
-
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import in_transaction, with_database
 from app.cli.options import actor_option, item_option, json_option, note_option, numbers_argument, state_option, store_option
-from app.cli.output import dismiss, kept_document, show_json, show_results, show_table
-from app.operator.duplicates import apply_suspected
+from app.cli.output import kept_document, show_json, show_results, show_table
+from app.operator.duplicates import apply_suspected, dismiss_suspected
 from app.operator.refusals import OperatorResult
 from app.settings import load_database_settings
 from app.storage import duplicates
@@ -19,9 +17,14 @@ from app.storage.duplicates import State
 def command() -> None:
     """List suspected duplicates, and apply or dismiss them.
 
-    A delivery that equals an applied movement in everything but `now` is taken for a retry: answered 204, not applied. Where
-    the stock that it reports follows from what the same system reported in between, it may be a movement of its own, such as
-    the last of +5, -5, +5 within one second. It is then kept here.
+    Three kinds of deliveries are kept here for a person, and all were answered 204.
+
+    repeated: It equals an applied movement in everything but `now`, and was not applied. Its stock follows from what the same
+    system reported last, so it may be a movement of its own, such as the last of +5, -5, +5 under one date.
+
+    echo: It equals a stock update that we sent to this system, and was not applied: our own movement came back.
+
+    before count: It was applied, and its date lies before the newest count of the item, which may have held it already.
     """
 
 
@@ -47,12 +50,16 @@ def list_command(*, state: str, store_id: str | None, item_id: str | None, as_js
     if not documents:
         click.echo("No such suspected duplicates." if state != "open" else "No suspected duplicates are open.")
         return
-    names = ["number", "last_seen_at", "attempts", "state", "store_id", "item_id", "inventory_system_id"]
+    names = ["number", "reason", "last_seen_at", "attempts", "state", "store_id", "item_id", "inventory_system_id"]
     fields = ["movement_type", "quantity", "current_stock", "date"]
     show_table(
-        ["number", "last seen", "times", "state", "store", "item", "system", "type", "quantity", "reported", "date"],
-        [[*(str(one[name]) for name in names), *(str(one["fields"].get(name, "-")) for name in fields)] for one in documents],
-        right=(0, 2, 8, 9),
+        ["number", "why", "last seen", "times", "state", "store", "item", "system", "type", "quantity", "reported", "date"],
+        [
+            [*(str(one[name]).replace("_", " ") if name == "reason" else str(one[name]) for name in names)]
+            + [str(one["fields"].get(name, "-")) for name in fields]
+            for one in documents
+        ],
+        right=(0, 3, 9, 10),
     )
 
 
@@ -60,9 +67,9 @@ def list_command(*, state: str, store_id: str | None, item_id: str | None, as_js
 @numbers_argument
 @actor_option
 def apply_command(numbers: tuple[int, ...], actor: str) -> None:
-    """Apply suspected duplicates as movements of their own, exactly once however often this is run.
+    """Say that these deliveries count: they are applied, exactly once however often this is run.
 
-    Ends with status 1 if something could not be applied.
+    Of `before count` they are applied already, and only closed. Ends with status 1 if something could not be applied.
 
     \b
     Example:  pos-sync duplicates apply 3
@@ -80,9 +87,16 @@ def apply_command(numbers: tuple[int, ...], actor: str) -> None:
 @note_option
 @actor_option
 def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
-    """Dismiss suspected duplicates as retries: they are not applied.
+    """Say that these deliveries do not count: they stay unapplied. Those of `before count` are taken back by a reversal.
+
+    Ends with status 1 if something could not be dismissed.
 
     \b
     Example:  pos-sync duplicates dismiss 3 --note "one delivery note only"
     """
-    dismiss(numbers, partial(duplicates.close, state=State.DISMISSED, actor=actor, note=note))
+    settings = load_database_settings()
+
+    async def work(engine: AsyncEngine) -> list[OperatorResult]:
+        return [await dismiss_suspected(engine, number, actor=actor, note=note) for number in dict.fromkeys(numbers)]
+
+    show_results(with_database(settings, work))

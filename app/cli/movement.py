@@ -1,7 +1,7 @@
-"""`pos-sync movement`."""
+"""`pos-sync movement` and `pos-sync reverse`."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TypeVar
@@ -9,52 +9,70 @@ from typing import TypeVar
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.applying.reversal import Reversal, reverse
 from app.cli.database import with_database
-from app.cli.options import QuantityType
+from app.cli.options import QuantityType, TextType, actor_option, note_option
+from app.cli.output import to_shown
 from app.errors import PosSyncError
 from app.operator.movement import Recording, record
 from app.settings import load_database_settings
-from app.stock.movement import PosKind, pos_movement
-from app.stock.quantity import NotAQuantity, require_unsigned, to_plain
-from app.stock.text import parse_idempotency_key, parse_moment
+from app.stock.movement import Correction
+from app.stock.pos import PosKind, pos_movement
+from app.stock.quantity import NotAQuantity, require_unsigned, to_plain, to_signed
+from app.stock.text import MAX_TEXT_LENGTH, parse_idempotency_key, parse_moment
 
 _T = TypeVar("_T")
+_HELP = {
+    PosKind.SALE: "The quantity that was sold.",
+    PosKind.RECEIPT: "The quantity that was received.",
+    PosKind.COUNT: "What was counted: the level at --at becomes this quantity, and what happened since stays.",
+    PosKind.RETURN: "The quantity that a customer brought back.",
+    PosKind.WASTE: "The quantity that was thrown away.",
+    PosKind.ADJUSTMENT: "A change for another reason, with a sign. Needs --reason.",
+    PosKind.TRANSFER: "The quantity that goes to another store. Needs --to.",
+}
+
+
+def _kind_options(command: Callable[..., None]) -> Callable[..., None]:
+    for kind in reversed(PosKind):
+        option = click.option(f"--{kind.value}", f"as_{kind.value}", metavar="QUANTITY", type=QuantityType(), help=_HELP[kind])
+        command = option(command)
+    return command
 
 
 @click.command()
 @click.option("--store", "store_id", required=True, help="The store.")
 @click.option("--item", "item_id", required=True, help="The item.")
-@click.option("--sale", metavar="QUANTITY", type=QuantityType(), help="The quantity that was sold.")
-@click.option("--receipt", metavar="QUANTITY", type=QuantityType(), help="The quantity that was received.")
-@click.option("--count", metavar="QUANTITY", type=QuantityType(), help="The counted stock: the level becomes this quantity.")
+@_kind_options
+@click.option("--to", "to_store_id", help="Of a transfer: the store that receives.")
+@click.option("--reason", type=TextType(MAX_TEXT_LENGTH), help="Why. It is kept in the ledger.")
+@click.option("--reference", type=TextType(MAX_TEXT_LENGTH), help="What it belongs to, such as a delivery note.")
 @click.option("--key", help="The idempotency key, such as the ticket's number. [default: a new one]")
 @click.option("--at", "happened_at", help='When, with its offset, such as "2026-05-30T12:45:03-05:00". [default: now]')
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     store_id: str,
     item_id: str,
-    sale: Decimal | None,
-    receipt: Decimal | None,
-    count: Decimal | None,
+    to_store_id: str | None,
+    reason: str | None,
+    reference: str | None,
     key: str | None,
     happened_at: str | None,
+    **quantities: Decimal | None,
 ) -> None:
-    """Record what the POS sold, received or counted. The running service tells the store's inventory systems.
+    """Record what the POS sold, received, counted or moved. The running service tells the store's inventory systems.
 
-    A second call with the same --key changes nothing.
+    Time decides: what happened before a count is in it, in whatever order the two are recorded. A second call with the same
+    --key changes nothing.
 
     \b
     Example:  pos-sync movement --store 1 --item avcc123 --sale 0.5 --key ticket-7
     """
-    asked = {PosKind.SALE: sale, PosKind.RECEIPT: receipt, PosKind.COUNT: count}
-    named = [(kind, quantity) for kind, quantity in asked.items() if quantity is not None]
-    if len(named) != 1:
-        raise click.UsageError("Name one of --sale, --receipt and --count.")
-    ((kind, quantity),) = named
-    try:
-        require_unsigned(quantity)
-    except NotAQuantity as problem:
-        raise click.BadParameter(f"{problem}.", param_hint=f"--{kind.value}") from None
+    kind, quantity = _only(quantities)
+    if (kind is PosKind.TRANSFER) != (to_store_id is not None) or to_store_id == store_id:
+        raise click.UsageError("--transfer and --to belong together, and --to is another store.")
+    if kind is PosKind.ADJUSTMENT and reason is None:
+        raise click.UsageError("An adjustment needs --reason.")
     key = str(uuid.uuid4()) if key is None else _parsed(parse_idempotency_key, key, hint="--key")
     moment = None if happened_at is None else _parsed(parse_moment, happened_at, hint="--at")
     movement = pos_movement(
@@ -65,6 +83,9 @@ def command(  # noqa: PLR0913 - one parameter per option
         idempotency_key=key,
         happened_at=moment,
         recorded_at=datetime.now(UTC),
+        reason=reason,
+        reference=reference,
+        to_store_id=to_store_id,
     )
     settings = load_database_settings()
 
@@ -77,6 +98,67 @@ def command(  # noqa: PLR0913 - one parameter per option
         raise click.ClickException(error.message) from error
     said = "Recorded" if recording.is_new else "Recorded before"
     click.echo(f"{said}, with the key {key}. The stock of {item_id} in store {store_id} after it: {to_plain(recording.stock)}.")
+    if recording.to_store_stock is not None:
+        click.echo(f"In store {to_store_id}: {to_plain(recording.to_store_stock)}.")
+    _show_correction(recording.correction)
+
+
+@click.command()
+@click.option("--store", "store_id", required=True, help="The store.")
+@click.option("--item", "item_id", required=True, help="The item.")
+@click.option("--row", "level_version", type=click.IntRange(1), required=True, help="The row's number in the item's ledger.")
+@note_option
+@actor_option
+@click.option("--dry-run", "is_dry", is_flag=True, help="Only show what would be; change nothing.")
+def reverse_command(  # noqa: PLR0913 - one parameter per option
+    *, store_id: str, item_id: str, level_version: int, note: str, actor: str, is_dry: bool
+) -> None:
+    """Take back one ledger row by its opposite, once. Of a transfer both halves are taken back.
+
+    The opposite happens when the row did: reversed, a sale that a count had held leaves the stock as it is, and a count is as
+    if it had never been. `pos-sync ledger` shows the numbers of the rows. The inventory systems are told, but for the one that
+    reported the movement.
+
+    \b
+    Example:  pos-sync reverse --store 1 --item avcc123 --row 2 --note "booked twice"
+    """
+    settings = load_database_settings()
+
+    async def work(engine: AsyncEngine) -> Sequence[Reversal]:
+        return await reverse(
+            engine, store_id=store_id, item_id=item_id, level_version=level_version, actor=actor, note=note, is_dry=is_dry
+        )
+
+    try:
+        done = with_database(settings, work)
+    except PosSyncError as error:
+        raise click.ClickException(error.message) from error
+    lead = "Nothing was changed. It would be: " if is_dry else ""
+    for one in done:
+        said = f"reversed by row {one.level_version}" if one.is_new else f"was reversed before, by row {one.level_version}"
+        click.echo(f"{lead}Item {one.item_id} in store {one.store_id}: {said}. The stock after it: {to_plain(one.stock)}.")
+        _show_correction(one.correction)
+
+
+def _only(quantities: dict[str, Decimal | None]) -> tuple[PosKind, Decimal]:
+    named = [(PosKind(name.removeprefix("as_")), quantity) for name, quantity in quantities.items() if quantity is not None]
+    if len(named) != 1:
+        raise click.UsageError(f"Name one of {', '.join(f'--{kind.value}' for kind in PosKind)}.")
+    ((kind, quantity),) = named
+    if kind is not PosKind.ADJUSTMENT:
+        try:
+            require_unsigned(quantity)
+        except NotAQuantity as problem:
+            raise click.BadParameter(f"{problem}.", param_hint=f"--{kind.value}") from None
+    return kind, quantity
+
+
+def _show_correction(correction: Correction | None) -> None:
+    if correction is not None:
+        click.echo(
+            f"The count of {to_shown(correction.counted_at)} had held it already: corrected by "
+            f"{to_signed(correction.amount)}, so the stock stays."
+        )
 
 
 def _parsed(parse: Callable[[str], _T], text: str, *, hint: str) -> _T:

@@ -3,6 +3,7 @@
 import getpass
 import os
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from app.stock.quantity import NotAQuantity, parse_quantity
-from app.stock.text import MAX_TEXT_LENGTH, fault_in
+from app.stock.text import MAX_TEXT_LENGTH, fault_in, parse_moment
 
 MAX_NOTE_LENGTH = 2000
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -26,6 +27,19 @@ class QuantityType(click.ParamType):
         try:
             return parse_quantity(value)
         except NotAQuantity as problem:
+            self.fail(f"{problem}.", param, ctx)
+
+
+class MomentType(click.ParamType):
+    """A time with its offset."""
+
+    name = "time"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read it, or say what is wrong with it."""
+        try:
+            return parse_moment(value)
+        except ValueError as problem:
             self.fail(f"{problem}.", param, ctx)
 
 

@@ -11,8 +11,9 @@ from app.cli.options import actor_option, json_option, limit_option, note_option
 from app.cli.output import document_of, show_json, show_table
 from app.stock.movement import MovementType
 from app.stock.quantity import to_plain
-from app.storage import outbox
-from app.storage.outbox import ListedMessage, OutboxState
+from app.storage import messages
+from app.storage.messages import ListedMessage
+from app.storage.outbox import OutboxState
 
 _STATES = [state.value for state in OutboxState]
 
@@ -49,7 +50,7 @@ def list_command(  # noqa: PLR0913 - one parameter per option
     """
     chosen = [] if is_all else [OutboxState(state) for state in states or ("pending", "dead")]
     found = in_transaction(
-        lambda connection: outbox.find(connection, states=chosen, store_id=store_id, system_id=system_id, limit=limit)
+        lambda connection: messages.find(connection, states=chosen, store_id=store_id, system_id=system_id, limit=limit)
     )
     if as_json:
         show_json([_fields(one) for one in found])
@@ -69,7 +70,7 @@ def list_command(  # noqa: PLR0913 - one parameter per option
                 _change(one),
                 to_plain(one.balance_after),
                 str(one.attempts),
-                one.words or "",
+                one.waits_for or one.words or "",
             ]
             for one in found
         ],
@@ -85,7 +86,7 @@ def show_command(number: int) -> None:
     \b
     Example:  pos-sync outbox show 17
     """
-    found = in_transaction(lambda connection: outbox.find(connection, ids=[number], limit=1))
+    found = in_transaction(lambda connection: messages.find(connection, ids=[number], limit=1))
     if not found:
         raise click.ClickException(f"There is no message {number}. `pos-sync outbox list --all` shows all.")
     for name, value in _fields(found[0]).items():
@@ -109,8 +110,8 @@ def retry_command(numbers: tuple[int, ...], *, is_all_dead: bool) -> None:
     async def work(connection: AsyncConnection) -> tuple[list[int], list[int]]:
         asked = list(numbers)
         if is_all_dead:
-            asked = [one.outbox_message_id for one in await outbox.find(connection, states=[OutboxState.DEAD], limit=10**9)]
-        return asked, await outbox.retry(connection, asked)
+            asked = [one.outbox_message_id for one in await messages.find(connection, states=[OutboxState.DEAD], limit=10**9)]
+        return asked, await messages.retry(connection, asked)
 
     _report(*in_transaction(work), done="to be sent again", not_done="sent already, or not found")
 
@@ -125,7 +126,7 @@ def dismiss_command(numbers: tuple[int, ...], *, note: str, actor: str) -> None:
     \b
     Example:  pos-sync outbox dismiss 17 --note "corrected by hand in the inventory system"
     """
-    dismissed = in_transaction(lambda connection: outbox.dismiss(connection, numbers, actor=actor, note=note))
+    dismissed = in_transaction(lambda connection: messages.dismiss(connection, numbers, actor=actor, note=note))
     _report(list(numbers), dismissed, done="dismissed", not_done="on its way or closed, or not found")
 
 

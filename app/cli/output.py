@@ -4,20 +4,22 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
 
 import click
 import httpx2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cli.database import in_transaction
-from app.errors import Refusal
+from app.errors import Refusal, as_seen
 from app.operator.refusals import OperatorResult, Verdict
 from app.receiving.body import read_report
+from app.settings import SettingsRefused, load_database_settings
 from app.stock.quantity import to_plain
-from app.stock.text import DATE_FORMAT
+from app.stock.text import DATE_FORMAT, zone_of
 from app.storage.duplicates import SuspectedDuplicate
 from app.storage.refusals import KeptDelivery
 
@@ -43,8 +45,10 @@ def named_problems(problems: Sequence[str]) -> str:
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Print `rows` in columns under `headings`; the columns whose numbers are in `right` are set to the right."""
-    widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(len(headings))]
-    for row in [headings, *rows]:
+    # A till that calls SQL may write what a terminal obeys.
+    lines = [[as_seen(text) for text in row] for row in [headings, *rows]]
+    widths = [max(len(row[column]) for row in lines) for column in range(len(headings))]
+    for row in lines:
         cells = [
             text.rjust(width) if column in right else text.ljust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
@@ -81,16 +85,31 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - a column
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def to_utc(moment: datetime | None) -> str | None:
-    """A moment to the second, in UTC."""
-    return None if moment is None else moment.astimezone(UTC).strftime(f"{DATE_FORMAT} UTC")
+def to_shown(moment: datetime | None) -> str | None:
+    """A moment to the second, in the time zone TIMEZONE, which it names."""
+    if moment is None:
+        return None
+    return moment.astimezone(_shown_zone()).strftime(f"{DATE_FORMAT} %Z")
+
+
+def _shown_zone() -> ZoneInfo:
+    """Looked up once in a command."""
+    context = click.get_current_context(silent=True)
+    known = {} if context is None else context.meta
+    if "zone" not in known:
+        try:
+            known["zone"] = zone_of(load_database_settings().timezone)
+        except SettingsRefused:
+            known["zone"] = zone_of(None)
+    zone: ZoneInfo = known["zone"]
+    return zone
 
 
 def kept_document(kept: KeptDelivery | SuspectedDuplicate) -> dict[str, Any]:
     """A kept delivery: its number, what is known of it, what is read in its body now, and the body."""
     number, *names = kept.__slots__
     values = {name: getattr(kept, name) for name in names if name not in _NOT_SHOWN}
-    shown = {name: to_utc(value) if isinstance(value, datetime) else value for name, value in values.items()}
+    shown = {name: to_shown(value) if isinstance(value, datetime) else value for name, value in values.items()}
     return {"number": getattr(kept, number), **shown, "fields": _fields(kept.raw_body), "body": _body(kept.raw_body)}
 
 

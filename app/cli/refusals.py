@@ -17,8 +17,8 @@ from app.cli.options import (
     state_option,
     store_option,
 )
-from app.cli.output import dismiss, kept_document, show_json, show_results, show_table, to_utc
-from app.operator.refusals import OperatorResult, preview, replay
+from app.cli.output import dismiss, kept_document, show_json, show_results, show_table, to_shown
+from app.operator.refusals import OperatorResult, preview, reopen, replay
 from app.settings import load_database_settings
 from app.storage import refusals
 from app.storage.refusals import KeptDelivery, Selection, State
@@ -65,7 +65,7 @@ def list_command(  # noqa: PLR0913 - one parameter per option
         [
             [
                 str(delivery.refused_delivery_id),
-                to_utc(delivery.last_seen_at) or "",
+                to_shown(delivery.last_seen_at) or "",
                 str(delivery.attempts),
                 delivery.state,
                 delivery.reason,
@@ -113,6 +113,18 @@ def show_command(number: int, *, as_json: bool) -> None:
 @click.option("--reason", help="Only with this reason.")
 @store_option
 @item_option
+@click.option(
+    "--counted",
+    "was_counted",
+    flag_value=True,
+    type=bool,
+    default=None,
+    help="Of movements from before the newest count of their item: the count held them. Close them.",
+)
+@click.option(
+    "--not-counted", "was_counted", flag_value=False, type=bool, help="Of the same: the count did not hold them. Apply them."
+)
+@click.option("--yes", is_flag=True, help="With --all: do not ask.")
 @click.option("--dry-run", "is_dry", is_flag=True, help="Only count what would be applied; change nothing.")
 @actor_option
 def replay_command(  # noqa: PLR0913 - one parameter per option
@@ -122,13 +134,16 @@ def replay_command(  # noqa: PLR0913 - one parameter per option
     reason: str | None,
     store_id: str | None,
     item_id: str | None,
+    was_counted: bool | None,
+    yes: bool,
     is_dry: bool,
     actor: str,
 ) -> None:
     """Apply refused deliveries, each exactly once however often this is run.
 
-    Each is read and decided as if it had just arrived; what is refused again stays open and says why. Ends with status 1 if
-    something could not be applied.
+    Each is read and decided as if it had just arrived; what is refused again stays open and says why. A movement from before
+    the newest count of its item may be in that count: it stays open until --counted or --not-counted says so. --all asks
+    first. Ends with status 1 if something could not be applied.
 
     \b
     Example:  pos-sync refused replay --all --reason unknown_item --dry-run
@@ -144,9 +159,11 @@ def replay_command(  # noqa: PLR0913 - one parameter per option
                 selection = Selection(reason=reason, store_id=store_id, item_id=item_id)
                 ids = await refusals.list_ids(connection, selection)
         if is_dry:
-            return await preview(engine, ids)
+            return await preview(engine, ids, was_counted=was_counted)
+        if is_all and ids and not yes:
+            click.confirm(f"Replay {len(ids)} refused deliveries?", abort=True, err=True)
         with click.progressbar(length=len(ids), label="Replaying", file=sys.stderr, hidden=len(ids) < MANY) as bar:
-            return await replay(engine, ids, actor=actor, on_each=lambda: bar.update(1))
+            return await replay(engine, ids, actor=actor, was_counted=was_counted, on_each=lambda: bar.update(1))
 
     replays = with_database(settings, work)
     if not replays:
@@ -162,10 +179,32 @@ def replay_command(  # noqa: PLR0913 - one parameter per option
 def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
     """Dismiss refused deliveries: they are not replayed, and stay listed as dismissed.
 
+    Such a movement is not applied when it comes again, either: the answer is 409 and says who dismissed it. `pos-sync refused
+    reopen` takes that back.
+
     \b
     Example:  pos-sync refused dismiss 17 18 --note "typed by hand on Monday"
     """
     dismiss(numbers, partial(refusals.dismiss, actor=actor, note=note))
+
+
+@command.command("reopen")
+@numbers_argument
+@actor_option
+def reopen_command(numbers: tuple[int, ...], actor: str) -> None:
+    """Open dismissed deliveries again. Until then, such a movement is not applied when it comes again: it is answered 409.
+
+    \b
+    Example:  pos-sync refused reopen 17
+    """
+
+    async def work(engine: AsyncEngine) -> list[int]:
+        return await reopen(engine, numbers, actor=actor)
+
+    opened = with_database(load_database_settings(), work)
+    left = [number for number in numbers if number not in opened]
+    click.echo(f"reopened: {len(opened)}" + (f", not dismissed, or not found: {', '.join(map(str, left))}" if left else ""))
+    sys.exit(1 if left else 0)
 
 
 def _short(text: str) -> str:

@@ -10,7 +10,7 @@ from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.output import document_of, show_json, show_table, to_utc
+from app.cli.output import document_of, show_json, show_table, to_shown
 from app.doctor import Check, Verdict, examine
 from app.mipos.wiring import registrar, token_account, why_not_registering
 from app.operations.readiness import describe_registration
@@ -18,10 +18,14 @@ from app.receiving.signed_body import WEBHOOK_PATH
 from app.settings import Settings, load_database_settings, load_settings
 from app.stock.rules import Rules, differing
 from app.storage import syncs
+from app.storage.catalog import list_stores
 from app.storage.levels import summarise
-from app.storage.migrations import WrongEncodingError, current_revision, fault_in_revision, migrate
+from app.storage.migrations import TablesInUseError, WrongEncodingError, current_revision, fault_in_revision, migrate
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, read_registration, read_token
 from app.storage.rules import read_rules, replace_rules
+
+ZONES_OF_THEIR_OWN = "0007"
+"""The revision from which a store may have no time zone of its own."""
 
 
 @click.command()
@@ -66,16 +70,27 @@ def migrate_command(grant_to: str | None) -> None:
     """
     settings = load_database_settings()
 
-    async def work(engine: AsyncEngine) -> str | None:
-        return await migrate(
+    async def work(engine: AsyncEngine) -> tuple[str | None, list[str]]:
+        async with engine.connect() as connection:
+            before = await current_revision(connection)
+        reached = await migrate(
             engine, grant_to=grant_to, on_wait=lambda: click.echo("Another migration is running. Waiting for it ...")
         )
+        async with engine.connect() as connection:
+            stores = await list_stores(connection)
+        is_news = before is not None and before < ZONES_OF_THEIR_OWN
+        return reached, [store.store_id for store in stores if store.timezone is None and is_news]
 
     try:
-        reached = with_database(settings, work, warns=False)
-    except (CommandError, WrongEncodingError) as error:
+        reached, zoneless = with_database(settings, work, warns=False)
+    except (CommandError, TablesInUseError, WrongEncodingError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"The schema is at revision {reached}.")
+    if zoneless:
+        click.echo(
+            f"These stores have no time zone of their own now, since UTC was the default before, and follow TIMEZONE: "
+            f"{', '.join(zoneless)}. A zone of its own: pos-sync store set STORE --timezone ZONE"
+        )
 
 
 @click.command()
@@ -185,9 +200,9 @@ async def _status(connection: AsyncConnection, settings: Settings) -> dict[str, 
         "stores": summary.stores,
         "stock_levels": summary.levels,
         "below_zero": summary.below_zero,
-        "last_movement": to_utc(summary.last_movement_at),
+        "last_movement": to_shown(summary.last_movement_at),
         "open_refusals": summary.open_refusals,
-        "last_refusal": to_utc(summary.last_refusal_at),
+        "last_refusal": to_shown(summary.last_refusal_at),
         "suspected_duplicates": summary.suspected_duplicates,
         "last_syncs": [_sync_status(run) for run in await syncs.list_last_runs(connection)],
     }
@@ -200,8 +215,8 @@ def _sync_status(run: syncs.Run) -> dict[str, Any]:
         "store": run.store_id,
         "system": run.inventory_system_id,
         "state": "cut off" if is_cut_off else run.state.value,
-        "started_at": to_utc(run.started_at),
-        "ended_at": to_utc(run.ended_at),
+        "started_at": to_shown(run.started_at),
+        "ended_at": to_shown(run.ended_at),
         "items": run.items,
         "covered": run.covered,
         "actor": run.actor,
@@ -216,10 +231,14 @@ async def _token_status(connection: AsyncConnection, settings: Settings) -> str:
     if stored is None:
         return "none yet"
     state = "expired" if stored.expires_at < datetime.now(UTC) else "valid until"
-    return f"{state} {to_utc(stored.expires_at)}"
+    return f"{state} {to_shown(stored.expires_at)}"
 
 
 _COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red", Verdict.SKIPPED: None}
+
+
+ZONES_OF_THEIR_OWN = "0007"
+"""The revision from which a store may have no time zone of its own."""
 
 
 @click.command()

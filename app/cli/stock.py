@@ -1,5 +1,6 @@
 """`pos-sync stock`, `drift` and `reconcile`."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -7,26 +8,36 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import in_transaction, with_database
-from app.cli.options import QuantityType, actor_option, item_option, json_option, note_option, store_option, system_option
-from app.cli.output import document_of, show_json, show_table, to_utc
+from app.cli.options import (
+    MomentType,
+    QuantityType,
+    actor_option,
+    item_option,
+    json_option,
+    note_option,
+    store_option,
+    system_option,
+)
+from app.cli.output import document_of, show_json, show_table, to_shown
 from app.operator.drift import DEFAULT_WINDOW, Adoption, CannotReconcile, DriftFilter, Reconciled, find_drifts, reconcile
 from app.settings import load_database_settings
 from app.stock.drift import Drift
 from app.stock.quantity import EXACT, ZERO, to_canonical, to_plain, to_signed
-from app.storage.levels import list_levels
+from app.storage.levels import StockedItem, list_levels
 
 
 @click.command()
 @store_option
 @item_option
+@click.option("--at", type=MomentType(), help="As it was at this time, by all that is known today.")
 @json_option
-def stock_command(store_id: str | None, item_id: str | None, *, as_json: bool) -> None:
+def stock_command(store_id: str | None, item_id: str | None, at: datetime | None, *, as_json: bool) -> None:
     """Show stock levels.
 
     \b
     Example:  pos-sync stock --store 1
     """
-    levels = in_transaction(lambda connection: list_levels(connection, store_id=store_id, item_id=item_id))
+    levels = in_transaction(lambda connection: list_levels(connection, store_id=store_id, item_id=item_id, at=at))
     if as_json:
         show_json([document_of(level) for level in levels])
         return
@@ -41,14 +52,23 @@ def stock_command(store_id: str | None, item_id: str | None, *, as_json: bool) -
                 level.item_id,
                 level.name,
                 to_plain(level.quantity),
-                str(level.version),
-                to_utc(level.updated_at) or "",
-                "below zero" if level.quantity < ZERO else "",
+                "" if level.version is None else str(level.version),
+                to_shown(level.updated_at) or "",
+                _remark(level),
             ]
             for level in levels
         ],
         right=(3, 4),
     )
+
+
+def _remark(level: StockedItem) -> str:
+    remarks = [
+        "below zero" if level.quantity < ZERO else "",
+        "" if level.retired_at is None else "retired",
+        "" if level.copied_from is None else f"never imported here: definition of store {level.copied_from}",
+    ]
+    return "; ".join(remark for remark in remarks if remark)
 
 
 @click.command()
@@ -67,9 +87,11 @@ def stock_command(store_id: str | None, item_id: str | None, *, as_json: bool) -
 def drift_command(  # noqa: PLR0913 - one parameter per option
     *, store_id: str | None, item_id: str | None, system_id: str | None, is_all: bool, window: int, as_json: bool
 ) -> None:
-    """Compare our stock with what the inventory systems reported last, and say why they differ.
+    """Compare our stock with what the inventory systems are expected to have, and say why they differ.
 
-    Drift is our stock minus the system's last reported stock, minus the movements by others that this report does not hold.
+    Theirs is the newest stock that is known of them (a report, or a full synchronisation that ended done), and the stock
+    updates that they acknowledged since. Drift is ours minus theirs minus what waits to be sent. Its causes add up to it.
+    "Not known" means that a stock update was sent whose answer was lost, or that a unit was changed.
     Drift is no failure: the exit status is 0.
 
     \b
@@ -85,60 +107,88 @@ def drift_command(  # noqa: PLR0913 - one parameter per option
     if as_json:
         show_json([_drift_document(one) for one in found])
         return
-    shown = [one for one in found if is_all or one.drift]
+    shown = [one for one in found if is_all or one.drift or one.uncertain or one.notes]
     if shown:
         show_table(
-            ["store", "item", "system", "ours", "theirs", "as of", "not told", "drift", "why"],
+            ["store", "item", "system", "ours", "theirs", "by", "waits", "drift", "why"],
             [line for one in shown for line in _drift_lines(one)],
             right=(3, 4, 6, 7),
         )
     compared = [one for one in found if one.theirs is not None]
-    differing = sum(1 for one in compared if one.drift)
+    unknown = sum(1 for one in compared if one.uncertain)
+    differing = sum(1 for one in compared if one.drift and not one.uncertain)
     click.echo(
-        f"Compared: {len(compared)}; in sync: {len(compared) - differing}, different: {differing}. "
-        f"Never reported in the last {window} movements: {len(found) - len(compared)}."
+        f"Compared: {len(compared)}; in sync: {len(compared) - differing - unknown}, different: {differing}, "
+        f"not known: {unknown}. "
+        f"Nothing known of theirs: {len(found) - len(compared)}."
     )
 
 
 def _drift_lines(one: Drift) -> list[list[str]]:
     """The drift with its first cause, and a line for each further one."""
     reasons = [f"{to_signed(cause.amount)} {cause.kind.replace('_', ' ')}: {cause.words}" for cause in one.causes]
-    theirs = "-" if one.theirs is None else to_canonical(one.theirs)
+    reasons += one.notes
     line = [
         one.store_id,
         one.item_id,
         one.inventory_system_id,
         to_canonical(one.ours),
-        theirs,
-        one.as_of or "-",
-        to_signed(one.not_told) if one.not_told else "",
-        to_signed(one.drift) if one.theirs is not None else "-",
+        "-" if one.theirs is None else to_canonical(one.theirs),
+        _known_by(one),
+        to_signed(one.pending) if one.pending else "",
+        _drift_text(one),
         reasons[0] if reasons else "",
     ]
     return [line, *([*[""] * 8, reason] for reason in reasons[1:])]
 
 
+def _known_by(one: Drift) -> str:
+    if one.anchor is None or one.reported is None:
+        return "-"
+    told = f" {to_signed(one.told_since)} told" if one.told_since else ""
+    return f"{one.anchor.value} {to_canonical(one.reported)}{told} ({one.as_of or to_shown(one.received_at)})"
+
+
+def _drift_text(one: Drift) -> str:
+    if one.theirs is None:
+        return "-"
+    if one.uncertain:
+        return f"not known, by up to {to_canonical(one.uncertain)}"
+    return to_signed(one.drift)
+
+
 def _drift_document(one: Drift) -> dict[str, Any]:
+    is_known = one.theirs is not None
     return {
         "store_id": one.store_id,
         "item_id": one.item_id,
         "inventory_system_id": one.inventory_system_id,
         "ours": to_canonical(one.ours),
-        "theirs": None if one.theirs is None else to_canonical(one.theirs),
+        "theirs": to_canonical(one.theirs) if one.theirs is not None else None,
+        "anchor": None if one.anchor is None else one.anchor.value,
+        "reported": None if one.reported is None else to_canonical(one.reported),
+        "told_since": to_canonical(one.told_since),
         "as_of": one.as_of,
-        "received_at": to_utc(one.received_at),
-        "not_told": to_canonical(one.not_told),
-        "drift": None if one.theirs is None else to_canonical(one.drift),
+        "received_at": to_shown(one.received_at),
+        "pending": to_canonical(one.pending),
+        "drift": to_canonical(one.drift) if is_known else None,
+        "uncertain": to_canonical(one.uncertain) if is_known else None,
         "causes": [
             {"cause": cause.kind.value, "amount": to_canonical(cause.amount), "words": cause.words} for cause in one.causes
         ],
+        "notes": list(one.notes),
     }
+
+
+def _show_both(ours: Decimal, found: Drift | None) -> None:
+    if found is not None and found.theirs is not None:
+        click.echo(f"Ours: {to_canonical(ours)}. Theirs: {to_canonical(found.theirs)}, by {_known_by(found)}.")
 
 
 @click.command()
 @click.option("--store", "store_id", required=True, help="The store.")
 @click.option("--item", "item_id", required=True, help="The item.")
-@click.option("--adopt", "system_id", metavar="SYSTEM", help="Adopt this inventory system's stock.")
+@click.option("--adopt", "system_id", metavar="SYSTEM", help="Adopt the stock that this inventory system is expected to have.")
 @click.option("--to", type=QuantityType(), help="Adopt this number, such as one that was counted.")
 @note_option
 @actor_option
@@ -159,8 +209,10 @@ def reconcile_command(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Adopt a number as our stock of one item in one store, by one row in the ledger that says who and why.
 
-    --adopt takes the system's last reported stock and adds the movements of others since then. `pos-sync drift` shows no drift
-    afterwards. Nothing is written if our stock is that number already.
+    --to is a count: the inventory systems are told the difference. --adopt takes the stock that the system is expected to
+    have: what it reported last, or a synchronisation set, and what it was told since. It is refused where that number is not
+    known, where stock updates are on their way, and where our count is newer. `pos-sync drift` shows no drift afterwards.
+    Nothing is written if our stock is that number already.
 
     \b
     Example:  pos-sync reconcile --store 1 --item avcc123 --to 12 --note "counted on Monday"
@@ -178,6 +230,7 @@ def reconcile_command(  # noqa: PLR0913 - one parameter per option
             actor=actor,
             note=note,
             is_dry=is_dry,
+            on_known=_show_both,
         )
 
     try:

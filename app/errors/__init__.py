@@ -37,10 +37,13 @@ class InternalError(PosSyncError):
 
 def shown(value: str) -> str:
     """Quote `value` for a message: cut to a length that a person reads, and what cannot be seen as code points (<U+00A0>)."""
-    seen = "".join(
-        character if character.isprintable() else f"<U+{ord(character):04X}>" for character in value[: MAX_SHOWN_LENGTH + 1]
-    )
+    seen = as_seen(value[: MAX_SHOWN_LENGTH + 1])
     return f'"{seen}"' if len(seen) <= MAX_SHOWN_LENGTH else f'"{seen[: MAX_SHOWN_LENGTH - 1]}…"'
+
+
+def as_seen(value: str) -> str:
+    """`value` with what cannot be seen as code points, so that no terminal obeys it."""
+    return value if value.isprintable() else "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in value)
 
 
 def render(error: PosSyncError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -168,6 +171,88 @@ class BeyondRange(BusinessRefusal):
         super().__init__(
             f"The movement would take item {shown(item_id)} in store {shown(store_id)} past the largest stock "
             "that the POS can hold. Check the quantity."
+        )
+
+
+class UnitUnclear(BusinessRefusal):
+    """Only other stores have the item, and what its quantities would mean in this one is not clear."""
+
+    reason = "unit_unclear"
+
+    def __init__(self, *, item_id: str, store_id: str) -> None:
+        super().__init__(
+            f"Store {shown(store_id)} does not have item {shown(item_id)}, and it cannot be copied: the other stores do not "
+            "agree on its unit, or it is another one in this store. Import the item in the POS, then send the movement again."
+        )
+
+
+class UnitDiffers(BusinessRefusal):
+    """The two stores of a transfer hold the item in different units."""
+
+    reason = "unit_differs"
+
+    def __init__(self, *, item_id: str, store_id: str, other_store_id: str) -> None:
+        super().__init__(
+            f"Item {shown(item_id)} has another unit in store {shown(store_id)} than in store {shown(other_store_id)}. "
+            "Record what left the one as waste and what came to the other as a receipt, each in its own unit."
+        )
+
+
+class CountInFuture(BusinessRefusal):
+    """A count of a time that has not come."""
+
+    reason = "count_in_future"
+
+    def __init__(self, *, item_id: str, counted_at: str) -> None:
+        super().__init__(
+            f"The count of item {shown(item_id)} at {counted_at} lies in the future. Check the clock, and count again."
+        )
+
+
+class CountTooOld(BusinessRefusal):
+    """A count from longer ago than the rules allow."""
+
+    reason = "count_too_old"
+
+    def __init__(self, *, item_id: str, counted_at: str) -> None:
+        super().__init__(
+            f"The count of item {shown(item_id)} at {counted_at} is too old to be used. Count again, or raise MAX_COUNT_AGE_DAYS."
+        )
+
+
+class PutAside(BusinessRefusal):
+    """An operator has dismissed this very movement."""
+
+    reason = "put_aside"
+
+    def __init__(self, actor: str) -> None:
+        super().__init__(
+            f"The POS has put this movement aside: {shown(actor)} dismissed it. Ask the POS operator, who can reopen it."
+        )
+
+
+class UnknownRow(BusinessRefusal):
+    """No such row in the ledger."""
+
+    status = HTTPStatus.NOT_FOUND
+    reason = "unknown_row"
+
+    def __init__(self, *, item_id: str, store_id: str, level_version: int) -> None:
+        super().__init__(
+            f"The ledger of item {shown(item_id)} in store {shown(store_id)} has no row {level_version}. "
+            "`pos-sync ledger` lists the rows."
+        )
+
+
+class NotReversible(BusinessRefusal):
+    """A correction or a reversal."""
+
+    reason = "not_reversible"
+
+    def __init__(self, level_version: int) -> None:
+        super().__init__(
+            f"Row {level_version} is a correction, a reversal or a change of unit, which cannot be reversed. Record a movement "
+            "instead."
         )
 
 

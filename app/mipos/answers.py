@@ -15,6 +15,8 @@ from typing import Any
 MAX_WORDS_LENGTH = 300
 _TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+_NOT_TAKEN = {*_TRANSIENT, HTTPStatus.SERVICE_UNAVAILABLE}
+"""Said before anything is done. Any other failure may have come after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Transient:
     words: str
     retry_after: float | None = None
     """Seconds, where mipOS named them."""
+    may_have_arrived: bool = False
+    """Whether what was sent may have been acted on: the answer was lost, or came from somewhere on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,13 @@ def read_answer(status: int, body: bytes, *, retry_after: str | None = None, sec
     words = _words(document, body, secrets) or f"status {status}, without a word"
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         if body.strip() and not isinstance(document, dict):
-            return Transient(f"an answer that is not mipOS's: {words}")
+            return Transient(f"an answer that is not mipOS's: {words}", may_have_arrived=True)
         data = document.get("data") if isinstance(document, dict) else None
         return Done(words, data if isinstance(data, dict) else {})
     if status == HTTPStatus.UNAUTHORIZED:
         return Unauthorized(words)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT:
-        return Transient(words, _seconds(retry_after))
+        return Transient(words, _seconds(retry_after), may_have_arrived=status not in _NOT_TAKEN)
     return NeedsHuman(words, status)
 
 

@@ -155,11 +155,14 @@ class MiposClient:
                 received = await beginning_of(response)
                 retry_after = response.headers.get("retry-after")
                 return read_answer(response.status_code, received, retry_after=retry_after, secrets=secrets)
-        except (TimeoutError, httpx2.TimeoutException):
-            return Transient("mipOS did not answer in time")
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError) as error:
-            # The error's own text can hold the address, and with it what was put into it: its type says enough.
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.InvalidURL) as error:
+            # Nothing was sent.
             return Transient(f"mipOS could not be reached ({type(error).__name__})")
+        except (TimeoutError, httpx2.TimeoutException):
+            return Transient("mipOS did not answer in time", may_have_arrived=True)
+        except (httpx2.HTTPError, httpx2.StreamError, OSError, ValueError) as error:
+            # The error's own text can hold the address, and with it what was put into it: its type says enough.
+            return Transient(f"mipOS could not be reached ({type(error).__name__})", may_have_arrived=True)
 
 
 def _secrets(body: Mapping[str, Any]) -> list[str]:

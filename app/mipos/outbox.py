@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 import asyncpg
 import structlog
@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.mipos.answers import Answer, NeedsHuman, Transient, backoff
 from app.mipos.client import MiposClient
-from app.mipos.stock_update import MAX_ACCOUNT_PAUSE, stock_update_body, verdict_of
+from app.mipos.stock_update import MAX_ACCOUNT_PAUSE, echo_identity, stock_update_body, verdict_of
 from app.mipos.token import AccessTokens
 from app.storage import outbox
 from app.storage.engine import Database
@@ -80,7 +80,7 @@ class Relay:
         self._tokens = tokens
         self._parallel = parallel
         self._observer = observer
-        self._ready: asyncio.Queue[tuple[OutboxMessage, float]] = asyncio.Queue()
+        self._ready: asyncio.Queue[tuple[OutboxMessage, dict[str, Any], float]] = asyncio.Queue()
         self._in_hand: set[int] = set()
         self._sending = 0
         self._after = outbox.FIRST_PAIR
@@ -137,6 +137,8 @@ class Relay:
                     # A claim that is lost by a crash of the database was not sent yet, or is sent once more.
                     await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 claimed = await outbox.claim(connection, limit=room, lasts=CLAIM, after=self._after) if room > 0 else []
+                bodies = [stock_update_body(message) for message in claimed]
+                await outbox.put_echoes(connection, [*zip(claimed, map(echo_identity, claimed, bodies), strict=True)])
                 if started >= self._next_backlog:
                     self._next_backlog = started + BACKLOG_SECONDS
                     self._observer.on_backlog(await outbox.backlog(connection))
@@ -146,9 +148,9 @@ class Relay:
         for one in finished:
             self._in_hand.discard(one.message.outbox_message_id)
             self._observer.on_message(one.state.value)
-        for message in claimed:
+        for message, body in zip(claimed, bodies, strict=True):
             self._in_hand.add(message.outbox_message_id)
-            self._ready.put_nowait((message, started))
+            self._ready.put_nowait((message, body, started))
         was_at_start = self._after == outbox.FIRST_PAIR
         self._after = claimed[-1].pair if room > 0 and len(claimed) == room else outbox.FIRST_PAIR
         if not was_at_start and self._after == outbox.FIRST_PAIR:
@@ -167,7 +169,7 @@ class Relay:
 
     async def _keep_sending(self) -> None:
         while True:
-            message, claimed_at = await self._ready.get()
+            message, body, claimed_at = await self._ready.get()
             if asyncio.get_running_loop().time() - claimed_at > CLAIM.total_seconds() - SEND_SECONDS:
                 # It has waited in line for so long that its claim could end on the way: it is claimed again.
                 self._finished.append(Settled(message, OutboxState.PENDING))
@@ -176,10 +178,11 @@ class Relay:
             self._sending += 1
             try:
                 async with asyncio.timeout(SEND_SECONDS):
-                    settled = await self._send(message)
+                    settled = await self._send(message, body)
             except Exception as error:  # noqa: BLE001 - a bug, or the database while a token is looked up: one message waits
                 words = f"it could not be sent ({type(error).__name__})"
-                answer: Answer = Transient(words)
+                # A timeout may have come after the call was made.
+                answer: Answer = Transient(words, may_have_arrived=isinstance(error, TimeoutError))
                 if not isinstance(error, (OSError, TimeoutError, SQLAlchemyError)):
                     _log.exception("message not sent", outbox_message_id=message.outbox_message_id)
                     answer = NeedsHuman(words, HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -190,12 +193,11 @@ class Relay:
             self._wake.set()
             self._tell(settled)
 
-    async def _send(self, message: OutboxMessage) -> Settled:
+    async def _send(self, message: OutboxMessage, body: dict[str, Any]) -> Settled:
         mipos_store_id = message.mipos_store_id
         if mipos_store_id is None:
             words = f"The store has no id at mipOS. Set it: pos-sync store set {message.store_id} --mipos-id ID"
             return Settled(message, OutboxState.PENDING, words, MAX_ACCOUNT_PAUSE)
-        body = stock_update_body(message)
 
         async def send(token: SecretStr) -> Answer:
             started = time.perf_counter()

@@ -1,14 +1,14 @@
 """One stock update: the body that is sent, and what an answer makes of its message. Pure."""
 
-from contextlib import suppress
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized, backoff
+from app.stock.movement import MovementType, reported_movement
 from app.stock.quantity import to_plain
-from app.stock.text import DATE_FORMAT
+from app.stock.text import DATE_FORMAT, zone_of
 from app.storage.outbox import OutboxMessage, OutboxState, Settled
 
 MAX_ODD_REFUSALS = 8
@@ -23,7 +23,7 @@ def stock_update_body(message: OutboxMessage) -> dict[str, Any]:
     return {
         "user_id_tps": message.user_id_tps,
         "inventory_system_id": message.inventory_system_id,
-        "current_stock": to_plain(message.balance_after),
+        "current_stock": to_plain(message.current_stock),
         "quantity": to_plain(message.quantity),
         "date": _local_time(message).strftime(DATE_FORMAT),
         "movement_type": message.movement_type,
@@ -31,17 +31,28 @@ def stock_update_body(message: OutboxMessage) -> dict[str, Any]:
     }
 
 
+def echo_identity(message: OutboxMessage, body: Mapping[str, Any]) -> bytes:
+    """The identity that `message` would have if the inventory system reported it back to the letter."""
+    report = reported_movement(
+        inventory_system_id=message.inventory_system_id,
+        store_id=message.store_id,
+        item_id=message.item_id,
+        movement_type=MovementType(message.movement_type),
+        quantity=message.quantity,
+        reported_stock=message.current_stock,
+        date_text=body["date"],
+        sent_at_text="",
+    )
+    assert report.dedupe_key is not None
+    return report.dedupe_key
+
+
 def _local_time(message: OutboxMessage) -> datetime:
-    moment = message.received_at
-    if message.source.startswith("pos_") and message.date_text is not None:
-        # What the POS itself recorded holds the time of the sale, not that of its recording.
-        with suppress(ValueError):
-            moment = datetime.fromisoformat(message.date_text)
     try:
-        return moment.astimezone(ZoneInfo(message.timezone))
-    except (ZoneInfoNotFoundError, ValueError, OSError, OverflowError):
-        # A timezone that this machine does not know, or a time at the very edge of the calendar.
-        return message.received_at.astimezone(UTC)
+        return message.happened_at.astimezone(zone_of(message.timezone))
+    except OverflowError:
+        # At the very edge of the calendar.
+        return message.happened_at.astimezone(UTC)
 
 
 def verdict_of(answer: Answer, message: OutboxMessage, *, jitter: float) -> Settled:
@@ -62,6 +73,6 @@ def verdict_of(answer: Answer, message: OutboxMessage, *, jitter: float) -> Sett
         case Unauthorized(words):
             pause = min(backoff(message.attempts + 3, jitter=jitter), MAX_ACCOUNT_PAUSE)
             return Settled(message, OutboxState.PENDING, f"No access to mipOS: {words}", pause)
-        case Transient(words, retry_after):
+        case Transient(words, retry_after, may_have_arrived):
             pause = backoff(message.attempts, jitter=jitter, asked=retry_after)
-            return Settled(message, OutboxState.PENDING, words, pause)
+            return Settled(message, OutboxState.PENDING, words, pause, may_have_arrived)

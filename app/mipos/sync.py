@@ -248,6 +248,7 @@ class _Run:
             overtaken = await syncs.count_overtaken(connection, pair, snapshot.versions)
             if overtaken and not is_last:
                 return None
+            await syncs.anchor(connection, pair, snapshot)
             ending = _ending_of(snapshot, self._covered, words, overtaken)
             await syncs.end(connection, self._number, ending)
             return ending

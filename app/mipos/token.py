@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -128,7 +128,7 @@ class AccessTokens:
         for _ in range(2):
             token = await self.get(rejected=rejected)
             if isinstance(token, Transient):
-                return token
+                return replace(token, may_have_arrived=False)
             if isinstance(token, NeedsHuman):
                 return Unauthorized(token.words)
             answer = await send(token)

@@ -2,12 +2,14 @@
 
 import os
 import time
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.scope import DeliveryLog, DeliveryOutcome
 from app.storage.outbox import Backlog
+from app.storage.system_levels import DriftSummary
 
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that prometheus_client itself reads when it is imported."""
@@ -86,6 +88,28 @@ class Metrics:
             "pos_sync_outbox_dead", "Stock updates that wait for a person.", multiprocess_mode="mostrecent", registry=registry
         )
 
+        self._drift_items = Gauge(
+            "pos_sync_drift_items",
+            "Items whose stock differs from an inventory system's, by store and cause, as it was last computed.",
+            ["store_id", "cause"],
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
+        self._drift_amount = Gauge(
+            "pos_sync_drift_amount",
+            "By how much they differ together, without regard to sign.",
+            ["store_id", "cause"],
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
+        self._drifts: set[tuple[str, str]] = set()
+        self._feed_lag = Gauge(
+            "pos_sync_change_feed_lag_seconds",
+            "How long ago new ledger rows last got their place in the change feed. 0 while nobody has read it.",
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
+
         # So that a rate over the first of its kind is not missed: a series has to be there before it grows.
         for outcome in DeliveryOutcome:
             self._deliveries.labels(outcome.value)
@@ -117,6 +141,19 @@ class Metrics:
         self._outbox_pending.set(backlog.pending)
         self._outbox_oldest.set(backlog.oldest_seconds)
         self._outbox_dead.set(backlog.dead)
+
+    def observe_drift(self, found: Sequence[DriftSummary]) -> None:
+        """What the drift of all levels comes to. What was there and is over is 0."""
+        now = {(one.store_id, one.cause): one for one in found}
+        for key in self._drifts | set(now):
+            one = now.get(key)
+            self._drift_items.labels(*key).set(0 if one is None else one.items)
+            self._drift_amount.labels(*key).set(0 if one is None else float(one.amount))
+        self._drifts |= set(now)
+
+    def observe_feed_lag(self, seconds: float) -> None:
+        """How far the change feed is behind the ledger."""
+        self._feed_lag.set(seconds)
 
     def on_batch(self, *, size: int, seconds: float) -> None:
         """A committed batch."""

@@ -1,6 +1,7 @@
-"""Comparing our stock with what the inventory systems reported last, and adopting a number by one ledger row."""
+"""Comparing our stock with what the inventory systems are expected to have, and adopting a number by one ledger row."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -9,19 +10,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.errors import Refusal
 from app.receiving.body import read_report
-from app.stock.drift import CauseKind, Drift, LevelHistory, compare
-from app.stock.movement import Applied, Refused, reconciling_movement
-from app.stock.quantity import EXACT, ZERO
+from app.stock.baseline import LevelHistory
+from app.stock.causes import CauseKind
+from app.stock.drift import Drift, anchor_of, compare
+from app.stock.movement import Applied, Movement, Refused, adopted_movement, counted_movement
+from app.stock.quantity import EXACT, ZERO, to_canonical
 from app.stock.reports import Unapplied, UnappliedReport
-from app.stock.rules import Rules
-from app.storage import drift
-from app.storage.drift import WaitingDelivery
+from app.stock.rules import ReportedStock, Rules
+from app.storage import drift, system_levels
+from app.storage.drift import KnownLevel, LevelKey, WaitingDelivery
+from app.storage.duplicates import Suspicion
 from app.storage.ledger import apply_movements
-from app.storage.levels import lock_level
+from app.storage.levels import lock_level, read_count
 from app.storage.rules import effective_rules
+from app.storage.system_levels import Compared
 from app.storage.transactions import run_transaction
 
 DEFAULT_WINDOW = 200
+_HELD = "The item's unit was changed: nothing is known until a full synchronisation has ended (pos-sync sync)."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +50,69 @@ async def find_drifts(engine: AsyncEngine, scope: DriftFilter, rules: Rules) -> 
 async def drifts_in(connection: AsyncConnection, scope: DriftFilter, rules: Rules) -> list[Drift]:
     """As `find_drifts`, in the caller's transaction."""
     reading = (await effective_rules(connection, rules)).reported_stock
-    named = {"store_id": scope.store_id, "item_id": scope.item_id}
-    systems = await drift.integrated_systems(connection)
-    waiting: dict[tuple[str, str], list[UnappliedReport]] = {}
-    refused = await drift.waiting_refused(connection, **named)
-    suspected = await drift.waiting_suspected(connection, **named)
-    for kind, kept in ((Unapplied.REFUSED, refused), (Unapplied.SUSPECTED_DUPLICATE, suspected)):
-        for one in kept:
-            report = _read(kind, one)
-            if report is not None:
-                waiting.setdefault((one.store_id, one.item_id), []).append(report)
+    keys = await drift.level_keys(connection, store_id=scope.store_id, item_id=scope.item_id)
     found: list[Drift] = []
-    async for level in drift.windows(connection, **named, window=scope.window):
-        level.unapplied.extend(waiting.get((level.store_id, level.item_id), []))
-        wanted = _systems(level, systems.get(level.store_id, ()))
-        found += [compare(level, system, reading) for system in wanted if scope.system_id in (None, system)]
+    async for level, systems in _levels(connection, keys, store_id=scope.store_id, item_id=scope.item_id, window=scope.window):
+        found += [_compare(level, system, reading) for system in systems if scope.system_id in (None, system)]
     return found
+
+
+async def refresh(engine: AsyncEngine, rules: Rules, *, limit: int) -> int:
+    """Compare the levels that are due, and keep what came of it; how many were."""
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="REPEATABLE READ")
+        keys = await system_levels.list_due(connection, limit=limit)
+        reading = (await effective_rules(connection, rules)).reported_stock
+        levels = [one async for one in _levels(connection, keys, store_id=None, item_id=None, window=DEFAULT_WINDOW)]
+    compared: list[Compared] = []
+    for level, systems in levels:
+        # Beside the event loop, which receives deliveries meanwhile.
+        compared += await asyncio.to_thread(_compared, level, systems, reading)
+    async with engine.begin() as connection:
+        await system_levels.put(connection, compared)
+    return len(keys)
+
+
+def _compared(level: KnownLevel, systems: Sequence[str], reading: ReportedStock) -> list[Compared]:
+    history = level.history
+    version = history.rows[-1].level_version if history.rows else 0
+    return [Compared(_compare(level, system, reading), anchor_of(history, system, reading), version) for system in systems]
+
+
+def _compare(level: KnownLevel, system_id: str, reading: ReportedStock) -> Drift:
+    found = compare(level.history, system_id, reading)
+    if system_id in level.held:
+        return replace(found, theirs=None, drift=ZERO, uncertain=ZERO, causes=(), notes=(_HELD,))
+    return found
+
+
+async def _levels(
+    connection: AsyncConnection, keys: Sequence[LevelKey], *, store_id: str | None, item_id: str | None, window: int
+) -> AsyncIterator[tuple[KnownLevel, list[str]]]:
+    """Each level with all that is known of it, and the systems to compare it with."""
+    if not keys:
+        return
+    named = {"store_id": store_id, "item_id": item_id}
+    asked = set(keys)
+    systems = await drift.integrated_systems(connection)
+    waiting: dict[LevelKey, list[UnappliedReport]] = {}
+    kinds = [(Unapplied.REFUSED, await drift.waiting_refused(connection, **named))]
+    for kind, reason in ((Unapplied.SUSPECTED_DUPLICATE, Suspicion.REPEATED), (Unapplied.ECHO, Suspicion.ECHO)):
+        kinds.append((kind, await drift.waiting_suspected(connection, reason, **named)))
+    # Of all that waits, only what belongs to these levels, and not on the loop: there may be very much of it.
+    waiting_here = [(kind, one) for kind, kept in kinds for one in kept if (one.store_id, one.item_id) in asked]
+    reports = await asyncio.to_thread(lambda: [_read(*one) for one in waiting_here])
+    for (_, kept_one), report in zip(waiting_here, reports, strict=True):
+        if report is not None:
+            waiting.setdefault((kept_one.store_id, kept_one.item_id), []).append(report)
+    doubtful: dict[LevelKey, list[int]] = {}
+    for one in await drift.waiting_suspected(connection, Suspicion.BEFORE_COUNT, **named):
+        doubtful.setdefault((one.store_id, one.item_id), []).append(one.number)
+    async for level in drift.read_levels(connection, keys, window=window):
+        history = level.history
+        key = (history.store_id, history.item_id)
+        full = replace(history, unapplied=waiting.get(key, []), suspects_before_count=doubtful.get(key, ()))
+        yield replace(level, history=full), _systems(full, systems.get(history.store_id, ()))
 
 
 def _systems(level: LevelHistory, integrated: Sequence[str]) -> list[str]:
@@ -85,6 +138,7 @@ def _read(kind: Unapplied, kept: WaitingDelivery) -> UnappliedReport | None:
         movement.sent_at_text or "",
         kept.seen_at,
         kept.after_version,
+        kept.echo_of,
     )
 
 
@@ -97,7 +151,7 @@ class CannotReconcile(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adoption:
-    """What to adopt: the number `to`, or the stock of the inventory system `system_id`."""
+    """What to adopt: the number `to`, or the stock that the inventory system `system_id` is expected to have."""
 
     store_id: str
     item_id: str
@@ -125,38 +179,36 @@ async def reconcile(  # noqa: PLR0913 - a rule, and who and why
     actor: str,
     note: str,
     is_dry: bool = False,
+    on_known: Callable[[Decimal, Drift | None], None] = lambda _ours, _theirs: None,
 ) -> Reconciled:
     """Write the row that takes our stock to the number, under the same lock as deliveries; none where it is there already.
 
-    A system's number is its last report and what it has not been told of, so that drift is 0 afterwards and what others moved
-    since is not lost.
+    A named number is a count. A system's number is the stock that it is expected to have: what it reported, or a full
+    synchronisation set, and what it was told since. `on_known` is told our stock and what is known of theirs before anything
+    is written.
 
     Raises:
-        CannotReconcile: there is no such store, item or report, or the store refuses that number.
+        CannotReconcile: there is no such store, item or report, the store refuses that number, or theirs is not known, not
+            settled, or older than ours.
     """
 
     async def work(connection: AsyncConnection, driver: asyncpg.Connection) -> Reconciled:
         before = await lock_level(connection, adoption.store_id, adoption.item_id)
-        target, waiting = adoption.to, 0
+        found = None
         if adoption.system_id is not None:
-            scope = DriftFilter(
-                store_id=adoption.store_id, item_id=adoption.item_id, system_id=adoption.system_id, window=adoption.window
-            )
-            found = [drift for drift in await drifts_in(connection, scope, rules) if drift.theirs is not None]
-            if not found:
-                raise CannotReconcile(_no_report(adoption))
-            target = EXACT.subtract(before, found[0].drift)
-            waiting = sum(cause.kind in _WAITING for cause in found[0].causes)
-        assert target is not None
-        movement = reconciling_movement(
-            store_id=adoption.store_id, item_id=adoption.item_id, change=EXACT.subtract(target, before)
-        )
-        adopted = replace(movement, inventory_system_id=adoption.system_id)
-        (outcome,) = await apply_movements(driver, [adopted], actor=actor, note=note)
+            found = await _expected(connection, adoption, rules)
+            on_known(before, found)
+            target = EXACT.subtract(before, found.drift)
+        else:
+            assert adoption.to is not None
+            target = adoption.to
+            on_known(before, None)
+        waiting = 0 if found is None else sum(cause.kind in _WAITING for cause in found.causes)
+        (outcome,) = await apply_movements(driver, [_movement(adoption, before, target)], actor=actor, note=note)
         if isinstance(outcome, Refused):
             raise CannotReconcile(outcome.error.message)
         assert isinstance(outcome, Applied)
-        if movement.quantity == ZERO:
+        if before == target:
             await connection.rollback()
             return Reconciled(before, before, None, waiting)
         return Reconciled(before, target, outcome.level_version, waiting)
@@ -164,8 +216,47 @@ async def reconcile(  # noqa: PLR0913 - a rule, and who and why
     return await run_transaction(engine, work, is_dry=is_dry)
 
 
+def _movement(adoption: Adoption, before: Decimal, target: Decimal) -> Movement:
+    if adoption.system_id is None:
+        return counted_movement(store_id=adoption.store_id, item_id=adoption.item_id, stock=target)
+    return adopted_movement(
+        store_id=adoption.store_id,
+        item_id=adoption.item_id,
+        inventory_system_id=adoption.system_id,
+        change=EXACT.subtract(target, before),
+    )
+
+
+async def _expected(connection: AsyncConnection, adoption: Adoption, rules: Rules) -> Drift:
+    """What the system is expected to have, where that is known, settled, and not older than what it would overwrite."""
+    scope = DriftFilter(
+        store_id=adoption.store_id, item_id=adoption.item_id, system_id=adoption.system_id, window=adoption.window
+    )
+    found = next(iter(await drifts_in(connection, scope, rules)), None)
+    if found is None or found.theirs is None:
+        raise CannotReconcile(found.notes[0] if found and _HELD in found.notes else _no_report(adoption))
+    if found.uncertain:
+        raise CannotReconcile(
+            f"The stock of {adoption.system_id} is not known by up to {to_canonical(found.uncertain)}: the answer to a stock "
+            "message was lost, or one was on its way. Wait for its next report, or set its stock with pos-sync sync."
+        )
+    if found.pending:
+        raise CannotReconcile(
+            "Stock updates about this item are still on their way to it. Wait until pos-sync outbox list shows none, then adopt."
+        )
+    counted = await read_count(connection, adoption.store_id, adoption.item_id)
+    if counted and counted.counted_at and found.received_at and counted.counted_at > found.received_at:
+        raise CannotReconcile(
+            f"Our count of {counted.counted_at.isoformat(timespec='seconds')} is newer than what is known of its stock "
+            f"({found.received_at.isoformat(timespec='seconds')}), and would be overwritten. Tell it our stock with pos-sync "
+            "sync, or name the number with --to."
+        )
+    return found
+
+
 def _no_report(adoption: Adoption) -> str:
     return (
         f"{adoption.system_id} has reported no stock of item {adoption.item_id} in store {adoption.store_id} in the last "
-        f"{adoption.window} movements. Look further with --window, or name the number with --to."
+        f"{adoption.window} movements, and no full synchronisation has set it. Look further with --window, or name the number "
+        "with --to."
     )

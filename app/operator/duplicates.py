@@ -1,16 +1,17 @@
-"""Applying a suspected duplicate as a further occurrence of its identity, exactly once."""
+"""Deciding about a suspected duplicate: it counts, exactly once, or it does not."""
 
 from dataclasses import replace
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.applying.reversal import reverse
 from app.errors import Refusal
 from app.operator.refusals import OperatorResult, Verdict
 from app.receiving.body import read_report
 from app.stock.movement import Refused
 from app.storage import duplicates
-from app.storage.duplicates import State, SuspectedDuplicate
+from app.storage.duplicates import State, SuspectedDuplicate, Suspicion
 from app.storage.ledger import apply_movements
 from app.storage.transactions import run_transaction
 
@@ -32,7 +33,7 @@ async def apply_suspected(engine: AsyncEngine, suspected_duplicate_id: int, *, a
             return OperatorResult(suspected_duplicate_id, Verdict.REFUSED, refusal.message)
         # The person who applies it says that it is another movement. Which POS it was meant for was judged when it came.
         further = replace(movement, occurrence=suspected.occurrence, pos_id=None)
-        (outcome,) = await apply_movements(driver, [further], actor=actor)
+        (outcome,) = await apply_movements(driver, [further], is_by_operator=True, actor=actor)
         # After the level, as deliveries do: two transactions that lock in one order cannot deadlock.
         if not await duplicates.close(connection, suspected_duplicate_id, state=State.APPLIED, actor=actor):
             raise _Closed
@@ -46,6 +47,32 @@ async def apply_suspected(engine: AsyncEngine, suspected_duplicate_id: int, *, a
     except _Closed:
         async with engine.connect() as connection:
             return _closed(suspected_duplicate_id, await duplicates.read(connection, suspected_duplicate_id))
+
+
+async def dismiss_suspected(engine: AsyncEngine, suspected_duplicate_id: int, *, actor: str, note: str) -> OperatorResult:
+    """Say that one does not count. What was applied, since only its date was in doubt, is taken back by a reversal."""
+    async with engine.connect() as connection:
+        suspected = await duplicates.read(connection, suspected_duplicate_id)
+    if suspected is None or suspected.state is not State.OPEN:
+        return _closed(suspected_duplicate_id, suspected)
+    if suspected.reason is Suspicion.BEFORE_COUNT:
+        try:
+            # Before it is closed: again, it changes nothing.
+            await reverse(
+                engine,
+                store_id=suspected.store_id,
+                item_id=suspected.item_id,
+                level_version=suspected.after_version,
+                actor=actor,
+                note=note,
+            )
+        except Refusal as refusal:
+            return OperatorResult(suspected_duplicate_id, Verdict.REFUSED, refusal.message)
+    async with engine.begin() as connection:
+        await duplicates.close(connection, suspected_duplicate_id, state=State.DISMISSED, actor=actor, note=note)
+    return OperatorResult(
+        suspected_duplicate_id, Verdict.COUNTED if suspected.reason is Suspicion.BEFORE_COUNT else Verdict.SET_ASIDE
+    )
 
 
 def _closed(suspected_duplicate_id: int, suspected: SuspectedDuplicate | None) -> OperatorResult:

@@ -5,6 +5,7 @@ The signature is not looked at again: only verified bytes are kept, and the secr
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 import asyncpg
@@ -14,8 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.errors import Refusal, UnstorableValue
 from app.receiving.body import read_report
 from app.stock.movement import Applied, Known, Movement, Outcome, Refused
+from app.stock.text import zone_of
 from app.storage import refusals
 from app.storage.ledger import apply_movements
+from app.storage.levels import read_count
 from app.storage.refusals import KeptDelivery, State
 from app.storage.transactions import Fault, classify, run_transaction
 
@@ -26,13 +29,17 @@ class Verdict(StrEnum):
     APPLIED = "applied"
     ALREADY_APPLIED = "already applied"
     REFUSED = "refused again"
+    UNDECIDED = "needs a decision"
+    """It happened before the level's newest count, which may have held it."""
+    COUNTED = "closed, since the count held it"
+    SET_ASIDE = "dismissed"
     DISMISSED = "dismissed before"
     UNKNOWN = "not found"
 
     @property
     def is_good(self) -> bool:
-        """Whether the movement is in the ledger."""
-        return self in (Verdict.APPLIED, Verdict.ALREADY_APPLIED)
+        """Whether nothing is left to do."""
+        return self in (Verdict.APPLIED, Verdict.ALREADY_APPLIED, Verdict.COUNTED, Verdict.SET_ASIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +56,34 @@ PREVIEW_BATCH = 500
 
 
 async def replay(
-    engine: AsyncEngine, refused_delivery_ids: Sequence[int], *, actor: str, on_each: Callable[[], None] = lambda: None
+    engine: AsyncEngine,
+    refused_delivery_ids: Sequence[int],
+    *,
+    actor: str,
+    was_counted: bool | None = None,
+    on_each: Callable[[], None] = lambda: None,
 ) -> list[OperatorResult]:
     """Apply each in a transaction of its own, in the order given; again, or by two at once, changes nothing more.
 
-    What is refused again stays open, and keeps why.
+    What is refused again stays open, and keeps why. A movement from before the newest count of its level is applied only where
+    `was_counted` says that the count did not hold it; where it says that it did, the movement is closed.
     """
     replays = []
     for refused_delivery_id in refused_delivery_ids:
-        replays.append(await _replay_one(engine, refused_delivery_id, actor=actor))
+        replays.append(await _replay_one(engine, refused_delivery_id, actor=actor, was_counted=was_counted))
         on_each()
     return replays
 
 
-async def preview(engine: AsyncEngine, refused_delivery_ids: Sequence[int]) -> list[OperatorResult]:
+async def reopen(engine: AsyncEngine, refused_delivery_ids: Sequence[int], *, actor: str) -> list[int]:
+    """Open dismissed ones again, so that they can be replayed, and are applied when they come again; those that were."""
+    async with engine.begin() as connection:
+        return await refusals.reopen(connection, refused_delivery_ids, actor=actor)
+
+
+async def preview(
+    engine: AsyncEngine, refused_delivery_ids: Sequence[int], *, was_counted: bool | None = None
+) -> list[OperatorResult]:
     """Return what `replay` would do if it ran now, each on what those before it would leave.
 
     Applies them in one transaction and rolls it back, so deliveries about the same levels wait meanwhile.
@@ -74,12 +95,19 @@ async def preview(engine: AsyncEngine, refused_delivery_ids: Sequence[int]) -> l
             asked = refused_delivery_ids[start : start + PREVIEW_BATCH]
             kept = await refusals.read(connection, asked)
             read = {number: _read(kept[number]) for number in asked if _is_open(kept.get(number))}
-            movements = [movement for movement in read.values() if isinstance(movement, Movement)]
+            held: dict[int, OperatorResult] = {}
+            for number, movement in read.items():
+                counted_at = None if was_counted is False else await _count_after(connection, movement, kept[number])
+                if counted_at is not None:
+                    held[number] = _held(kept[number], counted_at, was_counted=was_counted)
+            movements = [m for number, m in read.items() if isinstance(m, Movement) and number not in held]
             outcomes = iter(await apply_movements(driver, movements) if movements else ())
             for number in asked:
                 found = read.get(number)
                 if found is None:
                     replays.append(_closed(number, kept.get(number)))
+                elif number in held:
+                    replays.append(held[number])
                 else:
                     replays.append(_as_replay(kept[number], next(outcomes) if isinstance(found, Movement) else Refused(found)))
         return replays
@@ -87,12 +115,18 @@ async def preview(engine: AsyncEngine, refused_delivery_ids: Sequence[int]) -> l
     return await run_transaction(engine, work, is_dry=True)
 
 
-async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, *, actor: str) -> OperatorResult:
+async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, *, actor: str, was_counted: bool | None) -> OperatorResult:
     async def work(connection: AsyncConnection, driver: asyncpg.Connection) -> OperatorResult:
         delivery = (await refusals.read(connection, [refused_delivery_id])).get(refused_delivery_id)
         if delivery is None or not _is_open(delivery):
             return _closed(refused_delivery_id, delivery)
         found = _read(delivery)
+        counted_at = None if was_counted is False else await _count_after(connection, found, delivery)
+        if counted_at is not None:
+            if was_counted:
+                note = f"the count of {counted_at.isoformat()} held it"
+                await refusals.dismiss(connection, refused_delivery_id, actor=actor, note=note)
+            return _held(delivery, counted_at, was_counted=was_counted)
         (outcome,) = await apply_movements(driver, [found]) if isinstance(found, Movement) else (Refused(found),)
         # Read again under the level's lock, which orders us with other operators: one may have dismissed it meanwhile.
         left = (await refusals.read(connection, [refused_delivery_id]))[refused_delivery_id]
@@ -126,6 +160,32 @@ def _read(delivery: KeptDelivery) -> Movement | Refusal:
         return read_report(delivery.raw_body)
     except Refusal as refusal:
         return refusal
+
+
+async def _count_after(connection: AsyncConnection, movement: Movement | Refusal, delivery: KeptDelivery) -> datetime | None:
+    """The newest count of the movement's level, if the movement happened before it."""
+    if isinstance(movement, Refusal):
+        return None
+    state = await read_count(connection, *movement.key)
+    if state is None or state.counted_at is None:
+        return None
+    happened_at = movement.happened_at
+    if movement.local_at is not None:
+        happened_at = movement.local_at.replace(tzinfo=zone_of(state.timezone))
+    # Without a time of its own, it happened when it first came, at the latest.
+    happened_at = delivery.first_seen_at if happened_at is None else min(happened_at, delivery.first_seen_at)
+    return state.counted_at if happened_at <= state.counted_at else None
+
+
+def _held(delivery: KeptDelivery, counted_at: datetime, *, was_counted: bool | None) -> OperatorResult:
+    number = delivery.refused_delivery_id
+    if was_counted:
+        return OperatorResult(number, Verdict.COUNTED, about=_about(delivery))
+    message = (
+        f"It happened before the count of {counted_at.isoformat(timespec='seconds')}. If the count held it, close it with "
+        f"--counted; if not, apply it with --not-counted."
+    )
+    return OperatorResult(number, Verdict.UNDECIDED, message, _about(delivery))
 
 
 def _is_open(delivery: KeptDelivery | None) -> bool:

@@ -4,9 +4,10 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 
-from fastapi import APIRouter, Request, Security
+from fastapi import APIRouter, Depends, Request, Security
 from fastapi.security import HTTPBearer
 
+from app.errors import InvalidField
 from app.errors.requests import NotAuthorized
 from app.wire import errors
 
@@ -41,11 +42,24 @@ class _Guard(HTTPBearer):
             raise NotAuthorized
 
 
+def require_known_parameters(request: Request) -> None:
+    """Refuse a query parameter that the route does not have: ignored, a misspelt filter would return everything.
+
+    Raises:
+        InvalidField: it names the parameter.
+    """
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise InvalidField(name, f"is not a parameter of this address, which takes: {listed}")
+
+
 def guarded_router(api_key: ApiKey) -> APIRouter:
     """A router for what belongs to one store, whose every route asks for the key first."""
     return APIRouter(
         prefix="/pos/stores/{store_id}",
-        dependencies=[Security(_Guard(api_key))],
+        dependencies=[Security(_Guard(api_key)), Depends(require_known_parameters)],
         responses=errors({401: "The key of the POS is missing or wrong."}),
         tags=["POS"],
     )

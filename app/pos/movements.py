@@ -1,83 +1,53 @@
 """POST /pos/stores/{store_id}/movements: what the POS records goes through the same group commit as deliveries.
 
-One movement is `{"item_id", "kind": sale | count | receipt, "quantity", "happened_at"}`; several are `{"movements": [...]}`.
+One movement is `{"item_id", "kind", "quantity", "happened_at"}`; several are `{"movements": [...]}` (`app.pos.tickets`).
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.applying.group_commit import GroupCommit
-from app.errors import InternalError, InvalidField
+from app.errors import DatabaseAway, InternalError
 from app.errors.requests import IdempotencyKeyReused, InvalidIdempotencyKey, NoIdempotencyKey, NoSuchPage
 from app.pos.api_key import ApiKey, guarded_router
+from app.pos.tickets import MAX_MOVEMENTS, PosMovement, PosMovements, Ticket, read_ticket
 from app.receiving.signed_body import Receipt, require_plain_json
 from app.scope import BODY_ARRIVED
-from app.stock.movement import Applied, KeyReused, Known, Movement, Outcome, PosKind, Refused, Source, pos_movement
+from app.stock.movement import Applied, KeyReused, Known, Movement, NotRecorded, Outcome, Refused
 from app.stock.quantity import to_plain
-from app.stock.text import fault_in_id, parse_idempotency_header, parse_moment
-from app.wire import NUMBER_SCHEMA, Identifier, errors, one_of, parse_object, request_body, unsigned_quantity, validate
+from app.stock.text import fault_in_id, parse_idempotency_header
+from app.storage.ledger_rows import is_recorded
+from app.wire import errors, request_body
 
-MAX_MOVEMENTS = 500
-MAX_BODY_BYTES = MAX_MOVEMENTS * 4096
-"""Above that many movements with the longest ids, each character of them escaped."""
-
-
-def _time(value: object) -> datetime | None:
-    return None if value is None else parse_moment(value if isinstance(value, str) else "")
-
-
-def _require_list(value: object) -> object:
-    if not isinstance(value, list) or not 1 <= len(value) <= MAX_MOVEMENTS:
-        raise ValueError(f"must be a list of 1 to {MAX_MOVEMENTS} movements")
-    return value
-
-
-class PosMovement(BaseModel):
-    """What the POS sold, received or counted. Further keys are ignored."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {"item_id": "avcc123", "kind": "sale", "quantity": "1.25", "happened_at": "2026-05-30T12:45:03-05:00"}
-        }
-    )
-
-    quantity: Annotated[
-        Decimal, unsigned_quantity("a sale removes, a receipt adds, a count says what there is"), NUMBER_SCHEMA
-    ] = Field(description="0 or more, below 10^15. More than 14 decimals are rounded half-even to 14.")
-    kind: Annotated[
-        PosKind,
-        one_of({kind.value: kind for kind in PosKind}, "must be sale, count or receipt"),
-        WithJsonSchema({"type": "string", "enum": [kind.value for kind in PosKind]}),
-    ] = Field(description="A sale removes, a receipt adds, a count says what there is.")
-    item_id: Identifier = Field(description="ID of the item in the POS.")
-    happened_at: Annotated[
-        datetime | None, PlainValidator(_time), WithJsonSchema({"type": ["string", "null"], "format": "date-time"})
-    ] = Field(default=None, description="When, with its offset. Now, if not given.")
-
-
-class PosMovements(BaseModel):
-    """Several movements at once, such as those of a ticket."""
-
-    movements: Annotated[list[PosMovement], BeforeValidator(_require_list)] = Field(min_length=1, max_length=MAX_MOVEMENTS)
+RECEIPT_SECONDS = 4.0
+MAX_BODY_BYTES = MAX_MOVEMENTS * 8192
+"""Above that many movements with the longest texts, each character of them escaped."""
 
 
 class RecordedMovement(BaseModel):
     """What became of one movement."""
 
     item_id: str
-    state: Literal["recorded", "known", "refused"] = Field(description="known: recorded before, with this key.")
+    state: Literal["recorded", "known", "refused", "not_recorded"] = Field(
+        description="known: recorded before, with this key. not_recorded: another member of the atomic ticket was refused."
+    )
     stock: str | None = Field(default=None, description="The stock after it.")
     level_version: int | None = Field(default=None, description="Its place in the item's ledger.")
+    to_store_stock: str | None = Field(default=None, description="Of a transfer: the stock in the store that received.")
+    correction: str | None = Field(
+        default=None, description="What was taken back, since a later count had held the movement: the stock stays."
+    )
+    counted_at: str | None = Field(default=None, description="When that count was made.")
     reason: str | None = None
     message: str | None = None
 
@@ -94,42 +64,6 @@ class PartlyRecorded(RecordedMovements):
     message: str
 
 
-def read_movements(raw: bytes, *, store_id: str, idempotency_key: str, now: datetime) -> list[Movement]:
-    """Return the movements in a body, in order; `now` stands for their date where they do not say.
-
-    Raises:
-        NotParseable: not one JSON document in UTF-8 that every parser reads alike.
-        InvalidField: a field is missing or out of its contract.
-    """
-    fields: dict[str, Any] = parse_object(raw)
-    bodies = validate(fields, PosMovements).movements if "movements" in fields else [validate(fields, PosMovement)]
-    movements = [
-        pos_movement(
-            store_id=store_id,
-            item_id=body.item_id,
-            kind=body.kind,
-            quantity=body.quantity,
-            idempotency_key=idempotency_key,
-            happened_at=body.happened_at,
-            recorded_at=now,
-            number=number,
-        )
-        for number, body in enumerate(bodies)
-    ]
-    _require_order(movements)
-    return movements
-
-
-def _require_order(movements: Sequence[Movement]) -> None:
-    """Refuse a count beside other movements of its item: nothing says which of them it already holds."""
-    times = Counter(movement.item_id for movement in movements)
-    for number, movement in enumerate(movements):
-        if movement.source is Source.POS_COUNT and times[movement.item_id] > 1:
-            raise InvalidField(
-                f"movements[{number}].kind", "is a count of an item that occurs more than once here: send the count by itself"
-            )
-
-
 _IN_QUOTES = r'(?:[!#-\[\]-~]|\\["\\])'
 _IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
@@ -144,7 +78,21 @@ _IDEMPOTENCY_KEY: dict[str, Any] = {
 }
 
 
-def _idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str:
+async def read_json_body(request: Request, receipt: Receipt, *, max_body_bytes: int, deadline: float | None = None) -> bytes:
+    """The body of a call of the POS, which has to say that it is JSON; by `deadline` in the event loop's time."""
+    headers = dict(request.scope["headers"])
+    require_plain_json(headers)
+    return await receipt.read(
+        request.receive,
+        declared_length=headers.get(b"content-length"),
+        deadline=asyncio.get_running_loop().time() + RECEIPT_SECONDS if deadline is None else deadline,
+        has_arrived=BODY_ARRIVED in request.scope,
+        max_body_bytes=max_body_bytes,
+    )
+
+
+def _idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
+    """The key, and the header as it was sent."""
     values = [value for name, value in headers if name == b"idempotency-key"]
     if not values:
         raise NoIdempotencyKey
@@ -152,22 +100,33 @@ def _idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str:
         # A retry might send the other one alone, and be recorded once more.
         raise InvalidIdempotencyKey("is there more than once: send one")
     try:
-        return parse_idempotency_header(values[0].decode("latin-1"))
+        sent = values[0].decode("latin-1")
+        return parse_idempotency_header(sent), sent
     except ValueError as problem:
         raise InvalidIdempotencyKey(str(problem)) from None
 
 
 @dataclass(frozen=True, slots=True)
-class _Ticket:
+class _Asked:
     """What one request asks to record."""
 
-    movements: Sequence[Movement]
+    ticket: Ticket
     idempotency_key: str
     deadline: float
 
 
-def movements_router(
+async def _was_recorded(engine: AsyncEngine, ticket: Ticket, deadline: float) -> bool:
+    keys = [movement.dedupe_key for movement in ticket.movements if movement.dedupe_key is not None]
+    try:
+        async with asyncio.timeout_at(deadline), engine.connect() as connection:
+            return await is_recorded(connection, ticket.movements[0].store_id, keys)
+    except (OSError, TimeoutError, SQLAlchemyError) as error:
+        raise DatabaseAway from error
+
+
+def movements_router(  # noqa: PLR0913 - what one route needs
     group_commit: GroupCommit,
+    engine: AsyncEngine,
     *,
     api_key: ApiKey,
     receipt: Receipt,
@@ -176,30 +135,30 @@ def movements_router(
 ) -> APIRouter:
     """The route, guarded by the key; `on_recorded` is called when movements were written."""
 
-    async def ticket(store_id: str, request: Request) -> _Ticket:
+    async def ticket(store_id: str, request: Request) -> _Asked:
         deadline = asyncio.get_running_loop().time() + response_seconds
-        headers = dict(request.scope["headers"])
-        require_plain_json(headers)
-        idempotency_key = _idempotency_key(request.scope["headers"])
+        # Before the key, since the first thing wrong is what is said.
+        require_plain_json(dict(request.scope["headers"]))
+        idempotency_key, sent = _idempotency_key(request.scope["headers"])
         # The router takes ".../movements%0A" for this path too.
         if fault_in_id(store_id) or not request.scope["path"].endswith("/movements"):
             raise NoSuchPage
-        raw = await receipt.read(
-            request.receive,
-            declared_length=headers.get(b"content-length"),
-            deadline=deadline,
-            has_arrived=BODY_ARRIVED in request.scope,
-            max_body_bytes=MAX_BODY_BYTES,
-        )
-        movements = read_movements(raw, store_id=store_id, idempotency_key=idempotency_key, now=datetime.now(UTC))
-        return _Ticket(movements, idempotency_key, deadline)
+        raw = await read_json_body(request, receipt, max_body_bytes=MAX_BODY_BYTES, deadline=deadline)
+        now = datetime.now(UTC)
+        read = read_ticket(raw, store_id=store_id, idempotency_key=idempotency_key, now=now)
+        if sent != idempotency_key:
+            # Before revision 0007, the quotes were a part of the key.
+            former = read_ticket(raw, store_id=store_id, idempotency_key=sent, now=now)
+            if await _was_recorded(engine, former, deadline):
+                return _Asked(former, sent, deadline)
+        return _Asked(read, idempotency_key, deadline)
 
     router = guarded_router(api_key)
 
     @router.post(
         "/movements",
         operation_id="record_pos_movements",
-        summary="Record what the POS sold, received or counted.",
+        summary="Record what the POS sold, received, counted or moved.",
         status_code=int(HTTPStatus.CREATED),
         response_model=RecordedMovements,
         response_model_exclude_none=True,
@@ -226,13 +185,13 @@ def movements_router(
         },
     )
     async def record_pos_movements(
-        asked: Annotated[_Ticket, Depends(ticket)], response: Response
+        asked: Annotated[_Asked, Depends(ticket)], response: Response
     ) -> RecordedMovements | JSONResponse:
-        outcomes = await group_commit.submit_ticket(asked.movements, deadline=asked.deadline)
+        outcomes = await group_commit.submit_ticket(asked.ticket.movements, deadline=asked.deadline, units=asked.ticket.units)
         on_recorded()
         if any(isinstance(outcome, KeyReused) for outcome in outcomes):
             raise IdempotencyKeyReused(asked.idempotency_key)
-        lines = [_line(movement, outcome) for movement, outcome in zip(asked.movements, outcomes, strict=True)]
+        lines = _lines(asked.ticket, outcomes)
         refused = next((outcome.error for outcome in outcomes if isinstance(outcome, Refused)), None)
         if refused is not None:
             body = PartlyRecorded(message=refused.message, movements=lines)
@@ -244,16 +203,35 @@ def movements_router(
     return router
 
 
+def _lines(ticket: Ticket, outcomes: Sequence[Outcome]) -> list[RecordedMovement]:
+    """One line for each movement of the request. The halves of a transfer stand or fall together."""
+    halves: dict[int, list[RecordedMovement]] = {}
+    for movement, position, outcome in zip(ticket.movements, ticket.positions, outcomes, strict=True):
+        halves.setdefault(position, []).append(_line(movement, outcome))
+    lines: list[RecordedMovement] = []
+    for given, *received in halves.values():
+        if received and received[0].state == "refused":
+            lines.append(received[0])
+        else:
+            lines.append(given.model_copy(update={"to_store_stock": received[0].stock}) if received else given)
+    return lines
+
+
 def _line(movement: Movement, outcome: Outcome) -> RecordedMovement:
     match outcome:
-        case Applied(level_version, balance) | Known(level_version, balance):
+        case Applied() | Known():
+            correction = outcome.correction
             return RecordedMovement(
                 item_id=movement.item_id,
                 state="recorded" if isinstance(outcome, Applied) else "known",
-                stock=to_plain(balance),
-                level_version=level_version,
+                stock=to_plain(outcome.balance),
+                level_version=outcome.level_version,
+                correction=None if correction is None else to_plain(correction.amount),
+                counted_at=None if correction is None else correction.counted_at.isoformat(),
             )
         case Refused(error):
             return RecordedMovement(item_id=movement.item_id, state="refused", reason=error.reason, message=error.message)
+        case NotRecorded():
+            return RecordedMovement(item_id=movement.item_id, state="not_recorded")
         case _:
             raise InternalError

@@ -1,11 +1,12 @@
 """GET /pos/stores/{store_id}/stock and /movements: pages of the stock and of the ledger."""
 
-from collections.abc import AsyncIterator
-from datetime import datetime
+import re
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -15,20 +16,24 @@ from app.errors.requests import NoSuchStore, NotReadable
 from app.pos.api_key import ApiKey, guarded_router
 from app.stock.movement import MovementType, Source
 from app.stock.quantity import to_plain
-from app.stock.text import MAX_TEXT_LENGTH, fault_in, fault_in_id
+from app.stock.text import MAX_TEXT_LENGTH, fault_in, fault_in_id, parse_moment
 from app.storage.catalog import find_store
-from app.storage.ledger import list_rows
+from app.storage.ledger_rows import list_rows
 from app.storage.levels import list_levels
 from app.wire import errors
 
 MAX_ROWS = 1000
 MAX_READ_TIME = "5s"
-_ERRORS = errors(
+ERRORS = errors(
     {404: "There is no such store.", 422: "A parameter is out of its contract.", 503: "The database is away. Ask again."}
 )
-_Number = Annotated[str, BeforeValidator(to_plain)]
-_Moment = Annotated[str, BeforeValidator(datetime.isoformat), WithJsonSchema({"type": "string", "format": "date-time"})]
-_Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="Rows in a page.")]
+Number = Annotated[str, BeforeValidator(lambda value: value if value is None else to_plain(value))]
+Moment = Annotated[
+    str,
+    BeforeValidator(lambda value: value if value is None else value.isoformat()),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="Rows in a page.")]
 
 
 class StockLevel(BaseModel):
@@ -38,9 +43,18 @@ class StockLevel(BaseModel):
 
     item_id: str
     name: str
-    stock: _Number = Field(validation_alias="quantity")
-    level_version: int = Field(validation_alias="version", description="The place of its newest movement in the item's ledger.")
-    updated_at: _Moment
+    stock: Number = Field(validation_alias="quantity")
+    level_version: int | None = Field(
+        validation_alias="version", description="The place of its newest movement in the item's ledger; null with `at`."
+    )
+    updated_at: Moment | None = Field(description="When that was received; null with `at`.")
+    retired: bool = Field(validation_alias="retired_at", description="Whether it is left out of exports and synchronisations.")
+    copied_from: str | None = Field(description="The store whose definition it has: it has moved here, and was never imported.")
+
+    @field_validator("retired", mode="before")
+    @classmethod
+    def _is_retired(cls, value: object) -> bool:
+        return value is not None
 
 
 class LedgerMovement(BaseModel):
@@ -53,10 +67,16 @@ class LedgerMovement(BaseModel):
     source: Source
     inventory_system_id: str | None
     movement_type: MovementType = Field(description="1 added, 2 removed.")
-    quantity: _Number
-    balance_after: _Number
+    quantity: Number
+    balance_after: Number = Field(description="The level when the row was written. Rows are not written in order of time.")
     date: str | None = Field(validation_alias="date_text")
-    received_at: _Moment
+    happened_at: Moment
+    received_at: Moment
+    counted: Number | None = Field(description="Of a count: what was counted.")
+    refers_to: int | None = Field(description="Of a correction: the row of its count. Of a reversal: the row that it takes back.")
+    other_store_id: str | None = Field(description="Of a transfer: the store at its other end.")
+    reason: str | None
+    reference: str | None
     actor: str | None
     note: str | None
 
@@ -77,11 +97,11 @@ class LedgerPage(_Page):
     movements: list[LedgerMovement]
 
 
-def queries_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
-    """The routes, guarded by the key."""
+def reading(engine: AsyncEngine) -> Callable[[str], AsyncIterator[AsyncConnection]]:
+    """A dependency: a connection to read a store that exists, within `MAX_READ_TIME`."""
 
     async def connection_to(store_id: str) -> AsyncIterator[AsyncConnection]:
-        _require_id("store_id", store_id)
+        require_id("store_id", store_id)
         try:
             async with engine.connect() as connection:
                 await connection.execute(text(f"SET LOCAL statement_timeout = '{MAX_READ_TIME}'"))
@@ -91,16 +111,30 @@ def queries_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
         except (OSError, TimeoutError, SQLAlchemyError) as error:
             raise NotReadable from error
 
+    return connection_to
+
+
+def queries_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
+    """The routes, guarded by the key."""
+    connection_to = reading(engine)
     router = guarded_router(api_key)
     connected = Annotated[AsyncConnection, Depends(connection_to)]
 
-    @router.get("/stock", operation_id="read_stock", summary="The stock, in order of item ids.", responses=_ERRORS)
-    async def stock(
-        store_id: str, connection: connected, item_id: str | None = None, after: str | None = None, limit: _Limit = 100
+    @router.get("/stock", operation_id="read_stock", summary="The stock, in order of item ids.", responses=ERRORS)
+    async def stock(  # noqa: PLR0913, PLR0917 - one parameter per filter
+        store_id: str,
+        connection: connected,
+        item_id: str | None = None,
+        at: Annotated[str | None, Query(description="As it was at this time (with its offset).")] = None,
+        after: str | None = None,
+        limit: Limit = 100,
     ) -> StockPage:
-        _require_id("item_id", item_id)
+        require_id("item_id", item_id)
         _require_after(after)
-        levels = await list_levels(connection, store_id=store_id, item_id=item_id, after=after, limit=limit)
+        moment = read_moment("at", at)
+        if moment is not None and moment > datetime.now(UTC):
+            raise InvalidField("at", "must not lie in the future")
+        levels = await list_levels(connection, store_id=store_id, item_id=item_id, after=after, limit=limit, at=moment)
         rows = [StockLevel.model_validate(level) for level in levels]
         return StockPage(stock=rows, next=rows[-1].item_id if len(rows) == limit else None)
 
@@ -108,7 +142,7 @@ def queries_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
         "/movements",
         operation_id="read_movements",
         summary="The ledger, in order of item ids and of each item's movements.",
-        responses=_ERRORS,
+        responses=ERRORS,
     )
     async def movements(  # noqa: PLR0913, PLR0917 - one parameter per filter
         store_id: str,
@@ -116,17 +150,37 @@ def queries_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
         item_id: str | None = None,
         source: Source | None = None,
         after: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
-        limit: _Limit = 100,
+        limit: Limit = 100,
     ) -> LedgerPage:
-        _require_id("item_id", item_id)
-        rows = await list_rows(connection, store_id, item_id=item_id, source=source, after=_cursor(after), limit=limit)
+        require_id("item_id", item_id)
+        rows = await list_rows(connection, store_id, item_id=item_id, source=source, after=read_cursor(after), limit=limit)
         listed = [LedgerMovement.model_validate(row) for row in rows]
         return LedgerPage(movements=listed, next=f"{rows[-1].level_version}:{rows[-1].item_id}" if len(rows) == limit else None)
 
     return router
 
 
-def _cursor(after: str | None) -> tuple[str, int] | None:
+def read_moment(name: str, value: str | None) -> datetime | None:
+    """The time in a parameter, or None where it was not given.
+
+    Raises:
+        InvalidField: it is none.
+    """
+    if value is None:
+        return None
+    try:
+        # A + that was not written as %2B arrives as a blank.
+        return parse_moment(re.sub(r" (?=\d\d:?\d\d$)", "+", value) if "T" in value else value)
+    except ValueError as error:
+        raise InvalidField(name, str(error)) from None
+
+
+def read_cursor(after: str | None) -> tuple[str, int] | None:
+    """(item_id, level_version) in the `next` of a page, or None where it was not given.
+
+    Raises:
+        InvalidField: it is none.
+    """
     if after is None:
         return None
     version, found, item_id = after.partition(":")
@@ -136,8 +190,12 @@ def _cursor(after: str | None) -> tuple[str, int] | None:
     return item_id, int(version)
 
 
-def _require_id(name: str, value: str | None) -> None:
-    """Refuse what can be nobody's id before the database does."""
+def require_id(name: str, value: str | None) -> None:
+    """Refuse what can be nobody's id before the database does.
+
+    Raises:
+        InvalidField: it names the parameter.
+    """
     if value is not None and (fault := fault_in_id(value)):
         raise InvalidField(name, fault)
 

@@ -8,9 +8,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from app.errors import NotParseable
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT
-from app.stock.movement import Movement, MovementType, reported_movement
-from app.wire import NUMBER_SCHEMA, DateText, Identifier, Quantity, one_of, parse, unsigned_quantity
+from app.stock.movement import Movement, MovementType, Subject, reported_movement
+from app.wire import NUMBER_SCHEMA, DateText, Identifier, Quantity, one_of, parse, parse_object, read_id, unsigned_quantity
 
 _MOVEMENT_TYPES: dict[str | int, MovementType] = {
     "1": MovementType.ADD,
@@ -40,6 +41,22 @@ class StockMovement(BaseModel):
     )
     date: DateText = Field(description="Date of the movement; kept as sent.")
     now: DateText = Field(description="When mipOS sent this delivery. A retry carries a new one.")
+
+
+def read_subject(raw: bytes) -> Subject:
+    """What a body is about, as far as it can be read; whatever else is wrong with it."""
+    try:
+        fields = parse_object(raw)
+    except NotParseable:
+        return Subject()
+    return Subject(*(_id_in(fields.get(name)) for name in ("store_id", "external_id", "inventory_system_id")))
+
+
+def _id_in(value: object) -> str | None:
+    try:
+        return read_id(value)
+    except ValueError:
+        return None
 
 
 def read_report(raw: bytes) -> Movement:

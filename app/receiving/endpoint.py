@@ -10,11 +10,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.applying.group_commit import GroupCommit
 from app.errors import PosSyncError, Refusal, TryAgain
 from app.errors.requests import NoSuchPage
-from app.receiving.body import StockMovement, read_report
+from app.receiving.body import StockMovement, read_report, read_subject
 from app.receiving.signature import HEADER
 from app.receiving.signed_body import WEBHOOK_PATH, refuse
 from app.scope import DEADLINE, DELIVERY_LOG, VERIFIED_BODY, DeliveryLog, DeliveryOutcome
-from app.stock.movement import Applied, Known, Movement, Outcome, Refused
+from app.stock.movement import Applied, Echo, Known, Movement, Outcome, Refused, Subject
 from app.stock.quantity import ZERO, to_plain
 from app.wire import COMMON_ERRORS, errors, request_body
 
@@ -53,13 +53,18 @@ class StockWebhook:
         log: DeliveryLog = scope[DELIVERY_LOG]
         movement: Movement | None = None
         refusal: Refusal | None = None
+        subject: Subject | None = None
         try:
             movement = read_report(raw_body)
             _note_movement(log, movement)
         except Refusal as error:
             refusal = error
+            subject = read_subject(raw_body)
+            _note_subject(log, subject)
         try:
-            outcome = await self._group_commit.submit(raw_body, movement=movement, refusal=refusal, deadline=scope[DEADLINE])
+            outcome = await self._group_commit.submit(
+                raw_body, movement=movement, refusal=refusal, subject=subject, deadline=scope[DEADLINE]
+            )
         except PosSyncError as error:
             log.outcome = DeliveryOutcome.UNSETTLED if isinstance(error, TryAgain) else DeliveryOutcome.FAILED
             log.reason = error.reason
@@ -73,10 +78,14 @@ class StockWebhook:
             await send(message)
 
 
+def _note_subject(log: DeliveryLog, subject: Subject | Movement) -> None:
+    log.inventory_system_id = subject.inventory_system_id
+    log.store_id = subject.store_id
+    log.item_id = subject.item_id
+
+
 def _note_movement(log: DeliveryLog, movement: Movement) -> None:
-    log.inventory_system_id = movement.inventory_system_id
-    log.store_id = movement.store_id
-    log.item_id = movement.item_id
+    _note_subject(log, movement)
     log.movement_type = movement.movement_type.name.lower()
     log.quantity = to_plain(movement.quantity)
 
@@ -90,6 +99,8 @@ def _note_outcome(log: DeliveryLog, outcome: Outcome) -> None:
             log.is_negative = balance < ZERO
         case Known():
             log.outcome = DeliveryOutcome.ALREADY_APPLIED
+        case Echo():
+            log.outcome = DeliveryOutcome.ECHO
         case Refused(error):
             log.outcome = DeliveryOutcome.REFUSED
             log.message = error.message

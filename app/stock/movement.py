@@ -1,16 +1,13 @@
 """What a stock movement is, the identity by which it is applied once, and what becomes of it."""
 
-import hashlib
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 
 from app.errors import Refusal
+from app.stock.identity import dated, identity_of, moments_in
 from app.stock.quantity import ZERO, to_canonical
-
-IDENTITY_VERSION = "1"
-_DATED = len("2026-11-23")
 
 
 class MovementType(IntEnum):
@@ -25,19 +22,38 @@ class Source(StrEnum):
 
     INVENTORY_SYSTEM = "inventory_system"
     OPENING = "opening"
+    UNIT_CHANGE = "unit_change"
+    """A count in the item's new unit. It is told to nobody: a full synchronisation tells it."""
     RECONCILE = "reconcile"
-    """An operator adopted a number."""
+    """An operator adopted a number: one that was counted, or (with an inventory system) that system's."""
+    CORRECTION = "correction"
+    """A count had held the movement of the row before: the level does not move. `refers_to` is the count's row."""
     REVERSAL = "reversal"
+    """The opposite of the row `refers_to`."""
     POS_SALE = "pos_sale"
     POS_COUNT = "pos_count"
     POS_RECEIPT = "pos_receipt"
+    POS_RETURN = "pos_return"
+    POS_WASTE = "pos_waste"
+    POS_ADJUSTMENT = "pos_adjustment"
+    POS_TRANSFER = "pos_transfer"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a delivery is about, as far as it is known."""
+
+    store_id: str | None = None
+    item_id: str | None = None
+    inventory_system_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
     """A change of one item's stock in one store. `quantity` is never negative: the direction is in `movement_type`.
 
-    The quantity of a count is what was counted; the ledger makes of it the change of the level.
+    The quantity of a count is what was counted; the ledger makes of it the change of the level. That of a reversal is 0: the
+    ledger knows what it takes back.
     """
 
     store_id: str
@@ -57,11 +73,24 @@ class Movement:
     pos_id: str | None = None
     """The POS that a report was meant for."""
     happened_at: datetime | None = None
-    """None: when it is received."""
+    """None: at `local_at`, or else when it is received."""
+    local_at: datetime | None = None
+    """When it happened, by a clock of the store: without a zone."""
     occurrence: int = 1
     """2 and more for a copy that an operator says is a movement of its own."""
+    other_store_id: str | None = None
+    """Of a transfer: the store at its other end."""
+    refers_to: int | None = None
+    """Of a reversal: the level_version of the row that it takes back."""
     reason: str | None = None
     reference: str | None = None
+
+    @property
+    def is_count(self) -> bool:
+        """Whether it says what there was, and not what changed."""
+        if self.source is Source.RECONCILE:
+            return self.inventory_system_id is None
+        return self.source in (Source.POS_COUNT, Source.OPENING, Source.UNIT_CHANGE)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -88,6 +117,7 @@ def reported_movement(  # noqa: PLR0913 - the eight fields of the document that 
     pos_id: str | None = None,
 ) -> Movement:
     """A movement that an inventory system reported, with its identity."""
+    happened_at, local_at = moments_in(date_text)
     return Movement(
         store_id=store_id,
         item_id=item_id,
@@ -99,9 +129,11 @@ def reported_movement(  # noqa: PLR0913 - the eight fields of the document that 
         date_text=date_text,
         sent_at_text=sent_at_text,
         pos_id=pos_id,
-        dedupe_key=_dated(
+        happened_at=happened_at,
+        local_at=local_at,
+        dedupe_key=dated(
             date_text,
-            _identity(
+            identity_of(
                 inventory_system_id,
                 store_id,
                 item_id,
@@ -114,101 +146,61 @@ def reported_movement(  # noqa: PLR0913 - the eight fields of the document that 
     )
 
 
-def opening_movement(*, store_id: str, item_id: str, stock: Decimal) -> Movement:
-    """The first row of a ledger: the stock that a store starts with. A negative stock is a removal."""
+def opening_movement(*, store_id: str, item_id: str, stock: Decimal, as_of: datetime | None = None) -> Movement:
+    """The stock that a store starts with: a count at `as_of`, or now. A negative stock is a removal."""
+    return _stated(store_id, item_id, stock, Source.OPENING, happened_at=as_of)
+
+
+def counted_movement(*, store_id: str, item_id: str, stock: Decimal) -> Movement:
+    """The number that an operator says is there: a count now."""
+    return _stated(store_id, item_id, stock, Source.RECONCILE)
+
+
+def recounted_movement(*, store_id: str, item_id: str, stock: Decimal) -> Movement:
+    """The stock in an item's new unit: a count now, since what happened before it is in the old one."""
+    return _stated(store_id, item_id, stock, Source.UNIT_CHANGE)
+
+
+def adopted_movement(*, store_id: str, item_id: str, inventory_system_id: str, change: Decimal) -> Movement:
+    """The change by which an operator adopts the number of an inventory system."""
+    movement = _stated(store_id, item_id, change, Source.RECONCILE)
+    return replace(movement, inventory_system_id=inventory_system_id)
+
+
+def _stated(store_id: str, item_id: str, quantity: Decimal, source: Source, *, happened_at: datetime | None = None) -> Movement:
     return Movement(
         store_id=store_id,
         item_id=item_id,
-        movement_type=MovementType.REMOVE if stock < ZERO else MovementType.ADD,
-        quantity=stock.copy_abs(),
-        source=Source.OPENING,
-    )
-
-
-def reconciling_movement(*, store_id: str, item_id: str, change: Decimal) -> Movement:
-    """What an operator adopts, as the change to get there."""
-    return Movement(
-        store_id=store_id,
-        item_id=item_id,
-        movement_type=MovementType.REMOVE if change < ZERO else MovementType.ADD,
-        quantity=change.copy_abs(),
-        source=Source.RECONCILE,
-    )
-
-
-class PosKind(StrEnum):
-    """What a POS records."""
-
-    SALE = "sale"
-    """Removes."""
-    COUNT = "count"
-    """Says what there is; the movement is the difference."""
-    RECEIPT = "receipt"
-    """Adds."""
-
-    @property
-    def source(self) -> Source:
-        """The source of its ledger row."""
-        return Source(f"pos_{self.value}")
-
-
-def pos_movement(  # noqa: PLR0913 - what makes one
-    *,
-    store_id: str,
-    item_id: str,
-    kind: PosKind,
-    quantity: Decimal,
-    idempotency_key: str,
-    happened_at: datetime | None,
-    recorded_at: datetime,
-    number: int = 0,
-) -> Movement:
-    """A movement that the POS records, at `recorded_at` where it does not say when it happened.
-
-    `number` tells those of one request, with one key, apart.
-
-    The SQL function record_pos_movement (migration 0006) makes the same identity.
-    """
-    return Movement(
-        store_id=store_id,
-        item_id=item_id,
-        movement_type=MovementType.REMOVE if kind is PosKind.SALE else MovementType.ADD,
-        quantity=quantity,
-        source=kind.source,
-        date_text=(happened_at or recorded_at).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        movement_type=MovementType.REMOVE if quantity < ZERO else MovementType.ADD,
+        quantity=quantity.copy_abs(),
+        source=source,
         happened_at=happened_at,
-        dedupe_key=_identity("pos", store_id, idempotency_key, str(number)),
     )
 
 
-def _dated(date_text: str, identity: bytes) -> bytes:
-    """`identity` with its first bytes replaced by those of the date, mostly the day: 32 bytes again, 22 of them the hash's.
-
-    So the movements of one time lie side by side in the ledger's index of identities. At random places, each would touch a
-    page of its own, which in a large ledger is mostly not in memory. The ledger has a check that every key is made so.
-    """
-    return date_text.encode()[:_DATED].ljust(_DATED, b"\0") + identity[_DATED:]
+def reversing_movement(*, store_id: str, item_id: str, level_version: int) -> Movement:
+    """What takes back the row `level_version` of an item's ledger."""
+    movement = _stated(store_id, item_id, ZERO, Source.REVERSAL)
+    return replace(movement, refers_to=level_version)
 
 
-def _identity(*parts: str) -> bytes:
-    """SHA-256 over the length-prefixed parts, so that ("1", "23") is not ("12", "3").
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """The count of `counted_at` had held the movement already: `amount` takes its change back, so that the level stays."""
 
-    Source of the choice of parts: docs/reference/mipos-api.md, "Exactly once, without an event id".
-    """
-    text = "".join([f"{len(part)}:{part}" for part in (IDENTITY_VERSION, *parts)])
-    if text.isascii():
-        return hashlib.sha256(text.encode()).digest()
-    # Lengths are in bytes.
-    encoded = [part.encode() for part in (IDENTITY_VERSION, *parts)]
-    return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in encoded])).digest()
+    amount: Decimal
+    counted_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The movement changed the level; its ledger row has this version, and left this balance."""
+    """The movement is in the ledger, by the row of this version; the balance is the level after it and its correction."""
 
     level_version: int
     balance: Decimal
+    correction: Correction | None = None
+    is_before_count: bool = False
+    """Of a report: its own date lies before the newest count, which may have held it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +209,7 @@ class Known:
 
     level_version: int
     balance: Decimal
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +225,21 @@ class KeyReused:
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """The report equals a stock update that we sent to that system: it is our own movement. Nothing changes."""
+
+    level_version: int
+    """Of the newest row when it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotRecorded:
+    """Nothing is wrong with it, but another member of its unit was refused. Nothing changes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Busy:
     """Not decided: another session holds the level. Ask again later."""
 
 
-Outcome = Applied | Known | Refused | KeyReused | Busy
+Outcome = Applied | Known | Refused | KeyReused | Echo | NotRecorded | Busy

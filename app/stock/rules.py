@@ -29,12 +29,14 @@ class ReportedStock(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The recorded rules. `timezone` is the zone of stores that an import creates."""
+    """The recorded rules. `timezone` is the zone of stores that have none of their own."""
 
     pos_id: str | None = None
     negative_stock: NegativeStock = NegativeStock.ALLOW
     reported_stock: ReportedStock = ReportedStock.AFTER
     timezone: str = "UTC"
+    max_count_age_days: int = 7
+    """A count that is older is refused."""
 
 
 def differing(own: Rules, recorded: Rules) -> list[str]:

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 MAX_TEXT_LENGTH = 255
 """Of an id, a name or a key, in characters."""
@@ -98,6 +99,14 @@ def parse_moment(text: str) -> datetime:
     if not MIN_MOMENT <= moment < MAX_MOMENT:
         raise ValueError("must be after 1970 and before 9999")
     return moment.astimezone(UTC)
+
+
+def zone_of(name: str | None) -> ZoneInfo:
+    """The time zone with this name; UTC where there is none, or this machine does not know it."""
+    try:
+        return ZoneInfo(name or "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return ZoneInfo("UTC")
 
 
 def parse_idempotency_key(text: str) -> str:

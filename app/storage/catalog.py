@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, select, true, update
+from sqlalchemy import ColumnElement, Numeric, Row, Table, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,6 +16,14 @@ from app.stock.text import fault_in
 from app.storage.tables import integration, item, stock_level, store, supplier, unit
 
 
+class RepeatedDates(StrEnum):
+    """What becomes of a delivery that may be a movement of its own under a date that was used before."""
+
+    SUSPECT = "suspect"
+    """It is kept for a person."""
+    APPLY = "apply"
+
+
 @dataclass(frozen=True, slots=True)
 class Integration:
     """A store's connection to an inventory system; movements are taken only while it is enabled."""
@@ -22,6 +31,7 @@ class Integration:
     inventory_system_id: str
     user_id_tps: str
     enabled: bool
+    repeated_dates: RepeatedDates = RepeatedDates.SUSPECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,8 @@ class Store:
     store_id: str
     name: str
     mipos_store_id: str | None
-    timezone: str
+    timezone: str | None
+    """None: as the rule TIMEZONE says."""
     negative_stock: NegativeStock | None
     """None: as the setting says."""
     integrations: list[Integration] = field(default_factory=list)
@@ -90,13 +101,17 @@ async def _read_stores(connection: AsyncConnection, is_asked: ColumnElement[bool
     for row in await connection.execute(query):
         # A store that was made between the two statements is not among them.
         if (found := stores.get(row.store_id)) is not None:
-            found.integrations.append(Integration(row.inventory_system_id, row.user_id_tps, row.enabled))
+            found.integrations.append(_integration(row))
     return list(stores.values())
 
 
-async def create_store(connection: AsyncConnection, store_id: str, *, timezone: str) -> bool:
+def _integration(row: Row[Any]) -> Integration:
+    return Integration(row.inventory_system_id, row.user_id_tps, row.enabled, RepeatedDates(row.repeated_dates))
+
+
+async def create_store(connection: AsyncConnection, store_id: str) -> bool:
     """Make a store named like its id; False where it exists, and then it stays as it is."""
-    statement = insert(store).values(store_id=store_id, name=store_id, timezone=timezone).on_conflict_do_nothing()
+    statement = insert(store).values(store_id=store_id, name=store_id).on_conflict_do_nothing()
     return (await connection.execute(statement)).rowcount == 1
 
 
@@ -119,33 +134,58 @@ async def connect_system(connection: AsyncConnection, store_id: str, inventory_s
 
 async def enable_system(connection: AsyncConnection, store_id: str, inventory_system_id: str, *, enabled: bool) -> bool:
     """Switch a connection on or off; False where there is no such connection."""
-    statement = (
-        update(integration)
-        .where(integration.c.store_id == store_id, integration.c.inventory_system_id == inventory_system_id)
-        .values(enabled=enabled)
+    return await _change_integration(connection, store_id, inventory_system_id, enabled=enabled)
+
+
+async def set_repeated_dates(connection: AsyncConnection, store_id: str, inventory_system_id: str, choice: RepeatedDates) -> bool:
+    """Say what becomes of a connection's deliveries with repeated dates; False where there is no such connection."""
+    return await _change_integration(connection, store_id, inventory_system_id, repeated_dates=choice.value)
+
+
+async def _change_integration(connection: AsyncConnection, store_id: str, inventory_system_id: str, **values: object) -> bool:
+    statement = update(integration).where(
+        integration.c.store_id == store_id, integration.c.inventory_system_id == inventory_system_id
     )
-    return (await connection.execute(statement)).rowcount == 1
+    return (await connection.execute(statement.values(**values))).rowcount == 1
 
 
-async def put_catalog(connection: AsyncConnection, catalog: Catalog) -> None:
-    """Insert or update units, suppliers and items, which are the POS's and not one store's. Deletes nothing."""
-    await _upsert(connection, unit, "unit_id", catalog.units)
-    await _upsert(connection, supplier, "supplier_id", catalog.suppliers)
-    await _upsert(connection, item, "item_id", catalog.items)
+async def put_catalog(connection: AsyncConnection, store_id: str, catalog: Catalog) -> None:
+    """Insert or update a store's units, suppliers and items. Deletes nothing; an item that was retired is back."""
+    await _upsert(connection, unit, store_id, "unit_id", catalog.units)
+    await _upsert(connection, supplier, store_id, "supplier_id", catalog.suppliers)
+    await _upsert(connection, item, store_id, "item_id", catalog.items, cleared=("retired_at", "copied_from"))
 
 
-async def _upsert(connection: AsyncConnection, table: Table, key: str, things: Sequence[Unit | Supplier | Item]) -> None:
-    """Insert or update `things` by those of their attributes that are columns."""
+async def _upsert(  # noqa: PLR0913 - what differs between three tables
+    connection: AsyncConnection,
+    table: Table,
+    store_id: str,
+    key: str,
+    things: Sequence[Unit | Supplier | Item],
+    *,
+    cleared: Sequence[str] = (),
+) -> None:
+    """Insert or update `things` by those of their attributes that are columns; `cleared` columns become null.
+
+    One statement, whatever the number, and no row is written that stays as it is.
+    """
     if not things:
         return
     names = [column.name for column in table.columns if hasattr(things[0], column.name)]
-    rows = [{name: getattr(thing, name) for name in names} for thing in things]
-    statement = insert(table)
-    changed = {name: statement.excluded[name] for name in names if name != key}
-    # In key order, so that two imports cannot deadlock.
-    await connection.execute(
-        statement.on_conflict_do_update(index_elements=[key], set_=changed), sorted(rows, key=lambda row: row[key])
-    )
+    types = ["numeric" if isinstance(table.c[name].type, Numeric) else "text" for name in names]
+    changed = [name for name in (*names, *cleared) if name != key]
+    statement = f"""
+    INSERT INTO {table.name} (store_id, {", ".join(names)})
+    SELECT :store, {", ".join(f"CAST({name} AS {type_})" for name, type_ in zip(names, types, strict=True))}
+    FROM unnest({", ".join(f"CAST(:{name} AS text[])" for name in names)}) AS given ({", ".join(names)})
+    -- In key order, so that two imports cannot deadlock.
+    ORDER BY {key}
+    ON CONFLICT (store_id, {key}) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in changed)}
+    WHERE ({", ".join(f"{table.name}.{name}" for name in changed)})
+      IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in changed)})
+    """  # noqa: S608 - our own names only
+    columns = {name: [str(getattr(thing, name)) for thing in things] for name in names}
+    await connection.execute(text(statement), {"store": store_id, **columns})
 
 
 async def get_catalog(connection: AsyncConnection, store_id: str, connected: Integration) -> Catalog:
@@ -153,18 +193,22 @@ async def get_catalog(connection: AsyncConnection, store_id: str, connected: Int
     *names, _ = Item.__slots__
     query = (
         select(*(item.c[name] for name in names), stock_level.c.quantity)
-        .join(stock_level, stock_level.c.item_id == item.c.item_id)
-        .where(stock_level.c.store_id == store_id)
+        .join(stock_level, (stock_level.c.store_id == item.c.store_id) & (stock_level.c.item_id == item.c.item_id))
+        .where(item.c.store_id == store_id, item.c.retired_at.is_(None))
         .order_by(item.c.item_id)
     )
     # In parts, between which deliveries are received: a large catalogue is a second's work.
     items = [Item(*row) async for row in await connection.stream(query)]
     unit_ids = {i.purchase_unit_id for i in items} | {i.consumption_unit_id for i in items}
     supplier_ids = {i.supplier_id for i in items}
-    all_units = await connection.execute(select(*(unit.c[name] for name in Unit.__slots__)).order_by(unit.c.unit_id))
+    all_units = await connection.execute(
+        select(*(unit.c[name] for name in Unit.__slots__)).where(unit.c.store_id == store_id).order_by(unit.c.unit_id)
+    )
     units = [Unit(*row) for row in all_units if row.unit_id in unit_ids]
     all_suppliers = await connection.execute(
-        select(*(supplier.c[name] for name in Supplier.__slots__)).order_by(supplier.c.supplier_id)
+        select(*(supplier.c[name] for name in Supplier.__slots__))
+        .where(supplier.c.store_id == store_id)
+        .order_by(supplier.c.supplier_id)
     )
     suppliers = [Supplier(*row) for row in all_suppliers if row.supplier_id in supplier_ids]
     return Catalog(connected.inventory_system_id, connected.user_id_tps, tuple(items), tuple(units), tuple(suppliers))

@@ -1,5 +1,6 @@
 """Suspected duplicates: what the ledger holds of an identity, and the deliveries that may be movements of their own."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,15 +13,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.stock.duplicates import LaterReport, Trace
 from app.stock.movement import Movement
+from app.stock.quantity import ZERO, to_plain
 from app.stock.rules import ReportedStock
-from app.storage.tables import matching, suspected_duplicate
+from app.storage.delivery_tables import suspected_duplicate
+from app.storage.tables import matching
 
-# Cost: one probe by identity and one walk of the level's newest rows, which ends at the system's first row or at the original.
+# Cost: one probe by identity and one walk of the level's newest rows, which ends at the system's first row or at the original;
+# and the same among the suspected duplicates, of which there are few. One that waits is a report too: what comes after it
+# continues from it, and it counts as an occurrence.
 _READ_TRACES = """
-SELECT (SELECT reported_stock FROM service_rule) AS reading, original.occurrences,
-  original.sent_at_texts, later.level_version, later.reported_stock, later.delta
+SELECT (SELECT reported_stock FROM service_rule) AS reading, original.occurrences + coalesce(waiting.occurrences, 0),
+  original.sent_at_texts || waiting.sent_at_texts,
+  CASE WHEN last.after_version >= coalesce(later.level_version, 0) THEN last.after_version ELSE later.level_version END,
+  CASE WHEN last.after_version >= coalesce(later.level_version, 0) THEN last.reported_stock ELSE later.reported_stock END,
+  CASE WHEN last.after_version >= coalesce(later.level_version, 0) THEN last.delta ELSE later.delta END,
+  CASE WHEN last.after_version >= coalesce(later.level_version, 0) THEN last.suspected_duplicate_id END,
+  CASE WHEN last.after_version >= coalesce(later.level_version, 0) THEN last.same_occurrence END,
+  waiting.dismissed_versions, waiting.dismissed_ids, coalesce(connected.repeated_dates = 'apply', false)
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
   WITH ORDINALITY AS asked (store_id, item_id, inventory_system_id, dedupe_key, position)
+LEFT JOIN integration AS connected
+  ON connected.store_id = asked.store_id AND connected.inventory_system_id = asked.inventory_system_id
 CROSS JOIN LATERAL (
   SELECT count(*) AS occurrences, array_agg(sent_at_text) AS sent_at_texts, max(level_version) AS newest
   FROM stock_movement AS m WHERE m.store_id = asked.store_id AND m.dedupe_key = asked.dedupe_key
@@ -31,29 +44,50 @@ LEFT JOIN LATERAL (
     AND m.inventory_system_id = asked.inventory_system_id AND m.reported_stock IS NOT NULL
   ORDER BY m.level_version DESC LIMIT 1
 ) AS later ON true
+CROSS JOIN LATERAL (
+  SELECT count(*) FILTER (WHERE s.state <> 'applied') AS occurrences, array_agg(s.sent_at_text) AS sent_at_texts,
+    array_agg(s.after_version) FILTER (WHERE s.state = 'dismissed') AS dismissed_versions,
+    array_agg(s.follows_id) FILTER (WHERE s.state = 'dismissed') AS dismissed_ids
+  FROM suspected_duplicate AS s
+  WHERE s.store_id = asked.store_id AND s.dedupe_key = asked.dedupe_key AND s.reason = 'repeated'
+) AS waiting
+LEFT JOIN LATERAL (
+  SELECT s.after_version, s.reported_stock, s.delta, s.suspected_duplicate_id,
+    CASE WHEN s.dedupe_key = asked.dedupe_key THEN s.occurrence END AS same_occurrence
+  FROM suspected_duplicate AS s
+  WHERE s.store_id = asked.store_id AND s.item_id = asked.item_id AND s.inventory_system_id = asked.inventory_system_id
+    AND s.reason = 'repeated' AND s.state = 'open' AND s.after_version >= original.newest
+  ORDER BY s.suspected_duplicate_id DESC LIMIT 1
+) AS last ON true
 ORDER BY asked.position
 """
 
 _RECORD = """
 INSERT INTO suspected_duplicate AS suspected (
-  store_id, dedupe_key, occurrence, item_id, inventory_system_id, after_version, sent_at_text, raw_body, attempts
+  store_id, dedupe_key, occurrence, item_id, inventory_system_id, reason, after_version, reported_stock, delta, follows_id,
+  sent_at_text, raw_body, attempts
 )
 SELECT * FROM unnest(
-  $1::text[], $2::bytea[], $3::smallint[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::bytea[], $9::integer[]
+  $1::text[], $2::bytea[], $3::smallint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[]::numeric[],
+  $9::text[]::numeric[], $10::bigint[], $11::text[], $12::bytea[], $13::integer[]
 )
 ON CONFLICT (store_id, dedupe_key, occurrence) DO UPDATE SET
   attempts = suspected.attempts + excluded.attempts,
   sent_at_text = excluded.sent_at_text,
   raw_body = excluded.raw_body,
-  last_seen_at = excluded.last_seen_at,
-  -- What an operator dismissed stays dismissed, until the system has reported something else in between.
-  state = CASE WHEN suspected.state = 'dismissed' AND suspected.after_version < excluded.after_version
-    THEN 'open' ELSE suspected.state END,
-  closed_at = CASE WHEN suspected.state = 'dismissed' AND suspected.after_version < excluded.after_version
-    THEN NULL ELSE suspected.closed_at END,
-  after_version = CASE WHEN suspected.state = 'dismissed'
-    THEN greatest(suspected.after_version, excluded.after_version) ELSE suspected.after_version END
+  last_seen_at = excluded.last_seen_at
 """
+
+
+class Suspicion(StrEnum):
+    """Why a person should look at a delivery."""
+
+    REPEATED = "repeated"
+    """Not applied: it equals an applied movement, and its stock follows from the last report."""
+    ECHO = "echo"
+    """Not applied: it equals a stock update that we sent to this system."""
+    BEFORE_COUNT = "before_count"
+    """Applied: its date lies before the newest count, which may have held it."""
 
 
 class State(StrEnum):
@@ -72,7 +106,9 @@ class Suspect:
     raw_body: bytes
     occurrence: int
     after_version: int
-    """The place in the ledger of the system's last report before it"""
+    """The place in the ledger of the system's last report before it; of an applied one, its own"""
+    reason: Suspicion = Suspicion.REPEATED
+    follows_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +119,7 @@ class SuspectedDuplicate:
     store_id: str
     item_id: str
     inventory_system_id: str
+    reason: Suspicion
     occurrence: int
     after_version: int
     sent_at_text: str
@@ -109,22 +146,39 @@ async def read_traces(connection: asyncpg.Connection, movements: Sequence[Moveme
         [movement.dedupe_key for movement in movements],
     )
     traces = [
-        Trace(occurrences, sent_at_texts or (), None if version is None else LaterReport(version, reported, delta))
-        for _, occurrences, sent_at_texts, version, reported, delta in rows
+        Trace(
+            occurrences,
+            sent_at_texts or (),
+            None if version is None else LaterReport(version, reported, delta, suspect_id, same_occurrence),
+            list(zip(dismissed_versions or (), dismissed_ids or (), strict=True)),
+            applies,
+        )
+        for (
+            _,
+            occurrences,
+            sent_at_texts,
+            version,
+            reported,
+            delta,
+            suspect_id,
+            same_occurrence,
+            dismissed_versions,
+            dismissed_ids,
+            applies,
+        ) in rows
     ]
     return ReportedStock(rows[0]["reading"]), traces
 
 
 async def record(connection: asyncpg.Connection, suspects: Sequence[Suspect]) -> None:
-    """Keep `suspects`, one row per identity and occurrence; a further copy raises `attempts`. In the caller's transaction."""
-    attempts: dict[tuple[str, bytes, int], int] = {}
+    """Keep `suspects`; a further copy of a row raises its `attempts`. In the caller's transaction."""
+    # One statement cannot change a row twice; in key order, so that two transactions cannot deadlock.
     latest: dict[tuple[str, bytes, int], Suspect] = {}
+    attempts: Counter[tuple[str, bytes, int]] = Counter()
     for suspect in suspects:
-        assert suspect.movement.dedupe_key is not None
-        key = (suspect.movement.store_id, suspect.movement.dedupe_key, suspect.occurrence)
-        attempts[key] = attempts.get(key, 0) + 1
+        key = (suspect.movement.store_id, suspect.movement.dedupe_key or b"", suspect.occurrence)
         latest[key] = suspect
-    # In key order, so that two transactions cannot deadlock.
+        attempts[key] += 1
     keys = sorted(latest)
     rows = [latest[key] for key in keys]
     await connection.execute(
@@ -134,7 +188,11 @@ async def record(connection: asyncpg.Connection, suspects: Sequence[Suspect]) ->
         [occurrence for _, _, occurrence in keys],
         [row.movement.item_id for row in rows],
         [row.movement.inventory_system_id for row in rows],
+        [row.reason.value for row in rows],
         [row.after_version for row in rows],
+        [to_plain(row.movement.reported_stock or ZERO) for row in rows],
+        [to_plain(row.movement.delta) for row in rows],
+        [row.follows_id for row in rows],
         [row.movement.sent_at_text for row in rows],
         [row.raw_body for row in rows],
         [attempts[key] for key in keys],
@@ -174,4 +232,5 @@ async def close(
 def _suspected(row: Any) -> SuspectedDuplicate:  # noqa: ANN401 - a row of `_COLUMNS`
     values: dict[str, Any] = row._asdict()
     values["state"] = State(values["state"])
+    values["reason"] = Suspicion(values["reason"])
     return SuspectedDuplicate(**values)

@@ -1,41 +1,74 @@
-"""The ledger: movements are applied by the SQL function `apply_movements` (migration 0006), and its rows are read page by page.
+"""The ledger: movements are applied by the SQL function `apply_movements` (migration 0007).
 
 The function locks the levels, judges every movement, writes and queues, in one statement. This module only carries the
 arguments and the outcomes, so no rule of the ledger stands in Python.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import asyncpg
-from sqlalchemy import select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import BelowZero, BeyondRange, IntegrationDisabled, NoIntegration, OtherPos, Refusal, UnknownItem, UnknownStore
-from app.stock.movement import Applied, Busy, KeyReused, Known, Movement, MovementType, Outcome, Refused
+from app.errors import (
+    BelowZero,
+    BeyondRange,
+    CountInFuture,
+    CountTooOld,
+    IntegrationDisabled,
+    NoIntegration,
+    NotReversible,
+    OtherPos,
+    PutAside,
+    Refusal,
+    UnitDiffers,
+    UnitUnclear,
+    UnknownItem,
+    UnknownRow,
+    UnknownStore,
+)
+from app.stock.movement import (
+    Applied,
+    Busy,
+    Correction,
+    Echo,
+    KeyReused,
+    Known,
+    Movement,
+    MovementType,
+    NotRecorded,
+    Outcome,
+    Refused,
+)
 from app.stock.quantity import to_canonical, to_plain
-from app.storage.tables import matching, stock_movement
 
-_APPLY = """
-SELECT movement, outcome, level_version, balance
-FROM apply_movements($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
-"""
+_ARGUMENTS = ", ".join(f"${number}" for number in range(1, 25))
+_APPLY = f"SELECT movement, outcome, level_version, balance, correction, counted_at, remark FROM apply_movements({_ARGUMENTS})"  # noqa: S608
 _TYPES = {movement_type: str(int(movement_type)) for movement_type in MovementType}
-_REFUSALS: dict[str, Callable[[Movement, str], Refusal]] = {
-    "other_pos": lambda moved, _: OtherPos(moved.pos_id or ""),
-    "unknown_store": lambda moved, _: UnknownStore(moved.store_id),
-    "unknown_item": lambda moved, _: UnknownItem(moved.item_id),
-    "no_integration": lambda moved, _: NoIntegration(
+_REFUSALS: dict[str, Callable[[Movement, str, str], Refusal]] = {
+    "other_pos": lambda moved, *_: OtherPos(moved.pos_id or ""),
+    "unknown_store": lambda moved, *_: UnknownStore(moved.store_id),
+    "unknown_item": lambda moved, *_: UnknownItem(moved.item_id),
+    "no_integration": lambda moved, *_: NoIntegration(
         store_id=moved.store_id, inventory_system_id=moved.inventory_system_id or ""
     ),
-    "integration_disabled": lambda moved, _: IntegrationDisabled(
+    "integration_disabled": lambda moved, *_: IntegrationDisabled(
         store_id=moved.store_id, inventory_system_id=moved.inventory_system_id or ""
     ),
-    "beyond_range": lambda moved, _: BeyondRange(item_id=moved.item_id, store_id=moved.store_id),
-    "below_zero": lambda moved, level: BelowZero(
+    "put_aside": lambda _moved, _level, actor: PutAside(actor),
+    "unit_unclear": lambda moved, *_: UnitUnclear(item_id=moved.item_id, store_id=moved.store_id),
+    "unit_differs": lambda moved, *_: UnitDiffers(
+        item_id=moved.item_id, store_id=moved.store_id, other_store_id=moved.other_store_id or ""
+    ),
+    "count_in_future": lambda moved, *_: CountInFuture(item_id=moved.item_id, counted_at=_time_of(moved)),
+    "count_too_old": lambda moved, *_: CountTooOld(item_id=moved.item_id, counted_at=_time_of(moved)),
+    "unknown_row": lambda moved, *_: UnknownRow(
+        item_id=moved.item_id, store_id=moved.store_id, level_version=moved.refers_to or 0
+    ),
+    "not_reversible": lambda moved, *_: NotReversible(moved.refers_to or 0),
+    "beyond_range": lambda moved, *_: BeyondRange(item_id=moved.item_id, store_id=moved.store_id),
+    "below_zero": lambda moved, level, _: BelowZero(
         item_id=moved.item_id, store_id=moved.store_id, level=level, quantity=to_canonical(moved.quantity)
     ),
 }
@@ -46,14 +79,18 @@ async def apply_movements(  # noqa: PLR0913 - what all movements of a call share
     movements: Sequence[Movement],
     *,
     tickets: Sequence[int | None] | None = None,
+    units: Sequence[int | None] | None = None,
     skips_locked: bool = False,
+    is_by_operator: bool = False,
     actor: str | None = None,
     note: str | None = None,
 ) -> list[Outcome]:
     """Apply `movements` in order, and return an outcome for each; outside a transaction, they are committed.
 
-    Movements with the same number in `tickets` are one unit: with `skips_locked`, where another session holds one of their
-    levels, all of them are `Busy`. `actor` and `note` say who made the rows, and why.
+    Movements with the same number in `tickets` are decided in one call: with `skips_locked`, where another session holds one of
+    their levels, all of them are `Busy`. Those with the same number in `units` are applied together or not at all.
+    `is_by_operator`: a person says that a report is no echo. `actor` and `note` say who made the rows, and why. A reversal must
+    be the only movement of its level.
 
     Raises:
         asyncpg.PostgresError: as the driver does. lock_not_available (55P03): a level was held for longer than the lock timeout.
@@ -63,6 +100,7 @@ async def apply_movements(  # noqa: PLR0913 - what all movements of a call share
     row = await connection.fetchrow(
         _APPLY,
         skips_locked,
+        is_by_operator,
         [movement.store_id for movement in movements],
         [movement.item_id for movement in movements],
         [movement.source.value for movement in movements],
@@ -76,7 +114,11 @@ async def apply_movements(  # noqa: PLR0913 - what all movements of a call share
         [movement.occurrence for movement in movements],
         [movement.pos_id for movement in movements],
         _column([movement.happened_at for movement in movements]),
+        _column([movement.local_at for movement in movements]),
         tickets,
+        units,
+        _column([movement.other_store_id for movement in movements]),
+        _column([movement.refers_to for movement in movements]),
         _column([movement.reason for movement in movements]),
         _column([movement.reference for movement in movements]),
         None if actor is None else [actor] * count,
@@ -84,8 +126,8 @@ async def apply_movements(  # noqa: PLR0913 - what all movements of a call share
     )
     assert row is not None
     outcomes: list[Outcome] = [Busy()] * count
-    for position, outcome, level_version, balance in zip(*row, strict=True):
-        outcomes[position - 1] = _outcome(movements[position - 1], outcome, level_version, balance)
+    for position, *found in zip(*row, strict=True):
+        outcomes[position - 1] = _outcome(movements[position - 1], *found)
     return outcomes
 
 
@@ -94,51 +136,33 @@ def _column(values: list[Any]) -> list[Any] | None:
     return None if values.count(None) == len(values) else values
 
 
-def _outcome(movement: Movement, outcome: str, level_version: int | None, balance: str | None) -> Outcome:
+def _outcome(  # noqa: PLR0913, PLR0917 - the columns of the function
+    movement: Movement,
+    outcome: str,
+    level_version: int | None,
+    balance: str | None,
+    correction: str | None,
+    counted_at: datetime | None,
+    remark: str | None,
+) -> Outcome:
+    corrected = None
+    if correction is not None:
+        assert counted_at is not None
+        corrected = Correction(Decimal(correction), counted_at)
     match outcome:
         case "applied":
-            return Applied(level_version or 0, Decimal(balance or 0))
+            return Applied(level_version or 0, Decimal(balance or 0), corrected, remark == "before_count")
         case "known":
-            return Known(level_version or 0, Decimal(balance or 0))
-        case "busy":
-            return Busy()
-        case "key_reused":
-            return KeyReused()
+            return Known(level_version or 0, Decimal(balance or 0), corrected)
+        case "echo":
+            return Echo(level_version or 0)
         case _:
-            return Refused(_REFUSALS[outcome](movement, balance or ""))
+            simple = _SIMPLE.get(outcome)
+            return Refused(_REFUSALS[outcome](movement, balance or "", remark or "")) if simple is None else simple
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
-    """A row of the ledger."""
-
-    item_id: str
-    level_version: int
-    source: str
-    inventory_system_id: str | None
-    movement_type: int
-    quantity: Decimal
-    balance_after: Decimal
-    date_text: str | None
-    received_at: datetime
-    actor: str | None
-    note: str | None
+_SIMPLE: dict[str, Outcome] = {"busy": Busy(), "key_reused": KeyReused(), "not_recorded": NotRecorded()}
 
 
-async def list_rows(  # noqa: PLR0913 - one filter each
-    connection: AsyncConnection,
-    store_id: str,
-    *,
-    item_id: str | None = None,
-    source: str | None = None,
-    after: tuple[str, int] | None = None,
-    limit: int,
-) -> list[LedgerRow]:
-    """List rows of a store in order of item and version, those after `after` (item_id, level_version): the ledger's own key."""
-    row = stock_movement.c
-    columns: list[Any] = [row[name] for name in LedgerRow.__dataclass_fields__]
-    wanted = matching(stock_movement, store_id=store_id, item_id=item_id, source=source)
-    query = select(*columns).where(*wanted).order_by(row.item_id, row.level_version).limit(limit)
-    if after is not None:
-        query = query.where(tuple_(row.item_id, row.level_version) > tuple_(*after))
-    return [LedgerRow(*found) for found in await connection.execute(query)]
+def _time_of(movement: Movement) -> str:
+    return "" if movement.happened_at is None else movement.happened_at.isoformat()

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import ColumnElement, Numeric, func, null, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.tables import item, matching, refused_delivery, stock_level, stock_movement, store, suspected_duplicate
+from app.storage.delivery_tables import refused_delivery, suspected_duplicate
+from app.storage.tables import HAPPENED_AT, IS_COUNT, item, matching, stock_level, stock_movement, store
 
 INVARIANTS = {
     "a level differs from the sum of its ledger": """
@@ -51,25 +53,53 @@ class StockedItem:
     item_id: str
     name: str
     quantity: Decimal
-    version: int
-    updated_at: datetime
+    version: int | None
+    updated_at: datetime | None
+    """As `version`, None where the level is one of the past"""
+    retired_at: datetime | None
+    copied_from: str | None
+    """The store whose definition of the item it has, until it is imported."""
 
 
-async def list_levels(
+_OF_THE_ITEM = {"name", "retired_at", "copied_from"}
+
+
+async def list_levels(  # noqa: PLR0913 - one filter each
     connection: AsyncConnection,
     *,
     store_id: str | None = None,
     item_id: str | None = None,
     after: str | None = None,
     limit: int | None = None,
+    at: datetime | None = None,
 ) -> list[StockedItem]:
-    """The levels, of one store or item where named, in order of store and item; from behind the item `after` on."""
-    columns = [(item if name == "name" else stock_level).c[name] for name in StockedItem.__slots__]
-    query = select(*columns).join(item, item.c.item_id == stock_level.c.item_id)
+    """The levels, of one store or item where named, in order of store and item; from behind the item `after` on.
+
+    `at`: as they were then, with all that is known today; only of items that had moved by then.
+    """
+    quantity: ColumnElement[Any] = stock_level.c.quantity
+    if at is not None:
+        quantity = func.level_at(stock_level.c.store_id, stock_level.c.item_id, at, type_=Numeric)
+    of_now = {"version", "updated_at"} if at is not None else set()
+    columns: list[Any] = [
+        quantity.label(name)
+        if name == "quantity"
+        else null().label(name)
+        if name in of_now
+        else (item if name in _OF_THE_ITEM else stock_level).c[name]
+        for name in StockedItem.__slots__
+    ]
+    query = select(*columns).join(item, (item.c.store_id == stock_level.c.store_id) & (item.c.item_id == stock_level.c.item_id))
     query = query.where(*matching(stock_level, store_id=store_id, item_id=item_id))
     query = query.order_by(stock_level.c.store_id, stock_level.c.item_id)
     if after is not None:
         query = query.where(stock_level.c.item_id > after)
+    if at is not None:
+        moved = stock_movement.c
+        had_moved = select(moved.level_version).where(
+            moved.store_id == stock_level.c.store_id, moved.item_id == stock_level.c.item_id, text(f"{HAPPENED_AT} <= :at")
+        )
+        query = query.where(had_moved.correlate(stock_level).exists()).params(at=at)
     if limit is not None:
         query = query.limit(limit)
     return [StockedItem(*row) for row in await connection.execute(query)]
@@ -79,6 +109,31 @@ async def lock_level(connection: AsyncConnection, store_id: str, item_id: str) -
     """Lock a level until the caller's transaction ends, and return its quantity; 0 where nothing was ever stocked."""
     query = select(stock_level.c.quantity).where(stock_level.c.store_id == store_id, stock_level.c.item_id == item_id)
     return await connection.scalar(query.with_for_update(key_share=True)) or Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class CountState:
+    """When a level was last counted, and the time zone of its store."""
+
+    counted_at: datetime | None
+    timezone: str
+
+
+_READ_COUNT = f"""
+SELECT coalesce(level.counted_at, (
+    SELECT max({HAPPENED_AT}) FROM stock_movement AS m
+    WHERE level.newest_at IS NULL AND m.store_id = level.store_id AND m.item_id = level.item_id AND {IS_COUNT}
+  )), coalesce(store.timezone, rule.timezone, 'UTC')
+FROM stock_level AS level JOIN store USING (store_id) LEFT JOIN service_rule AS rule ON true
+WHERE level.store_id = :store_id AND level.item_id = :item_id
+"""  # noqa: S608 - our own names only
+
+
+async def read_count(connection: AsyncConnection, store_id: str, item_id: str) -> CountState | None:
+    """None where there is no such level."""
+    query = text(_READ_COUNT)
+    row = (await connection.execute(query, {"store_id": store_id, "item_id": item_id})).one_or_none()
+    return None if row is None else CountState(*row)
 
 
 async def broken_invariants(connection: AsyncConnection) -> dict[str, int]:

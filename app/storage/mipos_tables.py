@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -10,12 +11,14 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from app.storage.tables import id_column, metadata, time_column
 
@@ -63,9 +66,13 @@ outbox_message = Table(
     id_column("item_id"),
     Column("level_version", BigInteger, nullable=False),
     id_column("inventory_system_id"),
-    Column("user_id_tps", Text, nullable=False),
     Column("state", Text, nullable=False, server_default=text("'pending'")),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
+    # Tries of which nobody knows whether they arrived: each may have been applied by mipOS.
+    Column("unknown_sends", Integer, nullable=False, server_default=text("0")),
+    time_column("unknown_until", nullable=True),
+    # When the first send began that may have arrived.
+    time_column("sent_at", nullable=True),
     time_column("next_attempt_at"),
     Column("claimed_until", DateTime(timezone=True)),
     Column("words", Text),
@@ -114,3 +121,73 @@ sync_run = Table(
     CheckConstraint("state IN ('running', 'done', 'refused', 'unknown')", name="state"),
 )
 Index("sync_run_latest_idx", sync_run.c.store_id, sync_run.c.inventory_system_id, sync_run.c.sync_run_id)
+
+# What is known of an inventory system's stock of an item: what a full synchronisation set, its newest anchor and what was
+# acknowledged since, and the drift as it was last computed.
+system_level = Table(
+    "system_level",
+    metadata,
+    id_column("store_id"),
+    id_column("item_id"),
+    id_column("inventory_system_id"),
+    # The unit was changed: nothing is told until a full synchronisation has set the stock in the new one.
+    Column("is_held", Boolean, nullable=False, server_default=text("false")),
+    Column("synced_stock", Numeric),
+    Column("synced_version", BigInteger),
+    time_column("synced_at", nullable=True),
+    Column("anchor_kind", Text),
+    Column("anchor_stock", Numeric),
+    Column("anchor_version", BigInteger),
+    Column("anchor_date", Text),
+    time_column("anchored_at", nullable=True),
+    Column("told_since", Numeric),
+    time_column("told_until", nullable=True),
+    Column("anchor_uncertain", Numeric),
+    Column("drift", Numeric),
+    Column("uncertain", Numeric),
+    Column("causes", JSONB),
+    Column("is_unsettled", Boolean, nullable=False, server_default=text("false")),
+    Column("compared_version", BigInteger),
+    time_column("compared_at", nullable=True),
+    PrimaryKeyConstraint("store_id", "item_id", "inventory_system_id"),
+    CheckConstraint("anchor_kind IN ('report', 'sync', 'echo', 'adopted')", name="anchor_kind"),
+)
+
+# What a delivery would be known by that brings our own stock update back.
+echo_identity = Table(
+    "echo_identity",
+    metadata,
+    id_column("store_id"),
+    Column("dedupe_key", LargeBinary, nullable=False),
+    Column("outbox_message_id", BigInteger, nullable=False),
+    PrimaryKeyConstraint("store_id", "dedupe_key"),
+)
+
+# The order in which a store's committed rows are told, and of each level the newest row that has a place in it.
+change_feed = Table(
+    "change_feed",
+    metadata,
+    id_column("store_id"),
+    Column("position", BigInteger, nullable=False),
+    id_column("item_id"),
+    Column("level_version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("store_id", "position"),
+)
+change_feed_level = Table(
+    "change_feed_level",
+    metadata,
+    id_column("store_id"),
+    id_column("item_id"),
+    Column("level_version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("store_id", "item_id"),
+)
+change_feed_state = Table(
+    "change_feed_state",
+    metadata,
+    Column("is_only", Boolean, nullable=False, server_default=text("true")),
+    Column("position", BigInteger, nullable=False, server_default=text("0")),
+    time_column("numbered_at", nullable=True),
+    time_column("swept_at", nullable=True),
+    PrimaryKeyConstraint("is_only"),
+    CheckConstraint("is_only", name="is_only"),
+)

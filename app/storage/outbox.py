@@ -11,11 +11,11 @@ from decimal import Decimal
 from enum import StrEnum
 
 from sqlalchemy import case, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.leases import SYNC_LEASE_IN_SQL
-from app.storage.mipos_tables import outbox_message
-from app.storage.tables import matching, stock_movement
+from app.storage.mipos_tables import echo_identity, outbox_message
 
 CHANNEL = "left('pos_sync_outbox:' || current_schema(), 63)"
 """SQL for the channel on which a new message is announced, which is only a hint. With the schema in its name, so that two
@@ -45,14 +45,13 @@ class OutboxMessage:
     item_id: str
     level_version: int
     inventory_system_id: str
-    user_id_tps: str
     attempts: int
-    source: str
     movement_type: int
     quantity: Decimal
-    balance_after: Decimal
-    date_text: str | None
-    received_at: datetime
+    current_stock: Decimal
+    """The balance after the movement. Where a later one was told already, it is the level of now: an old one must not be last."""
+    happened_at: datetime
+    user_id_tps: str
     mipos_store_id: str | None
     timezone: str
     claimed_until: datetime
@@ -84,6 +83,16 @@ WITH RECURSIVE head AS (
   SELECT message.outbox_message_id FROM outbox_message AS message JOIN head USING (outbox_message_id)
   WHERE message.state = 'pending' AND message.next_attempt_at <= now()
     AND (message.claimed_until IS NULL OR message.claimed_until <= now())
+    AND EXISTS (
+      SELECT FROM integration
+      WHERE integration.store_id = message.store_id AND integration.inventory_system_id = message.inventory_system_id
+        AND integration.enabled
+    )
+    AND NOT EXISTS (
+      SELECT FROM system_level AS held
+      WHERE held.inventory_system_id = message.inventory_system_id AND held.store_id = message.store_id
+        AND held.item_id = message.item_id AND held.is_held
+    )
     AND NOT EXISTS (
       SELECT FROM lease
       WHERE lease.name = {sync_lease} AND lease.held_until > now()
@@ -97,15 +106,31 @@ WITH RECURSIVE head AS (
   FOR UPDATE OF message SKIP LOCKED
 ), claimed AS (
   UPDATE outbox_message AS message
-  SET claimed_until = now() + :lasts, attempts = message.attempts + 1
+  SET claimed_until = now() + :lasts, attempts = message.attempts + 1,
+    -- A claim that nobody ended: its process died, perhaps after it had sent.
+    unknown_sends = message.unknown_sends + (message.claimed_until IS NOT NULL)::integer,
+    unknown_until = coalesce(message.claimed_until, message.unknown_until), sent_at = coalesce(message.sent_at, now())
   FROM due WHERE message.outbox_message_id = due.outbox_message_id
   RETURNING message.*
 )
 SELECT
   claimed.outbox_message_id, claimed.store_id, claimed.item_id, claimed.level_version, claimed.inventory_system_id,
-  claimed.user_id_tps, claimed.attempts, moved.source, moved.movement_type, moved.quantity, moved.balance_after,
-  moved.date_text, moved.received_at, store.mipos_store_id, store.timezone, claimed.claimed_until
+  claimed.attempts, moved.movement_type, moved.quantity, coalesce(overtaken.quantity, moved.balance_after),
+  coalesce(moved.happened_at, moved.received_at), integration.user_id_tps, store.mipos_store_id,
+  coalesce(store.timezone, rule.timezone, 'UTC'), claimed.claimed_until
 FROM claimed JOIN stock_movement AS moved USING (store_id, item_id, level_version) JOIN store USING (store_id)
+JOIN integration ON integration.store_id = claimed.store_id
+  AND integration.inventory_system_id = claimed.inventory_system_id
+LEFT JOIN service_rule AS rule ON true
+LEFT JOIN LATERAL (
+  SELECT level.quantity FROM stock_level AS level
+  WHERE level.store_id = claimed.store_id AND level.item_id = claimed.item_id AND EXISTS (
+    SELECT FROM outbox_message AS later
+    WHERE later.store_id = claimed.store_id AND later.item_id = claimed.item_id
+      AND later.inventory_system_id = claimed.inventory_system_id AND later.level_version > claimed.level_version
+      AND later.state IN ('sent', 'covered')
+  )
+) AS overtaken ON true
 ORDER BY claimed.inventory_system_id, claimed.store_id, claimed.item_id
 """.format(sync_lease=SYNC_LEASE_IN_SQL.format(store_id="message.store_id", inventory_system_id="message.inventory_system_id"))  # noqa: S608
 
@@ -127,6 +152,21 @@ async def claim(
     return [OutboxMessage(*row) for row in rows]
 
 
+async def announce(connection: AsyncConnection) -> None:
+    """Hint to the relays that there is a message, with the caller's commit."""
+    await connection.execute(text(f"SELECT pg_notify({CHANNEL}, '')"))
+
+
+async def put_echoes(connection: AsyncConnection, echoes: Sequence[tuple[OutboxMessage, bytes]]) -> None:
+    """Keep the identity that each message would have if it came back as a report; effective before it is sent."""
+    rows = [
+        {"store_id": message.store_id, "dedupe_key": identity, "outbox_message_id": message.outbox_message_id}
+        for message, identity in echoes
+    ]
+    if rows:
+        await connection.execute(insert(echo_identity).on_conflict_do_nothing(), rows)
+
+
 async def await_claims(connection: AsyncConnection) -> None:
     """Return once nobody is in the middle of claiming: who begins to after this sees all that was committed before."""
     await connection.execute(text(f"SELECT pg_advisory_xact_lock({CLAIMS_LOCK})"))
@@ -140,6 +180,8 @@ class Settled:
     state: OutboxState
     words: str | None = None
     pause: timedelta = timedelta()
+    may_have_arrived: bool = False
+    """Whether this try may have been applied by mipOS, though nobody said so."""
 
 
 async def settle(connection: AsyncConnection, settled: Sequence[Settled]) -> None:
@@ -148,11 +190,14 @@ async def settle(connection: AsyncConnection, settled: Sequence[Settled]) -> Non
         text("""
         UPDATE outbox_message AS message
         SET state = done.state, words = done.words, next_attempt_at = now() + done.pause, claimed_until = NULL,
-          closed_at = CASE WHEN done.state <> 'pending' THEN now() END
+          closed_at = CASE WHEN done.state <> 'pending' THEN now() END,
+          unknown_sends = message.unknown_sends + done.may_have_arrived::integer,
+          unknown_until = CASE WHEN done.may_have_arrived THEN now() ELSE message.unknown_until END,
+          sent_at = CASE WHEN done.state = 'sent' OR done.may_have_arrived OR message.unknown_sends > 0 THEN message.sent_at END
         FROM unnest(
           CAST(:ids AS bigint[]), CAST(:states AS text[]), CAST(:words AS text[]), CAST(:pauses AS interval[]),
-          CAST(:claims AS timestamptz[])
-        ) AS done (outbox_message_id, state, words, pause, claimed_until)
+          CAST(:claims AS timestamptz[]), CAST(:arrivals AS boolean[])
+        ) AS done (outbox_message_id, state, words, pause, claimed_until, may_have_arrived)
         WHERE message.outbox_message_id = done.outbox_message_id
           AND (done.state = 'sent' OR (message.state = 'pending' AND message.claimed_until = done.claimed_until))
         """),
@@ -162,6 +207,7 @@ async def settle(connection: AsyncConnection, settled: Sequence[Settled]) -> Non
             "words": [one.words for one in settled],
             "pauses": [one.pause for one in settled],
             "claims": [one.message.claimed_until for one in settled],
+            "arrivals": [one.may_have_arrived for one in settled],
         },
     )
 
@@ -170,7 +216,11 @@ async def give_back(connection: AsyncConnection, outbox_message_ids: Iterable[in
     """End the claims of messages that were not tried."""
     ids = list(outbox_message_ids)
     table = outbox_message
-    values = {"claimed_until": None, "attempts": func.greatest(table.c.attempts - 1, 0)}
+    values = {
+        "claimed_until": None,
+        "attempts": func.greatest(table.c.attempts - 1, 0),
+        "sent_at": case((table.c.unknown_sends > 0, table.c.sent_at), else_=None),
+    }
     await connection.execute(
         update(table).where(table.c.outbox_message_id.in_(ids), table.c.state == OutboxState.PENDING.value).values(values)
     )
@@ -194,89 +244,3 @@ async def backlog(connection: AsyncConnection) -> Backlog:
     ).one()
     dead = await connection.scalar(select(func.count()).where(table.state == OutboxState.DEAD.value))
     return Backlog(pending, float(seconds), dead or 0)
-
-
-_OF_THE_MOVEMENT = {"movement_type", "quantity", "balance_after"}
-
-
-@dataclass(frozen=True, slots=True)
-class ListedMessage:
-    """A message as people look at it."""
-
-    outbox_message_id: int
-    state: OutboxState
-    store_id: str
-    item_id: str
-    level_version: int
-    inventory_system_id: str
-    movement_type: int
-    quantity: Decimal
-    balance_after: Decimal
-    attempts: int
-    words: str | None
-    created_at: datetime
-    next_attempt_at: datetime
-    closed_at: datetime | None
-    actor: str | None
-    note: str | None
-
-
-async def find(  # noqa: PLR0913 - one filter each
-    connection: AsyncConnection,
-    *,
-    states: Sequence[OutboxState] = (),
-    store_id: str | None = None,
-    item_id: str | None = None,
-    system_id: str | None = None,
-    ids: Sequence[int] = (),
-    limit: int,
-) -> list[ListedMessage]:
-    """Messages, oldest first."""
-    kept, moved = outbox_message.c, stock_movement.c
-    columns = [(moved if name in _OF_THE_MOVEMENT else kept)[name] for name in ListedMessage.__slots__]
-    level = (moved.store_id == kept.store_id) & (moved.item_id == kept.item_id) & (moved.level_version == kept.level_version)
-    query = select(*columns).join(stock_movement, level).order_by(kept.outbox_message_id).limit(limit)
-    query = query.where(*matching(outbox_message, store_id=store_id, item_id=item_id, inventory_system_id=system_id))
-    if states:
-        query = query.where(kept.state.in_([state.value for state in states]))
-    if ids:
-        query = query.where(kept.outbox_message_id.in_(ids))
-    return [ListedMessage(row[0], OutboxState(row[1]), *row[2:]) for row in await connection.execute(query)]
-
-
-async def retry(connection: AsyncConnection, outbox_message_ids: Sequence[int]) -> list[int]:
-    """Make messages due now: dead and dismissed ones again, pending ones at once. Those that it did so for."""
-    table = outbox_message
-    retried = [OutboxState.PENDING.value, OutboxState.DEAD.value, OutboxState.DISMISSED.value]
-    statement = (
-        update(table)
-        .where(table.c.outbox_message_id.in_(outbox_message_ids), table.c.state.in_(retried))
-        .values(
-            state=OutboxState.PENDING.value,
-            next_attempt_at=func.now(),
-            closed_at=None,
-            # One that is on its way stays claimed; the others start counting from zero.
-            attempts=case((table.c.state == OutboxState.PENDING.value, table.c.attempts), else_=0),
-        )
-        .returning(table.c.outbox_message_id)
-    )
-    found = list(await connection.scalars(statement))
-    await connection.execute(text(f"SELECT pg_notify({CHANNEL}, '')"))
-    return found
-
-
-async def dismiss(connection: AsyncConnection, outbox_message_ids: Sequence[int], *, actor: str, note: str) -> list[int]:
-    """Let messages never be sent; not those that are on their way. Those that it did so for."""
-    table = outbox_message
-    open_states = [OutboxState.PENDING.value, OutboxState.DEAD.value]
-    statement = (
-        update(table)
-        .where(
-            table.c.outbox_message_id.in_(outbox_message_ids),
-            table.c.state.in_(open_states),
-            func.coalesce(table.c.claimed_until, func.now()) <= func.now(),
-        )
-        .values(state=OutboxState.DISMISSED.value, closed_at=func.now(), actor=actor, note=note)
-        .returning(table.c.outbox_message_id)
-    )
-    return list(await connection.scalars(statement))

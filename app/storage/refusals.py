@@ -1,6 +1,6 @@
 """Signed deliveries that were refused: kept by the engine on its own connection, and handled by people through SQLAlchemy."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -10,7 +10,9 @@ import asyncpg
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.tables import matching, refused_delivery
+from app.errors import PutAside
+from app.storage.delivery_tables import refused_delivery
+from app.storage.tables import matching
 
 
 class State(StrEnum):
@@ -45,6 +47,12 @@ ON CONFLICT (delivery_key, reason) DO UPDATE SET
   -- What an operator dismissed stays dismissed; what was applied once and is refused again needs a look.
   state = CASE WHEN refused_delivery.state = 'dismissed' THEN 'dismissed' ELSE excluded.state END,
   closed_at = CASE WHEN refused_delivery.state = 'dismissed' THEN refused_delivery.closed_at ELSE excluded.closed_at END
+"""
+
+_SEEN_AGAIN = """
+UPDATE refused_delivery SET attempts = attempts + seen.times, last_seen_at = now()
+FROM (SELECT delivery_key, count(*) AS times FROM unnest($1::bytea[]) AS a (delivery_key) GROUP BY delivery_key) AS seen
+WHERE refused_delivery.delivery_key = seen.delivery_key AND refused_delivery.state = 'dismissed'
 """
 
 
@@ -103,16 +111,26 @@ class Selection:
 _COLUMNS = [refused_delivery.c[name] for name in KeptDelivery.__slots__]
 
 
-async def record(connection: asyncpg.Connection, refused: Iterable[RefusedDelivery]) -> None:
-    """Keep `refused`, one row per delivery key and reason; a repeated one raises `attempts`."""
+async def record(connection: asyncpg.Connection, refused: Sequence[RefusedDelivery]) -> None:
+    """Keep `refused`, one row per delivery key and reason; a repeated one raises `attempts`.
+
+    What an operator has put aside is kept already: its rows are seen once more.
+    """
+    aside = [delivery for delivery in refused if delivery.reason == PutAside.reason]
+    if aside:
+        await connection.execute(_SEEN_AGAIN, [delivery.delivery_key for delivery in aside])
     attempts: dict[tuple[bytes, str], int] = {}
     latest: dict[tuple[bytes, str], RefusedDelivery] = {}
     for delivery in refused:
+        if delivery.reason == PutAside.reason:
+            continue
         key = (delivery.delivery_key, delivery.reason)
         attempts[key] = attempts.get(key, 0) + 1
         latest[key] = delivery
     # In key order, so that two transactions cannot deadlock.
     rows = [latest[key] for key in sorted(latest)]
+    if not rows:
+        return
     await connection.execute(
         _RECORD,
         [row.delivery_key for row in rows],
@@ -154,13 +172,27 @@ async def read(connection: AsyncConnection, refused_delivery_ids: Sequence[int])
 
 
 async def dismiss(connection: AsyncConnection, refused_delivery_id: int, *, actor: str, note: str) -> bool:
-    """Close an open one for good; False if it was not open."""
+    """Close an open one, with all other open refusals of the same movement; False if it was not open."""
+    same = select(refused_delivery.c.delivery_key).where(
+        refused_delivery.c.refused_delivery_id == refused_delivery_id, refused_delivery.c.state == State.OPEN
+    )
     statement = (
         update(refused_delivery)
-        .where(refused_delivery.c.refused_delivery_id == refused_delivery_id, refused_delivery.c.state == State.OPEN)
+        .where(refused_delivery.c.delivery_key == same.scalar_subquery(), refused_delivery.c.state == State.OPEN)
         .values(state=State.DISMISSED, closed_at=func.now(), actor=actor, note=note)
     )
-    return (await connection.execute(statement)).rowcount == 1
+    return (await connection.execute(statement)).rowcount > 0
+
+
+async def reopen(connection: AsyncConnection, refused_delivery_ids: Sequence[int], *, actor: str) -> list[int]:
+    """Open dismissed ones again; those that it did so for."""
+    statement = (
+        update(refused_delivery)
+        .where(refused_delivery.c.refused_delivery_id.in_(refused_delivery_ids), refused_delivery.c.state == State.DISMISSED)
+        .values(state=State.OPEN, closed_at=None, actor=actor)
+        .returning(refused_delivery.c.refused_delivery_id)
+    )
+    return list(await connection.scalars(statement))
 
 
 async def note_replayed(connection: AsyncConnection, delivery_key: bytes, *, actor: str) -> None:

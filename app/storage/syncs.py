@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.stock.catalog import Catalog
-from app.storage import leases, outbox
+from app.storage import items, leases, outbox
 from app.storage.catalog import Integration, get_catalog
 from app.storage.mipos_tables import outbox_message, sync_run
 from app.storage.outbox import OutboxState
@@ -107,7 +107,9 @@ async def read_snapshot(engine: AsyncEngine, store_id: str, connected: Integrati
         await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         catalog = await get_catalog(connection, store_id, connected)
         query = select(stock_level.c.item_id, stock_level.c.version).where(stock_level.c.store_id == store_id)
-        return Snapshot(catalog, {row.item_id: row.version for row in await connection.execute(query)})
+        versions = {row.item_id: row.version for row in await connection.execute(query)}
+        # What is not sent, such as a retired item, is not covered either.
+        return Snapshot(catalog, {item.item_id: versions[item.item_id] for item in catalog.items})
 
 
 async def cover(connection: AsyncConnection, pair: SyncPair, versions: Mapping[str, int]) -> int:
@@ -120,6 +122,22 @@ async def cover(connection: AsyncConnection, pair: SyncPair, versions: Mapping[s
         " AND message.item_id = sent.item_id AND message.level_version <= sent.version"
     )
     return (await connection.execute(statement, _parameters(pair, versions))).rowcount
+
+
+async def anchor(connection: AsyncConnection, pair: SyncPair, snapshot: Snapshot) -> None:
+    """Keep what the system's stock was set to. Items whose unit was changed are told again from here on."""
+    statement = text(
+        "INSERT INTO system_level AS known"
+        " (inventory_system_id, store_id, item_id, synced_stock, synced_version, synced_at)"
+        " SELECT :system, :store, sent.item_id, sent.stock, sent.version, now()"
+        " FROM unnest(CAST(:items AS text[]), CAST(:versions AS bigint[]), CAST(:stocks AS numeric[]))"
+        " AS sent (item_id, version, stock) ORDER BY sent.item_id"
+        " ON CONFLICT (inventory_system_id, store_id, item_id) DO UPDATE SET synced_stock = excluded.synced_stock,"
+        " synced_version = excluded.synced_version, synced_at = excluded.synced_at"
+    )
+    stocks = [item.stock for item in snapshot.catalog.items]
+    await connection.execute(statement, {**_parameters(pair, snapshot.versions), "stocks": stocks})
+    await items.release(connection, pair.store_id, pair.inventory_system_id, snapshot.catalog, snapshot.versions)
 
 
 async def count_overtaken(connection: AsyncConnection, pair: SyncPair, versions: Mapping[str, int]) -> int:

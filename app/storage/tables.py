@@ -15,7 +15,6 @@ from sqlalchemy import (
     Computed,
     DateTime,
     ForeignKeyConstraint,
-    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -68,19 +67,23 @@ def time_column(name: str, *, nullable: bool = False) -> Column[datetime]:
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=None if nullable else func.now())
 
 
+ZONE_IS_KNOWN = "timezone IS NULL OR (timestamp '2000-01-01 00:00:00' AT TIME ZONE timezone) IS NOT NULL"
+
 store = Table(
     "store",
     metadata,
     id_column("store_id"),
     Column("name", Text, nullable=False),
     Column("mipos_store_id", Text),
-    Column("timezone", Text, nullable=False),
+    # Null: as the rule TIMEZONE says. A name that Postgres does not know could not date a movement.
+    Column("timezone", Text),
     Column("negative_stock", Text),
     time_column("created_at"),
     PrimaryKeyConstraint("store_id"),
     UniqueConstraint("mipos_store_id"),
     id_check("store_id"),
     CheckConstraint("negative_stock IN ('allow', 'refuse')", name="negative_stock"),
+    CheckConstraint(ZONE_IS_KNOWN, name="timezone"),
 )
 
 integration = Table(
@@ -91,18 +94,24 @@ integration = Table(
     Column("user_id_tps", Text, nullable=False),
     Column("enabled", Boolean, nullable=False, server_default=text("true")),
     time_column("created_at"),
+    # What becomes of a delivery that may be a movement of its own under a date that was used before.
+    Column("repeated_dates", Text, nullable=False, server_default=text("'suspect'")),
+    CheckConstraint("repeated_dates IN ('suspect', 'apply')", name="repeated_dates"),
     PrimaryKeyConstraint("store_id", "inventory_system_id"),
     ForeignKeyConstraint(["store_id"], ["store.store_id"]),
     id_check("inventory_system_id"),
 )
 
+# Units, suppliers and items belong to a store: the same id may be something else in another one.
 unit = Table(
     "unit",
     metadata,
+    id_column("store_id"),
     id_column("unit_id"),
     Column("name", Text, nullable=False),
     Column("short_name", Text, nullable=False),
-    PrimaryKeyConstraint("unit_id"),
+    PrimaryKeyConstraint("store_id", "unit_id"),
+    ForeignKeyConstraint(["store_id"], ["store.store_id"]),
     id_check("unit_id"),
     CheckConstraint("name <> ''", name="name"),
     CheckConstraint("short_name <> ''", name="short_name"),
@@ -111,9 +120,11 @@ unit = Table(
 supplier = Table(
     "supplier",
     metadata,
+    id_column("store_id"),
     id_column("supplier_id"),
     Column("name", Text, nullable=False),
-    PrimaryKeyConstraint("supplier_id"),
+    PrimaryKeyConstraint("store_id", "supplier_id"),
+    ForeignKeyConstraint(["store_id"], ["store.store_id"]),
     id_check("supplier_id"),
     CheckConstraint("name <> ''", name="name"),
 )
@@ -121,20 +132,27 @@ supplier = Table(
 item = Table(
     "item",
     metadata,
+    id_column("store_id"),
     id_column("item_id"),
     Column("name", Text, nullable=False),
     id_column("purchase_unit_id"),
     id_column("consumption_unit_id"),
     id_column("supplier_id"),
     Column("cost", Numeric, nullable=False),
-    PrimaryKeyConstraint("item_id"),
-    ForeignKeyConstraint(["purchase_unit_id"], ["unit.unit_id"]),
-    ForeignKeyConstraint(["consumption_unit_id"], ["unit.unit_id"]),
-    ForeignKeyConstraint(["supplier_id"], ["supplier.supplier_id"]),
+    # A retired item is in no export and no sync, and still takes movements.
+    time_column("retired_at", nullable=True),
+    # The store whose definition it has, where its first movement came before it was imported.
+    Column("copied_from", Text),
+    PrimaryKeyConstraint("store_id", "item_id"),
+    ForeignKeyConstraint(["store_id"], ["store.store_id"]),
+    ForeignKeyConstraint(["store_id", "purchase_unit_id"], ["unit.store_id", "unit.unit_id"]),
+    ForeignKeyConstraint(["store_id", "consumption_unit_id"], ["unit.store_id", "unit.unit_id"]),
+    ForeignKeyConstraint(["store_id", "supplier_id"], ["supplier.store_id", "supplier.supplier_id"]),
     id_check("item_id"),
     CheckConstraint("name <> ''", name="name"),
     quantity_check("cost", lowest=">= 0"),
 )
+Index("item_item_id_idx", item.c.item_id)
 
 
 stock_level = Table(
@@ -145,9 +163,12 @@ stock_level = Table(
     Column("quantity", Numeric, nullable=False),
     Column("version", BigInteger, nullable=False),
     time_column("updated_at"),
+    # No row of the level happened later, and no count. Null: the level was last written before there were these columns.
+    time_column("newest_at", nullable=True),
+    time_column("counted_at", nullable=True),
     PrimaryKeyConstraint("store_id", "item_id"),
     ForeignKeyConstraint(["store_id"], ["store.store_id"]),
-    ForeignKeyConstraint(["item_id"], ["item.item_id"]),
+    ForeignKeyConstraint(["store_id", "item_id"], ["item.store_id", "item.item_id"]),
     quantity_check("quantity"),
     CheckConstraint("version >= 0", name="version"),
     # Room in each page, so that a change of a level stays in its page and touches no index.
@@ -182,14 +203,22 @@ stock_movement = Table(
     time_column("happened_at", nullable=True),
     Column("reason", Text),
     Column("reference", Text),
+    # What was counted; a count from before this column has it in `balance_after`.
+    Column("counted", Numeric),
+    Column("other_store_id", Text),
+    Column("refers_to", BigInteger),
     PrimaryKeyConstraint("store_id", "item_id", "level_version"),
     UniqueConstraint("store_id", "dedupe_key", "occurrence"),
     CheckConstraint("level_version > 0", name="level_version"),
     CheckConstraint(
-        "source IN ('inventory_system', 'opening', 'reconcile', 'reversal', 'pos_sale', 'pos_count', 'pos_receipt')",
+        "source IN ('inventory_system', 'opening', 'unit_change', 'reconcile', 'correction', 'reversal', 'pos_sale', 'pos_count',"
+        " 'pos_receipt', 'pos_return', 'pos_waste', 'pos_adjustment', 'pos_transfer')",
         name="source",
     ),
-    CheckConstraint("source <> 'reconcile' OR (actor IS NOT NULL AND note IS NOT NULL)", name="reconcile"),
+    CheckConstraint("source NOT IN ('correction', 'reversal') OR refers_to IS NOT NULL", name="refers_to"),
+    CheckConstraint("source <> 'pos_transfer' OR other_store_id IS NOT NULL", name="other_store_id"),
+    quantity_check("counted"),
+    CheckConstraint("source NOT IN ('reconcile', 'unit_change') OR (actor IS NOT NULL AND note IS NOT NULL)", name="reconcile"),
     CheckConstraint("movement_type IN (1, 2)", name="movement_type"),
     CheckConstraint("length(dedupe_key) = 32", name="dedupe_key"),
     CheckConstraint("occurrence > 0", name="occurrence"),
@@ -209,6 +238,37 @@ stock_movement = Table(
     quantity_check("reported_stock"),
 )
 
+IS_COUNT = "(source IN ('pos_count', 'opening', 'unit_change') OR (source = 'reconcile' AND inventory_system_id IS NULL))"
+"""SQL: whether a ledger row says what there was. An adopted number names its system, and is a change."""
+HAPPENED_AT = "coalesce(happened_at, received_at)"
+"""SQL: when a ledger row happened; rows from before revision 0006 have only the time of their receipt."""
+LATE_AFTER = "interval '1 day'"
+
+# Few rows are in these: the hot path writes none of them but the summary of received_at, which is a page for each thousand.
+Index(
+    "stock_movement_count_idx",
+    stock_movement.c.store_id,
+    stock_movement.c.item_id,
+    # As Postgres writes them, so that the models can be compared with what the migrations make.
+    text("COALESCE(happened_at, received_at)"),
+    text(r"COALESCE(dedupe_key, '\x'::bytea)"),
+    postgresql_where=text(IS_COUNT),
+)
+Index(
+    "stock_movement_refers_to_idx",
+    stock_movement.c.store_id,
+    stock_movement.c.item_id,
+    stock_movement.c.refers_to,
+    postgresql_where=stock_movement.c.refers_to.is_not(None),
+)
+Index(
+    "stock_movement_late_idx",
+    stock_movement.c.store_id,
+    stock_movement.c.happened_at,
+    postgresql_where=text(f"received_at - happened_at > {LATE_AFTER}"),
+)
+Index("stock_movement_received_at_idx", stock_movement.c.received_at, postgresql_using="brin")
+
 service_rule = Table(
     "service_rule",
     metadata,
@@ -217,73 +277,12 @@ service_rule = Table(
     Column("negative_stock", Text, nullable=False),
     Column("reported_stock", Text, nullable=False),
     Column("timezone", Text, nullable=False),
+    Column("max_count_age_days", Integer, nullable=False, server_default=text("7")),
     time_column("recorded_at"),
     PrimaryKeyConstraint("is_only"),
+    CheckConstraint(ZONE_IS_KNOWN, name="timezone"),
+    CheckConstraint("max_count_age_days > 0", name="max_count_age_days"),
     CheckConstraint("is_only", name="is_only"),
     CheckConstraint("negative_stock IN ('allow', 'refuse')", name="negative_stock"),
     CheckConstraint("reported_stock IN ('after', 'before')", name="reported_stock"),
-)
-
-
-refused_delivery = Table(
-    "refused_delivery",
-    metadata,
-    Column("refused_delivery_id", BigInteger, Identity(always=True)),
-    Column("delivery_key", LargeBinary, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("http_status", SmallInteger, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("raw_body", LargeBinary, nullable=False),
-    Column("store_id", Text),
-    Column("item_id", Text),
-    Column("inventory_system_id", Text),
-    Column("attempts", Integer, nullable=False, server_default=text("1")),
-    Column("state", Text, nullable=False, server_default=text("'open'")),
-    time_column("first_seen_at"),
-    time_column("last_seen_at"),
-    time_column("closed_at", nullable=True),
-    Column("replay_message", Text),
-    time_column("replayed_at", nullable=True),
-    Column("actor", Text),
-    Column("note", Text),
-    PrimaryKeyConstraint("refused_delivery_id"),
-    UniqueConstraint("delivery_key", "reason"),
-    CheckConstraint("state IN ('open', 'resolved', 'replayed', 'dismissed')", name="state"),
-    CheckConstraint("attempts > 0", name="attempts"),
-)
-
-# A delivery that is applied closes its open refusals: one probe of an index that is nearly always empty.
-Index(
-    "refused_delivery_open_delivery_key_idx",
-    refused_delivery.c.delivery_key,
-    postgresql_where=refused_delivery.c.state == "open",
-)
-
-# A row is the movement that a delivery would be, were it applied: so its key is that of the ledger, and as long as it is open,
-# further copies of it are the same row.
-suspected_duplicate = Table(
-    "suspected_duplicate",
-    metadata,
-    Column("suspected_duplicate_id", BigInteger, Identity(always=True)),
-    id_column("store_id"),
-    Column("dedupe_key", LargeBinary, nullable=False),
-    Column("occurrence", SmallInteger, nullable=False),
-    id_column("item_id"),
-    id_column("inventory_system_id"),
-    Column("after_version", BigInteger, nullable=False),
-    Column("sent_at_text", Text, nullable=False),
-    Column("raw_body", LargeBinary, nullable=False),
-    Column("attempts", Integer, nullable=False, server_default=text("1")),
-    Column("state", Text, nullable=False, server_default=text("'open'")),
-    Column("actor", Text),
-    Column("note", Text),
-    time_column("first_seen_at"),
-    time_column("last_seen_at"),
-    time_column("closed_at", nullable=True),
-    PrimaryKeyConstraint("suspected_duplicate_id"),
-    UniqueConstraint("store_id", "dedupe_key", "occurrence"),
-    ForeignKeyConstraint(["store_id", "item_id"], ["stock_level.store_id", "stock_level.item_id"]),
-    CheckConstraint("occurrence > 1", name="occurrence"),
-    CheckConstraint("state IN ('open', 'applied', 'dismissed')", name="state"),
-    CheckConstraint("attempts > 0", name="attempts"),
 )

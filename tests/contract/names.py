@@ -57,6 +57,7 @@ EXEMPT = {
     "wiring": "a noun: the parts put together",
     "account": "mipOS's word",
     "writer": "what writes",
+    "reader": "what reads",
 }
 
 

@@ -14,11 +14,18 @@ from app.stock.csv_catalog import COLUMNS
 from app.storage.migrations import head
 from tests.conftest import new_world, running, settings_for
 from tests.support.commands import Run, runner_for
+from tests.support.mipos import SYSTEM
 from tests.support.postgres import SAMPLES
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
 DOCUMENTED = json.loads((SAMPLES / "store-2.json").read_text())
+
+
+def added_to(store_id: str, count: int) -> str:
+    """What the import into a new store says."""
+    changes = f"added {count}, changed 0 (name 0, cost 0, unit 0, supplier 0), kept 0, brought back 0, retired 0."
+    return f"New store {store_id}: {changes} Opened with the file's stock: {count}; all others keep their stock.\n"
 
 
 def write(folder: Path, document: Any) -> str:
@@ -34,6 +41,10 @@ def write(folder: Path, document: Any) -> str:
         *((name,) for name in _COMMANDS),
         ("catalog", "import"),
         ("catalog", "export"),
+        ("item", "list"),
+        ("item", "set"),
+        ("item", "retire"),
+        ("item", "restore"),
         ("store", "list"),
         ("store", "set"),
         ("sandbox", "move"),
@@ -52,14 +63,14 @@ async def test_every_command_has_help_with_an_example(run: Run, arguments: tuple
 
     assert 0 == result.exit_code
     assert "\\b" not in result.output
-    is_leaf = arguments not in {(), ("catalog",), ("store",), ("refused",), ("duplicates",)}
+    is_leaf = arguments not in {(), ("catalog",), ("item",), ("store",), ("refused",), ("duplicates",)}
     assert not is_leaf or "Example:" in result.output
 
 
 async def test_an_import_makes_store_integration_items_and_opening_stock(world: World, run: Run, tmp_path: Path) -> None:
     result = await run("catalog", "import", "--store", "77", write(tmp_path, DOCUMENTED))
 
-    assert "Made store 77; items: 2, units: 2, suppliers: 1. Stock opened: 2, kept as it is: 0.\n" == result.output
+    assert added_to("77", 2) == result.output
     assert Decimal("11.22") == await world.level("item_abc123", "77")
     assert {} == await world.broken_invariants()
     listed = json.loads((await run("stock", "--store", "77", "--json")).output)
@@ -76,7 +87,7 @@ async def test_csv_goes_out_and_comes_back(world: World, run: Run, tmp_path: Pat
     (_, _, command) = exported.output.partition("pos-sync ")
     imported = await run(*command.replace("ID", "88", 1).split())
 
-    assert "Made store 88; items: 3, units: 2, suppliers: 2. Stock opened: 3, kept as it is: 0.\n" == imported.output
+    assert added_to("88", 3) == imported.output
     assert "'=cmd" in (tmp_path / "exported" / "items.csv").read_text(encoding="utf-8")
     documents = [json.loads((await run("catalog", "export", "--store", store)).output) for store in ("1", "88")]
     assert documents[0] == documents[1]
@@ -106,10 +117,10 @@ async def test_columns_that_are_not_ours_are_said(run: Run, tmp_path: Path) -> N
         "colour;external_id;name;short_name\nred;pos_kg;Kilogram;kg\nred;pos_box;Box;box\n", encoding="utf-8-sig"
     )
 
-    result = await run("catalog", "import", "--store", "1", str(tmp_path), "--system", "s", "--user", "30")
+    result = await run("catalog", "import", "--store", "1", str(tmp_path), "--system", SYSTEM, "--user", "30")
 
     assert 0 == result.exit_code, result.output
-    assert result.output.endswith("kept as it is: 3.\nIgnored columns: units.csv: colour.\n")
+    assert result.output.endswith("all others keep their stock.\nIgnored columns: units.csv: colour.\n")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +131,7 @@ async def test_columns_that_are_not_ours_are_said(run: Run, tmp_path: Path) -> N
         ("import", "--store", "1", "file.json", "--system", "s"),
         ("import", "--store", "1", "file.json", "--decimal-comma"),
         ("import", "--store", "1", "."),
+        ("import", "--store", "1", "file.json", "--accept-unit-change", "--as-of", "2026-05-30T12:00:00Z"),
     ],
     ids=" ".join,
 )
@@ -171,7 +183,7 @@ async def test_two_ids_that_look_alike_are_imported_with_a_warning(world: World,
     result = await run(*tables(tmp_path, "Abc1;X;u1;u1;s1;1;5\nabc1;Y;u1;u1;s1;1;6\n"))
 
     assert 0 == result.exit_code, result.output
-    assert "Made store 88; items: 2" in result.stdout
+    assert added_to("88", 2) == result.stdout
     assert 'Check these:\n  The items "Abc1" and "abc1" look alike, and are 2 items.\n' == result.stderr
     assert (Decimal(5), Decimal(6)) == (await world.level("Abc1", "88"), await world.level("abc1", "88"))
 
@@ -218,8 +230,8 @@ async def test_a_second_import_changes_names_and_no_stock_that_has_moved(world: 
 
     result = await run("catalog", "import", "--store", "1", write(tmp_path, sample))
 
-    assert "Updated store 1; items: 4" in result.output
-    assert "Stock opened: 1, kept as it is: 3." in result.output
+    changes = "added 1, changed 1 (name 1, cost 1, unit 0, supplier 0), kept 2, brought back 0, retired 0."
+    assert f"Store 1: {changes} Opened with the file's stock: 1; all others keep their stock.\n" == result.output
     assert Decimal("12.44") == await world.level()
     assert Decimal("-1.5") == await world.level("new")
     assert "Chicken, free range" in (await run("stock", "--item", "avcc123")).output
@@ -282,7 +294,7 @@ async def test_an_export_is_what_an_import_takes(run: Run, tmp_path: Path) -> No
     written = await run("catalog", "export", "--store", "1", "--output", str(tmp_path / "out.json"))
     assert "Wrote 3 items" in written.output
     again = await run("catalog", "import", "--store", "1", str(tmp_path / "out.json"))
-    assert "kept as it is: 3" in again.output
+    assert "added 0, changed 0 (name 0, cost 0, unit 0, supplier 0), kept 3," in again.output
 
 
 async def test_an_export_names_what_has_to_be_said(run: Run) -> None:
@@ -309,6 +321,7 @@ async def test_store_set_changes_what_is_named_and_nothing_else(run: Run) -> Non
     await run("store", "set", "1", "--negative-stock", "default", "--enable", system)
     listed = (await run("store", "list")).output
     assert "default" in listed
+    assert "America/Guayaquil" in listed
     assert f"{system} (user 30, enabled)" in listed
 
 
@@ -318,6 +331,8 @@ async def test_store_set_changes_what_is_named_and_nothing_else(run: Run) -> Non
         (("1",), "Nothing to set"),
         (("99", "--name", "x"), "There is no store 99"),
         (("1", "--timezone", "Mars"), "not a timezone"),
+        (("1", "--repeated-dates", "nobody", "apply"), "not connected to nobody"),
+        (("1", "--repeated-dates", SYSTEM, "perhaps"), "suspect"),
         (("1", "--negative-stock", "perhaps"), "refuse"),
         (("1", "--enable", "nobody"), "not connected to nobody"),
         (("1", "--name", " "), "must not be blank"),

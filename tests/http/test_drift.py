@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from app.operator.drift import Adoption, reconcile
 from app.stock.rules import Rules
-from app.storage.drift import _WINDOWS
+from app.storage.drift import _ROWS
 from tests.support.commands import Run
 from tests.support.postgres import database_of
 from tests.support.sender import PATH, body_of, signed
@@ -52,7 +52,7 @@ async def test_only_what_differs_is_shown_and_drift_is_no_failure(client: httpx2
     assert "avcc123" not in result.output
     line = next(line for line in result.output.splitlines() if "tom001" in line)
     assert "+1.5 opening difference" in line
-    assert "Compared: 2; in sync: 1, different: 1. Never reported in the last 200 movements: 3." in result.output
+    assert "Compared: 2; in sync: 1, different: 1, not known: 0. Nothing known of theirs: 3." in result.output
     assert "avcc123" in (await run("drift", "--all")).output
     assert 5 == len(await drift(run))
 
@@ -71,7 +71,7 @@ async def test_refused_and_suspected_movements_are_named_as_causes(world: World,
         [cause["cause"] for cause in found["causes"]],
     )
 
-    assert 0 == (await run("refused", "replay", "--all")).exit_code
+    assert 0 == (await run("refused", "replay", "--all", "--yes")).exit_code
     assert "0" == (await drift_of(run))["drift"]
     assert {} == await world.broken_invariants()
 
@@ -85,19 +85,19 @@ async def test_the_window_limits_what_is_looked_at(client: httpx2.AsyncClient, r
     (near,) = await drift(run, "--item", "avcc123", "--system", SYSTEM, "--window", "3", "--store", "1")
     (far,) = await drift(run, "--item", "avcc123", "--system", SYSTEM, "--store", "1")
 
-    assert (None, "50", "-4") == (near["theirs"], far["theirs"], far["not_told"])
+    assert (None, "50", "-4") == (near["theirs"], far["theirs"], far["pending"])
 
 
 async def test_the_windows_are_read_through_the_primary_key(world: World) -> None:
     await world.execute(
-        "INSERT INTO item SELECT 'i' || n, 'x', purchase_unit_id, consumption_unit_id, supplier_id, cost"
+        "INSERT INTO item SELECT store_id, 'i' || n, 'x', purchase_unit_id, consumption_unit_id, supplier_id, cost"
         " FROM item, generate_series(1, 50) AS n WHERE item_id = 'avcc123'",
         "INSERT INTO stock_level SELECT '1', 'i' || n, 1000, 1000 FROM generate_series(1, 50) AS n",
         "INSERT INTO stock_movement (store_id, item_id, level_version, source, movement_type, quantity, balance_after)"
         " SELECT '1', 'i' || n, v, 'pos_receipt', 1, 1, v FROM generate_series(1, 50) AS n, generate_series(1, 1000) AS v",
         "ANALYZE",
     )
-    query = _WINDOWS.replace("$1", "200").replace("$2", "NULL").replace("$3", "NULL")
+    query = _ROWS.replace("$1", "200").replace("$2", "ARRAY['1', '1']").replace("$3", "ARRAY['i1', 'i2']")
     async with world.engine.connect() as connection:
         plan = "\n".join(await connection.scalars(text(f"EXPLAIN {query}")))
 
@@ -116,7 +116,8 @@ async def test_adopting_a_system_s_number_is_one_row_with_actor_and_note_and_end
     again = await run(*ADOPT, "--adopt", SYSTEM)
 
     assert "Nothing was changed. It would be: Item avcc123 in store 1: 12.69 before, 10.00 after (-2.69)" in dry.output
-    assert "Item avcc123 in store 1: 12.69 before, 10.00 after (-2.69), ledger row 3.\n" == done.output
+    assert "Ours: 12.69. Theirs: 10, by report 10 (2026-05-30 12:01:00).\n" in done.output
+    assert "Item avcc123 in store 1: 12.69 before, 10.00 after (-2.69), ledger row 3.\n" in done.output
     assert "is at 10.00 already; nothing was written" in again.output
     _, row = await world.ledger("avcc123")
     assert ("reconcile", "ana", "counted", SYSTEM, 2) == (
@@ -137,10 +138,8 @@ async def test_adopting_a_counted_number(world: World, client: httpx2.AsyncClien
 
     assert "12.69 before, 13.5 after (+0.81)" in result.output
     assert Decimal("13.5") == await world.level()
-    assert ("0.81", ["reconciled"]) == (
-        (await drift_of(run))["drift"],
-        [cause["cause"] for cause in (await drift_of(run))["causes"]],
-    )
+    # The system is told, as of any count.
+    assert ("0", "0.81") == ((await drift_of(run))["drift"], (await drift_of(run))["pending"])
 
 
 async def test_adopting_warns_of_what_waits_and_would_come_on_top(client: httpx2.AsyncClient, run: Run) -> None:

@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from app.stock.movement import Applied, KeyReused, Known, Movement, MovementType, Outcome, PosKind, Refused, opening_movement
+from app.stock.movement import Applied, KeyReused, Known, Movement, MovementType, Outcome, Refused, opening_movement
+from app.stock.pos import PosKind
 from app.stock.rules import NegativeStock
 from app.storage import refusals
 from app.storage.ledger import apply_movements
@@ -41,7 +42,7 @@ async def test_every_digit_is_kept() -> None:
 
 async def test_what_comes_after_a_count_or_a_refusal_is_judged_by_what_it_left() -> None:
     asked = [
-        by_pos(store_id="refuses", kind=kind, quantity=quantity, key=f"{kind} {quantity}")
+        by_pos(store_id="refuses", kind=kind, quantity=quantity, key=f"{kind} {quantity}", happened_at=None)
         for kind, quantity in ((PosKind.COUNT, "5"), (PosKind.SALE, "6"), (PosKind.SALE, "4"), (PosKind.COUNT, "3"))
     ]
     async with new_ledger() as (_, connection):
@@ -62,14 +63,15 @@ async def test_a_movement_past_the_largest_stock_is_refused() -> None:
     assert "beyond_range" == refused.error.reason
 
 
-async def test_a_level_is_opened_once_and_not_after_its_first_movement() -> None:
+async def test_a_level_is_opened_once_also_after_its_first_movement() -> None:
     opening = opening_movement(store_id="allows", item_id="avcc123", stock=Decimal("7.5"))
     late = replace(opening, item_id="tom001")
     async with new_ledger() as (_, connection):
         together = await apply_movements(connection, [opening, reported(item_id="tom001"), late])
         again = await apply_movements(connection, [opening, late])
 
-    assert [Applied, Applied, Known, Known, Known] == [type(outcome) for outcome in together + again]
+    assert [Applied, Applied, Applied, Known, Known] == [type(outcome) for outcome in together + again]
+    assert Applied(2, Decimal("7.5")) == together[2]
 
 
 async def test_an_opening_below_zero_is_refused_by_the_store_s_own_rule_alone() -> None:
@@ -90,7 +92,7 @@ async def test_each_occurrence_is_a_movement_of_its_own_whichever_comes_first() 
 async def test_an_opening_stock_is_not_told() -> None:
     async with new_ledger() as (world, connection):
         await apply_movements(connection, [opening_movement(store_id="allows", item_id="avcc123", stock=Decimal(1))])
-        await apply_movements(connection, [by_pos()])
+        await apply_movements(connection, [by_pos(happened_at=None)])
         async with world.engine.connect() as owner:
             told = list(await owner.execute(text("SELECT level_version FROM outbox_message")))
 
@@ -223,3 +225,11 @@ async def test_known_is_said_under_the_lock_of_a_level_that_was_made_while_the_o
 
     assert [Applied(2, Decimal(-2)), Known(1, Decimal(-1))] == outcomes
     assert is_level_held
+
+
+async def test_a_copy_that_is_a_count_goes_with_the_sale_whose_key_it_has() -> None:
+    async with new_ledger() as (_, connection):
+        sale, count = by_pos(item_id="unknown"), by_pos(item_id="unknown", kind=PosKind.COUNT)
+        outcomes = await apply_movements(connection, [sale, count], units=[1, 1])
+
+    assert ["Refused", "KeyReused"] == [type(outcome).__name__ for outcome in outcomes]

@@ -14,6 +14,7 @@ from tests.conftest import running, settings_for
 from tests.support.commands import Run
 from tests.support.mipos import SYSTEM, mipos
 from tests.support.outbox import OTHER, connect_other, connect_stores, messages, sell, settled, until, updates
+from tests.support.postgres import SAMPLES
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
@@ -176,7 +177,8 @@ async def test_a_thousand_sales_under_faults_arrive_in_order_each_sent_by_one_of
     await connect_stores(world)
     items = [f"bulk{number}" for number in range(50)]
     await world.execute(
-        "INSERT INTO item SELECT 'bulk' || n, 'Bulk', 'pos_kg', 'pos_kg', 'pos_sup_market', 1 FROM generate_series(0, 49) AS n"
+        "INSERT INTO item SELECT '1', 'bulk' || n, 'Bulk', 'pos_kg', 'pos_kg', 'pos_sup_market', 1"
+        " FROM generate_series(0, 49) AS n"
     )
     async with mipos() as remote:
         remote.platform.systems[SYSTEM].stock.update(dict.fromkeys(items, "0"))
@@ -310,6 +312,35 @@ async def test_all_that_is_dead_is_retried_at_once(world: World, run: Run) -> No
     assert "Nothing: every stock update has been sent." not in (await run("outbox", "list")).output
 
 
+@pytest.mark.parametrize("is_imported", [True, False], ids=["import", "store set"])
+async def test_after_the_user_is_corrected_waiting_and_retried_messages_name_the_new_one(
+    world: World, run: Run, *, is_imported: bool
+) -> None:
+    await connect_stores(world)
+    await sell(world, "0.25", "refused")
+    async with mipos() as remote:
+        remote.platform.systems[SYSTEM].user_id_tps = "31"
+        async with running(settings_for(world, **remote.settings())):
+            await settled(world)
+        (dead,) = await messages(world)
+        await sell(world, "0.5", "waiting")
+        if is_imported:
+            file = json.loads((SAMPLES / "store-1.json").read_text()) | {"user_id_tps": "31"}
+            repaired = await run("catalog", "import", "--store", "1", "-", input=json.dumps(file).encode())
+        else:
+            repaired = await run("store", "set", "1", "--connect", SYSTEM, "31")
+        await run("outbox", "retry", "--dead")
+        async with running(settings_for(world, **remote.settings())):
+            await settled(world)
+
+    assert ("dead", 0) == (dead.state, repaired.exit_code)
+    assert "does not own this inventory system" in dead.words
+    assert [("30", "0.25"), ("31", "0.25"), ("31", "0.5")] == [
+        (body["user_id_tps"], body["quantity"]) for body in updates(remote)
+    ]
+    assert ["sent", "sent"] == [message.state for message in await messages(world)]
+
+
 async def test_a_call_that_is_under_way_when_the_service_stops_ends_and_is_not_made_again(world: World) -> None:
     await connect_stores(world)
     await sell(world, "1", "one")
@@ -354,3 +385,60 @@ async def test_claims_go_on_from_pair_to_pair_and_never_hold_two_of_one(world: W
 
     assert ["avcc123", "saf001", "tom001"] == [message.item_id for message in [*first, *rest]]
     assert [] == again
+
+
+async def test_what_is_told_again_after_later_movements_tells_the_stock_of_now(world: World, run: Run) -> None:
+    """Else an old `current_stock` would be the last that the system hears."""
+    await connect_stores(world)
+    async with mipos() as remote, running(settings_for(world, **remote.settings())):
+        remote.fail("stock_update", status=409, body='{"message": ["No."], "data": null}')
+        await sell(world, "1", "refused")
+        await settled(world)
+        await sell(world, "2", "later")
+        await settled(world)
+        retried = await run("outbox", "retry", "--dead")
+        await settled(world)
+
+    assert 0 == retried.exit_code
+    assert ["12.69", "10.69", "10.69"] == [body["current_stock"] for body in updates(remote)]
+    assert ["sent", "sent"] == [message.state for message in await messages(world)]
+
+
+async def test_messages_of_a_disabled_integration_wait_and_are_said_to(world: World, run: Run) -> None:
+    await connect_stores(world)
+    await sell(world, "1", "ticket")
+    await run("store", "set", "1", "--disable", SYSTEM)
+    async with mipos() as remote, running(settings_for(world, **remote.settings())):
+        await sell(world, "1", "not queued")
+        listed = (await run("outbox", "list")).output
+        before = updates(remote)
+        await run("store", "set", "1", "--enable", SYSTEM)
+        await settled(world)
+
+    assert "the integration is disabled" in listed
+    assert [] == before
+    assert ["12.69"] == [body["current_stock"] for body in updates(remote)]
+
+
+async def test_a_send_whose_outcome_is_not_known_is_counted_and_one_that_never_left_is_not(world: World) -> None:
+    await connect_stores(world)
+    async with mipos() as remote:
+        port = remote.port
+    settings = settings_for(world, **{**remote.settings(), "mipos_base_url": f"http://127.0.0.1:{port}"})
+    async with running(settings):
+        await sell(world, "1", "ticket")
+
+        async def is_tried() -> bool:
+            return (await messages(world))[0].attempts > 0
+
+        await until(is_tried)
+    (never_left,) = await messages(world)
+    await world.execute("UPDATE outbox_message SET next_attempt_at = now()")
+    async with mipos() as remote:
+        remote.fail("stock_update", cut=True)
+        async with running(settings_for(world, **remote.settings())):
+            await settled(world)
+    (sent,) = await messages(world)
+
+    assert (0, 1) == (never_left.unknown_sends, sent.unknown_sends)
+    assert (sent.sent_at, sent.unknown_until) != (None, None)

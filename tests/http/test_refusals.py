@@ -10,7 +10,7 @@ from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
 NEW_ITEM = (
-    "INSERT INTO item SELECT 'new', 'New dish', purchase_unit_id, consumption_unit_id, supplier_id, cost"
+    "INSERT INTO item SELECT store_id, 'new', 'New dish', purchase_unit_id, consumption_unit_id, supplier_id, cost"
     " FROM item WHERE item_id = 'avcc123'"
 )
 

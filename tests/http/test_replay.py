@@ -16,7 +16,7 @@ from tests.support.sender import PATH, body_of, signed
 from tests.support.world import POISON, World
 
 NEW_ITEM = (
-    "INSERT INTO item SELECT 'new', 'New dish', purchase_unit_id, consumption_unit_id, supplier_id, cost"
+    "INSERT INTO item SELECT store_id, 'new', 'New dish', purchase_unit_id, consumption_unit_id, supplier_id, cost"
     " FROM item WHERE item_id = 'avcc123'"
 )
 
@@ -39,7 +39,7 @@ async def test_a_replay_applies_what_can_be_applied_now_and_says_why_the_rest_ca
     counted = await run("refused", "replay", "--all", "--dry-run")
     assert await world.level("new") is None
     assert ["open", "open"] == await states(world)
-    done = await run("refused", "replay", "--all", "--actor", "ana")
+    done = await run("refused", "replay", "--all", "--yes", "--actor", "ana")
 
     assert (1, 1) == (counted.exit_code, done.exit_code)
     assert "It would be: applied: 1, refused again: 1" in counted.output
@@ -68,7 +68,7 @@ async def test_a_replay_again_changes_nothing_and_is_no_failure(world: World, cl
 async def test_a_retry_after_a_replay_is_already_applied(world: World, client: httpx2.AsyncClient, run: Run) -> None:
     await deliver(client, external_id="new")
     await world.execute(NEW_ITEM)
-    await run("refused", "replay", "--all")
+    await run("refused", "replay", "--all", "--yes")
 
     assert 204 == await deliver(client, external_id="new", now="later")
     assert 1 == len(await world.ledger("new"))
@@ -110,7 +110,7 @@ async def test_replays_go_oldest_first_so_that_a_receipt_covers_what_was_sold_fr
     await world.execute(NEW_ITEM)
 
     counted = await run("refused", "replay", "--all", "--dry-run")
-    done = await run("refused", "replay", "--all")
+    done = await run("refused", "replay", "--all", "--yes")
 
     assert (0, 0) == (counted.exit_code, done.exit_code)
     assert Decimal(2) == await world.level("new")
@@ -125,7 +125,7 @@ async def test_one_movement_refused_for_two_reasons_is_applied_once_and_both_are
     await world.execute(NEW_ITEM)
     await run("store", "set", "9", "--connect", "4344be8c-c6b9-4c51-88a6-d620144ab406", "30")
 
-    result = await run("refused", "replay", "--all")
+    result = await run("refused", "replay", "--all", "--yes")
 
     assert "applied: 1, already applied: 1\n" == result.output
     assert ["replayed", "replayed"] == await states(world)
@@ -137,11 +137,11 @@ async def test_a_replay_needs_no_client_secret_and_honours_the_pos_id(
 ) -> None:
     async with running(settings_for(world, pos_id="7")) as (_, client):
         assert 409 == await deliver(client)
-    still = await run("refused", "replay", "--all")
+    still = await run("refused", "replay", "--all", "--yes")
     monkeypatch.setenv("POS_ID", "1")
-    other = await run("refused", "replay", "--all")
+    other = await run("refused", "replay", "--all", "--yes")
     recorded = await run("rules", "--record")
-    done = await run("refused", "replay", "--all")
+    done = await run("refused", "replay", "--all", "--yes")
 
     assert (1, 1, 0, 0) == (still.exit_code, other.exit_code, recorded.exit_code, done.exit_code)
     assert "POS_ID is 1 here, and 7 is recorded, which counts" in other.output
@@ -151,7 +151,7 @@ async def test_a_replay_needs_no_client_secret_and_honours_the_pos_id(
 async def test_what_cannot_be_read_stays_refused(world: World, client: httpx2.AsyncClient, run: Run) -> None:
     await client.post(PATH, content=b"{\x1b", headers=signed(b"{\x1b"))
 
-    result = await run("refused", "replay", "--all")
+    result = await run("refused", "replay", "--all", "--yes")
     (kept,) = await world.refused()
     shown = await run("refused", "show", str(kept.refused_delivery_id))
 
@@ -172,7 +172,7 @@ async def test_what_the_database_does_not_take_stays_refused_and_spares_the_othe
         "CREATE TRIGGER refuse_poison BEFORE INSERT ON stock_movement FOR EACH ROW EXECUTE FUNCTION refuse_poison()",
     )
 
-    result = await run("refused", "replay", "--all")
+    result = await run("refused", "replay", "--all", "--yes")
 
     assert 1 == result.exit_code
     assert "applied: 1, refused again: 1" in result.output
@@ -212,7 +212,7 @@ async def test_the_list_filters_and_show_tells_all(world: World, client: httpx2.
     assert 2 == listed[2]["attempts"]
     assert "1.25" == listed[2]["fields"]["quantity"]
     assert ("unknown_store" in by_reason, "unknown_item" in by_reason) == (True, False)
-    assert "unknown_item" in by_store
+    assert "invalid_field" in by_store
     assert all(part in shown.output for part in ("remove", '"external_id":"new"', "2020-05-30 12:45:03", "attempts"))
     assert "No such" in (await run("refused", "list", "--state", "replayed")).output
     assert len(await world.refused()) == 3
@@ -231,4 +231,5 @@ async def test_an_unknown_number_is_a_failure_in_words(run: Run) -> None:
 
 
 def test_every_verdict_is_good_or_bad_on_purpose() -> None:
-    assert {Verdict.APPLIED, Verdict.ALREADY_APPLIED} == {verdict for verdict in Verdict if verdict.is_good}
+    good = {Verdict.APPLIED, Verdict.ALREADY_APPLIED, Verdict.COUNTED, Verdict.SET_ASIDE}
+    assert good == {verdict for verdict in Verdict if verdict.is_good}

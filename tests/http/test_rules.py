@@ -50,7 +50,7 @@ async def test_recorded_again_other_rules_count_at_once(world: World, run: Run, 
 
         assert 204 == await deliver(client, quantity="21")
 
-    assert "NEGATIVE_STOCK  refuse" in shown.output
+    assert "NEGATIVE_STOCK      refuse" in shown.output
     assert "They differ" in shown.output
 
 

@@ -217,7 +217,9 @@ async def test_the_longest_ids_fit_into_the_indexes(world: World) -> None:
     longest = "🍅" * 255
     await world.execute(
         f"INSERT INTO store (store_id, name, timezone) VALUES ('{longest}', 'x', 'UTC')",
-        f"INSERT INTO item SELECT '{longest}', 'x', purchase_unit_id, consumption_unit_id, supplier_id, cost"
+        f"INSERT INTO unit SELECT '{longest}', unit_id, name, short_name FROM unit WHERE store_id = '1'",
+        f"INSERT INTO supplier SELECT '{longest}', supplier_id, name FROM supplier WHERE store_id = '1'",
+        f"INSERT INTO item SELECT '{longest}', '{longest}', 'x', purchase_unit_id, consumption_unit_id, supplier_id, cost"
         " FROM item WHERE item_id = 'avcc123'",
         f"INSERT INTO stock_level VALUES ('{longest}', '{longest}', 1, 1)",
         MOVEMENT.replace("'1', 'avcc123'", f"'{longest}', '{longest}'").format(1, 1, 1, 1),

@@ -56,7 +56,7 @@ async def test_on_the_first_day_500_dishes_are_synchronised_while_they_sell_and_
 ) -> None:
     await connect_stores(world)
     await world.execute(
-        "INSERT INTO item SELECT 'dish' || n, 'Dish', 'pos_kg', 'pos_kg', 'pos_sup_market', 1"
+        "INSERT INTO item SELECT '1', 'dish' || n, 'Dish', 'pos_kg', 'pos_kg', 'pos_sup_market', 1"
         f" FROM generate_series(1, {DISHES}) AS n",
         f"SELECT record_pos_movement('1', 'dish' || n, 'receipt', 100, 'delivery ' || n) FROM generate_series(1, {DISHES}) AS n",
         "UPDATE outbox_message SET state = 'dismissed', actor = 'test', note = 'before the first synchronisation'",

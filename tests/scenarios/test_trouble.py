@@ -88,7 +88,7 @@ async def test_a_store_that_refuses_to_go_below_zero_ends_at_the_same_stock_by_a
         [cause["cause"] for cause in waiting["causes"]],
     )
 
-    assert 0 == (await restaurant.run("refused", "replay", "--all")).exit_code
+    assert 0 == (await restaurant.run("refused", "replay", "--all", "--yes")).exit_code
 
     assert "5" == await restaurant.stock("avcc123")
     assert "0" == (await restaurant.drift("avcc123"))["drift"]
@@ -121,7 +121,7 @@ async def test_two_inventory_systems_that_report_the_same_are_two_movements(rest
         assert 204 == answer.status_code
     assert "11.69" == await restaurant.stock("avcc123")
     found = await restaurant.drift("avcc123")
-    assert ("0", "-1") == (found["drift"], found["not_told"])
+    assert ("0", "-1") == (found["drift"], found["pending"])
 
     await restaurant.run("store", "set", "1", "--disable", "other-system")
     switched_off = await restaurant.reports("-1", "avcc123", now_at="11.69", inventory_system_id="other-system")

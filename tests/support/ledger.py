@@ -1,14 +1,16 @@
 """A ledger to apply movements to: three stores that differ in what they refuse, and movements of every kind for them."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import asyncpg
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from app.stock.movement import Movement, MovementType, PosKind, pos_movement, reported_movement
+from app.stock.movement import Movement, MovementType, reported_movement
+from app.stock.pos import PosKind, pos_movement
 from app.stock.rules import NegativeStock
 from tests.conftest import new_world
 from tests.support.world import World
@@ -18,7 +20,13 @@ INSERT INTO store (store_id, name, timezone, negative_stock) VALUES
   ('allows', 'A', 'UTC', 'allow'), ('refuses', 'R', 'UTC', 'refuse'), ('default', 'D', 'UTC', NULL);
 INSERT INTO integration (store_id, inventory_system_id, user_id_tps, enabled)
 SELECT store_id, 'on', '1', true FROM store UNION ALL SELECT store_id, 'off', '1', false FROM store;
-INSERT INTO service_rule (pos_id, negative_stock, reported_stock, timezone) VALUES ('8', 'allow', 'after', 'UTC')
+INSERT INTO service_rule (pos_id, negative_stock, reported_stock, timezone, max_count_age_days)
+VALUES ('8', 'allow', 'after', 'UTC', 3650);
+INSERT INTO unit (store_id, unit_id, name, short_name) SELECT store_id, 'u', 'Unit', 'u' FROM store WHERE length(store_id) > 1;
+INSERT INTO supplier (store_id, supplier_id, name) SELECT store_id, 's', 'S' FROM store WHERE length(store_id) > 1;
+INSERT INTO item (store_id, item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)
+SELECT store_id, item_id, item_id, 'u', 'u', 's', 1
+FROM store CROSS JOIN unnest(ARRAY['avcc123', 'tom001', 'saf001']) AS item_id WHERE length(store_id) > 1
 """
 STORES = {"allows": NegativeStock.ALLOW, "refuses": NegativeStock.REFUSE, "default": None}
 ITEMS = ("avcc123", "tom001", "saf001")
@@ -75,8 +83,15 @@ def reported(  # noqa: PLR0913 - what a report says
     return replace(movement, occurrence=occurrence)
 
 
-def by_pos(
-    *, store_id: str = "allows", item_id: str = "avcc123", kind: PosKind = PosKind.SALE, quantity: str = "1", key: str = "k"
+def by_pos(  # noqa: PLR0913 - what a till says
+    *,
+    store_id: str = "allows",
+    item_id: str = "avcc123",
+    kind: PosKind = PosKind.SALE,
+    quantity: str = "1",
+    key: str = "k",
+    happened_at: datetime | None = HAPPENED,
+    to_store_id: str | None = None,
 ) -> Movement:
     return pos_movement(
         store_id=store_id,
@@ -84,6 +99,14 @@ def by_pos(
         kind=kind,
         quantity=Decimal(quantity),
         idempotency_key=key,
-        happened_at=HAPPENED,
+        happened_at=happened_at,
         recorded_at=HAPPENED,
+        to_store_id=to_store_id,
     )
+
+
+@contextmanager
+def in_a_loop() -> Iterator[BlockingPortal]:
+    """An event loop beside hypothesis, which calls plain functions; so all examples share one database."""
+    with start_blocking_portal(backend_options={"use_uvloop": True}) as portal:
+        yield portal

@@ -8,8 +8,9 @@ from sqlalchemy import select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.storage.delivery_tables import refused_delivery
 from app.storage.levels import broken_invariants
-from app.storage.tables import refused_delivery, stock_level, stock_movement
+from app.storage.tables import stock_level, stock_movement
 from tests.support.postgres import url
 
 POISON = """

@@ -55,6 +55,7 @@ def as_script(text: str) -> str:
 
 @pytest.mark.skipif(shutil.which("bash") is None or shutil.which("curl") is None, reason="needs bash and curl")
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 async def test_every_command_works_as_it_is_printed(tmp_path: Path) -> None:
     data = tmp_path / ".data"
     # Pages name files of the project by their paths.

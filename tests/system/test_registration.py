@@ -15,7 +15,6 @@ import httpx2
 
 from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
-from app.stock.rules import Rules
 from app.storage.embedded_postgres import EmbeddedPostgres
 from app.storage.migrations import migrate
 from tests.support.mipos import SYSTEM, Remote, mipos
@@ -129,7 +128,8 @@ async def test_doctor_is_content_with_what_is_right(world: World) -> None:
     assert "fsync, full_page_writes off" in ended.stdout
     assert "is not https" in ended.stdout
     assert {
-        "settings", "database", "schema", "durability", "rights", "connections", "timeouts", "invariants", "clock", "token",
+        "settings", "database", "schema", "durability", "rights", "connections", "timeouts", "invariants", "indexes", "dates",
+        "clock", "token",
         "registration", "mipOS", "public URL",
     } == set(found)  # fmt: skip
 
@@ -168,7 +168,7 @@ async def test_doctor_ends_with_0_where_all_is_well_and_with_1_on_nothing_but_a_
     try:
         world = World("postgres", database_of(server.url("postgres")).create_engine())
         await migrate(world.engine)
-        await import_catalog(world.engine, "1", read_catalog((SAMPLES / "store-1.json").read_text()), rules=Rules())
+        await import_catalog(world.engine, "1", read_catalog((SAMPLES / "store-1.json").read_text()))
         async with mipos() as remote:
             values = {**variables(world, remote), "DATABASE_URL": server.url("postgres")}
             del values["PUBLIC_URL"]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
-from app.stock.rules import Rules
 from app.storage.embedded_postgres import EmbeddedPostgres
 from app.storage.migrations import migrate
 from tests.conftest import running, settings_for
@@ -32,7 +31,7 @@ async def test_no_copy_is_answered_204_before_the_standby_has_the_first() -> Non
     body = body_of()
     try:
         await migrate(world.engine)
-        await import_catalog(world.engine, "1", read_catalog((SAMPLES / "store-1.json").read_text()), rules=Rules())
+        await import_catalog(world.engine, "1", read_catalog((SAMPLES / "store-1.json").read_text()))
         settings = settings_for(world, response_deadline=1)
         async with running(settings) as (_, one), running(settings) as (_, other):
 

@@ -2,9 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import partial
 
 import httpx2
@@ -13,6 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.doctor.check import Check, Verdict
+from app.doctor.stock import examine_dates, examine_indexes, examine_invariants
 from app.errors.requests import NotSigned
 from app.mipos.answers import NeedsHuman, Transient
 from app.mipos.client import MiposClient, beginning_of
@@ -23,8 +23,8 @@ from app.receiving.signed_body import WEBHOOK_PATH
 from app.settings import Settings
 from app.stock.text import DATE_FORMAT
 from app.storage.engine import POOL_SIZE
-from app.storage.levels import Server, broken_invariants, describe_server, last_clocks
-from app.storage.migrations import SERVICE_RIGHTS, current_revision, fault_in_revision
+from app.storage.levels import Server, describe_server, last_clocks
+from app.storage.migrations import SERVICE_FUNCTIONS, SERVICE_RIGHTS, current_revision, fault_in_revision
 from app.storage.mipos_account import STOCK_WEBHOOK, RegistrationState, read_registration
 from app.storage.tables import stock_movement
 from app.storage.transactions import LOCK_SECONDS, sqlstate
@@ -38,26 +38,7 @@ PROXY_SECONDS = 10
 """proxy_read_timeout of deploy/nginx/pos-sync.conf"""
 MARGIN_SECONDS = 1
 
-
-class Verdict(StrEnum):
-    """What a check found."""
-
-    OK = "ok"
-    WARNING = "warning"
-    """It works, and somebody should know."""
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    """Could not be looked at, because of something said before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding. `remedy` says what to do where `verdict` is not ok."""
-
-    name: str
-    verdict: Verdict
-    reason: str
-    remedy: str = ""
+__all__ = ["Check", "Verdict", "examine"]
 
 
 async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> AsyncIterator[Check]:
@@ -85,12 +66,14 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
     yield _examine_timeouts(settings)
     if is_set_up:
         yield await _guarded("rights", engine, _examine_rights)
-        yield await _guarded("invariants", engine, _examine_invariants)
+        yield await _guarded("invariants", engine, examine_invariants)
+        yield await _guarded("indexes", engine, examine_indexes)
+        yield await _guarded("dates", engine, examine_dates)
         yield await _guarded("clock", engine, partial(_examine_clock, skew=skew))
         yield await _guarded("registration", engine, partial(_examine_registration, settings=settings))
         yield await _examine_token(settings, engine)
     else:
-        for name in ("rights", "invariants", "clock", "registration", "token"):
+        for name in ("rights", "invariants", "indexes", "dates", "clock", "registration", "token"):
             yield Check(name, Verdict.SKIPPED, "needs a database with the schema")
     yield await _examine_mipos(settings)
     yield await _examine_public_url(settings)
@@ -162,14 +145,6 @@ def _examine_timeouts(settings: Settings) -> Check:
     return Check("timeouts", Verdict.OK, reason)
 
 
-async def _examine_invariants(connection: AsyncConnection) -> Check:
-    broken = await broken_invariants(connection)
-    if broken:
-        reason = "; ".join(f"{name}, in {count} places" for name, count in broken.items())
-        return Check("invariants", Verdict.FAILED, reason, "Something wrote to the tables past this service: docs/operating.md.")
-    return Check("invariants", Verdict.OK, "every level is the sum of its ledger")
-
-
 async def _examine_rights(connection: AsyncConnection) -> Check:
     role = await connection.scalar(text("SELECT current_user"))
     missing = [
@@ -178,9 +153,10 @@ async def _examine_rights(connection: AsyncConnection) -> Check:
         for right in rights.split(", ")
         if not await _may(connection, table, right)
     ]
-    query = text("SELECT has_function_privilege(oid, 'EXECUTE') FROM pg_proc WHERE oid = 'apply_movements'::regproc")
-    if not await connection.scalar(query):
-        missing.append("EXECUTE on apply_movements")
+    query = text(
+        "SELECT proname FROM pg_proc WHERE oid = ANY (CAST(:names AS regproc[])) AND NOT has_function_privilege(oid, 'EXECUTE')"
+    )
+    missing += [f"EXECUTE on {name}" for name in await connection.scalars(query, {"names": list(SERVICE_FUNCTIONS)})]
     if missing:
         remedy = "As the schema's owner, run: pos-sync migrate --grant-to ROLE"
         return Check("rights", Verdict.FAILED, f"role {role} lacks {', '.join(missing)}", remedy)

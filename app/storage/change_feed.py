@@ -1,0 +1,136 @@
+"""The change feed: every committed row of the ledger gets a place in the order in which it is told, once.
+
+A place is given after the commit, by one process at a time, level by level along the versions, which have no gap. So a reader
+that goes on from the last place that it has seen misses nothing and sees nothing twice, whatever transactions were open.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.storage.ledger_rows import LISTED, LedgerRow
+from app.storage.mipos_tables import change_feed, change_feed_state
+
+MAX_NUMBERED = 10_000
+"""Rows in a transaction"""
+MAX_SWEPT = 100
+"""Levels in a transaction of the sweep, and rows of each: where very much has no place, each row is read once."""
+MAX_LOCK_WAIT = "3s"
+NUMBERING_LOCK = "hashtextextended('pos_sync change feed ' || current_schema(), 0)"
+"""SQL for the advisory lock of who gives places."""
+
+# Rows are looked for among the newest. One whose transaction stayed open for longer is found by the sweep, which compares
+# every level with what has a place.
+_RECENT = """
+SELECT DISTINCT store_id, item_id FROM stock_movement
+WHERE received_at > (SELECT numbered_at FROM change_feed_state) - interval '10 seconds'
+"""
+_ALL = """
+SELECT level.store_id, level.item_id FROM stock_level AS level
+LEFT JOIN change_feed_level AS told USING (store_id, item_id) WHERE level.version > coalesce(told.level_version, 0)
+ORDER BY level.store_id, level.item_id LIMIT :levels
+"""
+_NUMBER = """
+WITH fresh AS (
+  SELECT store_id, item_id, level_version, row_number() OVER (ORDER BY told_by, store_id, item_id, level_version) AS place
+  FROM (
+    -- A version never comes before a lower one, also where an old row has an older time.
+    SELECT untold.*,
+      max(untold.received_at) OVER (PARTITION BY untold.store_id, untold.item_id ORDER BY untold.level_version) AS told_by
+    FROM ({levels}) AS level
+    LEFT JOIN change_feed_level AS told USING (store_id, item_id)
+    CROSS JOIN LATERAL (
+      SELECT m.store_id, m.item_id, m.level_version, m.received_at FROM stock_movement AS m
+      WHERE m.store_id = level.store_id AND m.item_id = level.item_id AND m.level_version > coalesce(told.level_version, 0)
+      ORDER BY m.level_version LIMIT :of_level
+    ) AS untold
+  ) AS untold
+  ORDER BY place LIMIT :limit
+), fed AS (
+  INSERT INTO change_feed (store_id, position, item_id, level_version)
+  SELECT fresh.store_id, state.position + fresh.place, fresh.item_id, fresh.level_version
+  FROM fresh CROSS JOIN change_feed_state AS state
+), told AS (
+  INSERT INTO change_feed_level (store_id, item_id, level_version)
+  SELECT store_id, item_id, max(level_version) FROM fresh GROUP BY store_id, item_id ORDER BY store_id, item_id
+  ON CONFLICT (store_id, item_id) DO UPDATE SET level_version = excluded.level_version
+), counted AS (
+  SELECT count(*) AS rows FROM fresh
+)
+UPDATE change_feed_state SET position = position + counted.rows,
+  numbered_at = CASE WHEN counted.rows < :full THEN statement_timestamp() ELSE numbered_at END,
+  swept_at = CASE WHEN :is_sweep AND counted.rows < :full THEN statement_timestamp() ELSE swept_at END
+FROM counted RETURNING counted.rows
+"""
+SWEEP = "interval '1 minute'"
+
+
+async def switch_on(connection: AsyncConnection) -> None:
+    """Let places be given from now on, also to all rows that are there. Without effect where it is on."""
+    await connection.execute(insert(change_feed_state).values(is_only=True).on_conflict_do_nothing())
+
+
+async def number(connection: AsyncConnection, *, waits: bool = False) -> bool:
+    """Give places to rows that have none; True where there may be more. Effective with the caller's commit.
+
+    What the sweep finds, such as all rows from before the feed was first read, gets its places level by level. Nothing is done
+    where the feed is not switched on, or another process is at it; with `waits`, that one's batch is waited for.
+    """
+    if waits:
+        await connection.execute(text(f"SET LOCAL lock_timeout = '{MAX_LOCK_WAIT}'"))
+        await connection.execute(text(f"SELECT pg_advisory_xact_lock({NUMBERING_LOCK})"))
+    elif not await connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({NUMBERING_LOCK})")):
+        return False
+    due = text(f"SELECT swept_at IS NULL OR swept_at < now() - {SWEEP} FROM change_feed_state")  # noqa: S608
+    is_sweep = await connection.scalar(due)
+    if is_sweep is None:
+        return False
+    full = 1 if is_sweep else MAX_NUMBERED
+    asked = {"limit": MAX_NUMBERED, "full": full, "of_level": MAX_SWEPT if is_sweep else MAX_NUMBERED, "is_sweep": is_sweep}
+    if is_sweep:
+        asked["levels"] = MAX_SWEPT
+    numbered = await connection.scalar(text(_NUMBER.replace("{levels}", _ALL if is_sweep else _RECENT)), asked)
+    return (numbered or 0) >= full
+
+
+@dataclass(frozen=True, slots=True)
+class FeedState:
+    """The last place that was given, and how far behind the ledger it may be."""
+
+    position: int
+    lag_seconds: float | None
+
+
+async def read_state(connection: AsyncConnection) -> FeedState | None:
+    """None where it is not switched on."""
+    lag = func.extract("epoch", func.clock_timestamp() - change_feed_state.c.numbered_at)
+    row = (await connection.execute(select(change_feed_state.c.position, lag))).one_or_none()
+    return None if row is None else FeedState(row[0], None if row[1] is None else max(0.0, float(row[1])))
+
+
+async def last_position(connection: AsyncConnection, store_id: str) -> int:
+    """The newest place of a store's rows; 0 where none has one."""
+    newest = select(func.max(change_feed.c.position)).where(change_feed.c.store_id == store_id)
+    return await connection.scalar(newest) or 0
+
+
+_READ = f"""
+SELECT feed.position, row.*
+FROM (
+  SELECT position, item_id, level_version FROM change_feed WHERE store_id = :store_id AND position > :after
+  ORDER BY position LIMIT :limit
+) AS feed
+CROSS JOIN LATERAL (
+  SELECT {LISTED} FROM stock_movement AS m
+  WHERE m.store_id = :store_id AND m.item_id = feed.item_id AND m.level_version = feed.level_version
+) AS row
+ORDER BY feed.position
+"""  # noqa: S608
+
+
+async def read_changes(connection: AsyncConnection, store_id: str, *, after: int, limit: int) -> list[tuple[int, LedgerRow]]:
+    """Up to `limit` rows of a store behind the place `after`, with their places, in their order."""
+    asked = {"store_id": store_id, "after": after, "limit": limit}
+    return [(row[0], LedgerRow(*row[1:])) for row in await connection.execute(text(_READ), asked)]

@@ -1,0 +1,164 @@
+"""The items of a store one by one: defined, changed, retired and brought back, and held after a change of their unit."""
+
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, func, literal, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import Text
+
+from app.stock.catalog import Catalog
+from app.stock.definitions import DefinedItem
+from app.storage.mipos_tables import system_level
+from app.storage.tables import integration, item, stock_level, store, supplier, unit
+
+_bought, _used = unit.alias("bought"), unit.alias("used")
+_DEFINED = (
+    select(
+        item.c.item_id,
+        item.c.name,
+        item.c.cost,
+        item.c.supplier_id,
+        supplier.c.name,
+        item.c.purchase_unit_id,
+        _bought.c.name,
+        _bought.c.short_name,
+        item.c.consumption_unit_id,
+        _used.c.name,
+        _used.c.short_name,
+        # As the SQL function unit_of folds them.
+        func.lower(_used.c.name) + "\n" + func.lower(_used.c.short_name),
+        item.c.retired_at,
+        item.c.copied_from,
+    )
+    .join(supplier, (supplier.c.store_id == item.c.store_id) & (supplier.c.supplier_id == item.c.supplier_id))
+    .join(_bought, (_bought.c.store_id == item.c.store_id) & (_bought.c.unit_id == item.c.purchase_unit_id))
+    .join(_used, (_used.c.store_id == item.c.store_id) & (_used.c.unit_id == item.c.consumption_unit_id))
+    .order_by(item.c.item_id)
+)
+
+
+async def lock_store(connection: AsyncConnection, store_id: str) -> bool:
+    """Hold the catalogue of a store until the caller's transaction ends, against other changes of it; False: no such store.
+
+    Movements do not wait for it.
+    """
+    query = select(store.c.store_id).where(store.c.store_id == store_id).with_for_update(key_share=True)
+    return await connection.scalar(query) is not None
+
+
+async def list_items(connection: AsyncConnection, store_id: str, item_ids: Collection[str] | None = None) -> list[DefinedItem]:
+    """The items of a store, or those named, retired ones too, in order of their ids."""
+    query = _DEFINED.where(item.c.store_id == store_id)
+    if item_ids is not None:
+        query = query.where(_among(item, item_ids))
+    return [
+        DefinedItem(
+            item_id, name, cost, supplier_id, supplied, bought_id, (bought, bought_short), used_id, (used, used_short), *rest
+        )
+        for item_id, name, cost, supplier_id, supplied, bought_id, bought, bought_short, used_id, used, used_short, *rest in (
+            await connection.execute(query)
+        )
+    ]
+
+
+async def change_item(connection: AsyncConnection, store_id: str, item_id: str, values: Mapping[str, Any]) -> None:
+    """Set columns of an item."""
+    await connection.execute(update(item).where(item.c.store_id == store_id, item.c.item_id == item_id).values(**values))
+
+
+async def retire(connection: AsyncConnection, store_id: str, item_ids: Collection[str]) -> set[str]:
+    """Leave items out of exports and synchronisations from now on; those of which that was new."""
+    statement = update(item).where(item.c.store_id == store_id, _among(item, item_ids), item.c.retired_at.is_(None))
+    return set(await connection.scalars(statement.values(retired_at=func.now()).returning(item.c.item_id)))
+
+
+async def restore(connection: AsyncConnection, store_id: str, item_ids: Collection[str]) -> set[str]:
+    """Bring retired items back; those that were retired."""
+    statement = update(item).where(item.c.store_id == store_id, _among(item, item_ids), item.c.retired_at.is_not(None))
+    return set(await connection.scalars(statement.values(retired_at=None).returning(item.c.item_id)))
+
+
+async def known_units(connection: AsyncConnection, store_id: str) -> list[str]:
+    """The ids of a store's units."""
+    return list(await connection.scalars(select(unit.c.unit_id).where(unit.c.store_id == store_id).order_by(unit.c.unit_id)))
+
+
+async def known_suppliers(connection: AsyncConnection, store_id: str) -> list[str]:
+    """The ids of a store's suppliers."""
+    ids = supplier.c.supplier_id
+    return list(await connection.scalars(select(ids).where(supplier.c.store_id == store_id).order_by(ids)))
+
+
+async def lock_levels(connection: AsyncConnection, store_id: str, item_ids: Collection[str]) -> dict[str, Decimal]:
+    """The levels of items, locked until the caller's transaction ends; without those that were never stocked."""
+    query = (
+        select(stock_level.c.item_id, stock_level.c.quantity)
+        .where(stock_level.c.store_id == store_id, _among(stock_level, item_ids))
+        # In the order in which apply_movements locks them.
+        .order_by(stock_level.c.item_id)
+        .with_for_update(key_share=True)
+    )
+    return {row.item_id: row.quantity for row in await connection.execute(query)}
+
+
+async def hold(connection: AsyncConnection, store_id: str, item_ids: Sequence[str]) -> None:
+    """Send no message about items to any system of the store until a full synchronisation has told their stock."""
+    rows = select(
+        integration.c.inventory_system_id,
+        integration.c.store_id,
+        func.unnest(_texts(sorted(item_ids))).label("item_id"),
+        literal(True),
+    ).where(integration.c.store_id == store_id)
+    statement = insert(system_level).from_select(
+        ["inventory_system_id", "store_id", "item_id", "is_held"], rows.order_by("item_id")
+    )
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=["inventory_system_id", "store_id", "item_id"], set_={"is_held": True})
+    )
+
+
+def _among(table: Table, item_ids: Collection[str]) -> ColumnElement[bool]:
+    """One parameter for all ids: a statement has at most 32,767."""
+    return table.c.item_id == func.any(_texts(sorted(item_ids)))
+
+
+def _texts(values: Sequence[str]) -> ColumnElement[Any]:
+    return literal(values, ARRAY(Text))
+
+
+# A synchronisation may end after the unit was changed once more. Then it has told the stock in the unit before.
+_RELEASE = text("""
+UPDATE system_level AS known SET is_held = false
+FROM unnest(CAST(:items AS text[]), CAST(:versions AS bigint[]), CAST(:units AS text[]), CAST(:names AS text[]),
+  CAST(:short_names AS text[])) AS told (item_id, version, unit_id, name, short_name)
+WHERE known.inventory_system_id = :system AND known.store_id = :store AND known.item_id = told.item_id AND known.is_held
+  AND unit_of(known.store_id, known.item_id) = told.unit_id || E'\\n' || lower(told.name) || E'\\n' || lower(told.short_name)
+  AND NOT EXISTS (
+    SELECT FROM stock_movement AS later
+    WHERE later.store_id = known.store_id AND later.item_id = known.item_id AND later.level_version > told.version
+      AND later.source = 'unit_change'
+  )
+""")
+
+
+async def release(
+    connection: AsyncConnection, store_id: str, inventory_system_id: str, catalog: Catalog, versions: Mapping[str, int]
+) -> None:
+    """Send messages again about the items whose stock, at these versions, a synchronisation has told in today's unit."""
+    units = {one.unit_id: one for one in catalog.units}
+    used = [units[one.consumption_unit_id] for one in catalog.items]
+    await connection.execute(
+        _RELEASE,
+        {
+            "store": store_id,
+            "system": inventory_system_id,
+            "items": [one.item_id for one in catalog.items],
+            "versions": [versions[one.item_id] for one in catalog.items],
+            "units": [one.unit_id for one in used],
+            "names": [one.name for one in used],
+            "short_names": [one.short_name for one in used],
+        },
+    )

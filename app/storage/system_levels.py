@@ -1,0 +1,116 @@
+"""What was last computed of each inventory system's level: its newest anchor, and the drift. For metrics, and for old ledgers."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.stock.anchors import Anchor
+from app.stock.drift import Drift
+from app.stock.quantity import to_canonical
+
+LevelKey = tuple[str, str]
+"""(store_id, item_id)"""
+
+# Levels that moved, that were never compared, or whose last result can change without a movement: a message was on its way,
+# something differed, or was not known.
+_DUE = """
+SELECT level.store_id, level.item_id FROM stock_level AS level
+LEFT JOIN LATERAL (
+  SELECT min(compared_at) AS compared_at, min(compared_version) AS version,
+    bool_or(drift <> 0 OR uncertain <> 0 OR is_unsettled) AS is_open
+  FROM system_level AS known WHERE known.store_id = level.store_id AND known.item_id = level.item_id
+    AND known.compared_at IS NOT NULL
+) AS known ON true
+WHERE level.version > 0 AND EXISTS (SELECT FROM integration WHERE integration.store_id = level.store_id)
+  AND (known.version IS NULL OR known.version < level.version OR known.is_open)
+ORDER BY known.compared_at NULLS FIRST, level.store_id, level.item_id LIMIT :limit
+"""
+_PUT = """
+INSERT INTO system_level AS known (
+  inventory_system_id, store_id, item_id, anchor_kind, anchor_stock, anchor_version, anchored_at, anchor_date, told_since,
+  told_until, anchor_uncertain, drift, uncertain, causes, is_unsettled, compared_version, compared_at
+) VALUES (
+  :system_id, :store_id, :item_id, :kind, :stock, :version, :at, :date, :told_since, :told_until, :anchor_uncertain, :drift,
+  :uncertain, CAST(:causes AS jsonb), :is_unsettled, :compared_version, now()
+) ON CONFLICT (inventory_system_id, store_id, item_id) DO UPDATE SET
+  anchor_kind = excluded.anchor_kind, anchor_stock = excluded.anchor_stock, anchor_version = excluded.anchor_version,
+  anchored_at = excluded.anchored_at, anchor_date = excluded.anchor_date, told_since = excluded.told_since,
+  told_until = excluded.told_until, anchor_uncertain = excluded.anchor_uncertain, drift = excluded.drift,
+  uncertain = excluded.uncertain, causes = excluded.causes, is_unsettled = excluded.is_unsettled,
+  compared_version = excluded.compared_version, compared_at = excluded.compared_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What came of comparing one level with one system. `anchor` is None where nothing is known of its stock."""
+
+    drift: Drift
+    anchor: Anchor | None
+    compared_version: int
+
+
+async def list_due(connection: AsyncConnection, *, limit: int) -> list[LevelKey]:
+    """The levels to compare now, those that waited longest first."""
+    return [(row[0], row[1]) for row in await connection.execute(text(_DUE), {"limit": limit})]
+
+
+async def put(connection: AsyncConnection, compared: Sequence[Compared]) -> None:
+    """Keep results."""
+    rows = []
+    for one in sorted(compared, key=lambda c: (c.drift.inventory_system_id, c.drift.store_id, c.drift.item_id)):
+        found, anchor = one.drift, one.anchor
+        causes: dict[str, str] = {}
+        for cause in found.causes:
+            causes[cause.kind.value] = to_canonical(Decimal(causes.get(cause.kind.value, 0)) + cause.amount)
+        rows.append(
+            {
+                "system_id": found.inventory_system_id,
+                "store_id": found.store_id,
+                "item_id": found.item_id,
+                "kind": None if anchor is None else anchor.kind.value,
+                "stock": None if anchor is None else anchor.stock,
+                "version": None if anchor is None else anchor.level_version,
+                "at": None if anchor is None else anchor.at,
+                "date": None if anchor is None else anchor.as_of,
+                "told_since": None if anchor is None else anchor.told_since,
+                "told_until": None if anchor is None else anchor.until,
+                "anchor_uncertain": None if anchor is None else anchor.uncertain,
+                "drift": found.drift,
+                "uncertain": found.uncertain,
+                "causes": json.dumps(causes),
+                "is_unsettled": bool(found.pending),
+                "compared_version": one.compared_version,
+            }
+        )
+    if rows:
+        await connection.execute(text(_PUT), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class DriftSummary:
+    """How many items of a store differ for one cause, and by how much together, without regard to sign."""
+
+    store_id: str
+    cause: str
+    items: int
+    amount: Decimal
+
+
+async def summarise(connection: AsyncConnection) -> list[DriftSummary]:
+    """What was last computed, for each store and cause."""
+    query = text(
+        "SELECT store_id, cause.key, count(*), sum(abs(cause.value::numeric)) FROM system_level"
+        " CROSS JOIN LATERAL jsonb_each_text(causes) AS cause WHERE drift <> 0 GROUP BY store_id, cause.key ORDER BY 1, 2"
+    )
+    return [DriftSummary(*row) for row in await connection.execute(query)]
+
+
+async def oldest_comparison(connection: AsyncConnection) -> datetime | None:
+    """When the level was compared that was compared longest ago; None before the first."""
+    return await connection.scalar(text("SELECT min(compared_at) FROM system_level WHERE compared_at IS NOT NULL"))
