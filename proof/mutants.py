@@ -243,8 +243,8 @@ MUTANTS = (
     # The function: what it writes.
     Mutant(
         "the time of a movement is not kept",
-        re.escape("sent_at_text, dedupe_key, occurrence, received_at, at, reason"),
-        "sent_at_text, dedupe_key, occurrence, received_at, received_at, reason",
+        re.escape("dedupe_key, occurrence, received_at, at, p_reason"),
+        "dedupe_key, occurrence, received_at, received_at, p_reason",
         (*FUNCTION, "row_says"),
     ),
     Mutant(

@@ -191,9 +191,9 @@ class UnitDiffers(BusinessRefusal):
 
     reason = "unit_differs"
 
-    def __init__(self, *, item_id: str, store_id: str, other_store_id: str) -> None:
+    def __init__(self, *, item_id: str, store_id: str, other_store_id: str, units: str) -> None:
         super().__init__(
-            f"Item {shown(item_id)} has another unit in store {shown(store_id)} than in store {shown(other_store_id)}. "
+            f"Item {shown(item_id)} has another unit in store {shown(store_id)} than in store {shown(other_store_id)}: {units}. "
             "Record what left the one as waste and what came to the other as a receipt, each in its own unit."
         )
 

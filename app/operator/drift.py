@@ -52,7 +52,7 @@ async def drifts_in(connection: AsyncConnection, scope: DriftFilter, rules: Rule
     reading = (await effective_rules(connection, rules)).reported_stock
     keys = await drift.level_keys(connection, store_id=scope.store_id, item_id=scope.item_id)
     found: list[Drift] = []
-    async for level, systems in _levels(connection, keys, store_id=scope.store_id, item_id=scope.item_id, window=scope.window):
+    async for level, systems in _levels(connection, keys, window=scope.window):
         found += [_compare(level, system, reading) for system in systems if scope.system_id in (None, system)]
     return found
 
@@ -63,7 +63,7 @@ async def refresh(engine: AsyncEngine, rules: Rules, *, limit: int) -> int:
         await connection.execution_options(isolation_level="REPEATABLE READ")
         keys = await system_levels.list_due(connection, limit=limit)
         reading = (await effective_rules(connection, rules)).reported_stock
-        levels = [one async for one in _levels(connection, keys, store_id=None, item_id=None, window=DEFAULT_WINDOW)]
+        levels = [one async for one in _levels(connection, keys, window=DEFAULT_WINDOW)]
     compared: list[Compared] = []
     for level, systems in levels:
         # Beside the event loop, which receives deliveries meanwhile.
@@ -87,26 +87,26 @@ def _compare(level: KnownLevel, system_id: str, reading: ReportedStock) -> Drift
 
 
 async def _levels(
-    connection: AsyncConnection, keys: Sequence[LevelKey], *, store_id: str | None, item_id: str | None, window: int
+    connection: AsyncConnection, keys: Sequence[LevelKey], *, window: int
 ) -> AsyncIterator[tuple[KnownLevel, list[str]]]:
     """Each level with all that is known of it, and the systems to compare it with."""
     if not keys:
         return
-    named = {"store_id": store_id, "item_id": item_id}
     asked = set(keys)
+    item_ids = sorted({item_id for _, item_id in asked})
     systems = await drift.integrated_systems(connection)
     waiting: dict[LevelKey, list[UnappliedReport]] = {}
-    kinds = [(Unapplied.REFUSED, await drift.waiting_refused(connection, **named))]
+    kinds = [(Unapplied.REFUSED, await drift.waiting_refused(connection, item_ids))]
     for kind, reason in ((Unapplied.SUSPECTED_DUPLICATE, Suspicion.REPEATED), (Unapplied.ECHO, Suspicion.ECHO)):
-        kinds.append((kind, await drift.waiting_suspected(connection, reason, **named)))
-    # Of all that waits, only what belongs to these levels, and not on the loop: there may be very much of it.
+        kinds.append((kind, await drift.waiting_suspected(connection, reason, item_ids)))
+    # Not on the loop: there may be very much of it.
     waiting_here = [(kind, one) for kind, kept in kinds for one in kept if (one.store_id, one.item_id) in asked]
     reports = await asyncio.to_thread(lambda: [_read(*one) for one in waiting_here])
     for (_, kept_one), report in zip(waiting_here, reports, strict=True):
         if report is not None:
             waiting.setdefault((kept_one.store_id, kept_one.item_id), []).append(report)
     doubtful: dict[LevelKey, list[int]] = {}
-    for one in await drift.waiting_suspected(connection, Suspicion.BEFORE_COUNT, **named):
+    for one in await drift.waiting_suspected(connection, Suspicion.BEFORE_COUNT, item_ids):
         doubtful.setdefault((one.store_id, one.item_id), []).append(one.number)
     async for level in drift.read_levels(connection, keys, window=window):
         history = level.history

@@ -1,7 +1,7 @@
 """GET /pos/stores/{store_id}/ledger and /changes: the ledger of a period, and every committed row once."""
 
 import base64
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -83,8 +83,14 @@ def history_router(engine: AsyncEngine, api_key: ApiKey, feed: ChangeFeed) -> AP
         limit: Limit = 100,
     ) -> LedgerPeriod:
         require_id("item_id", item_id)
-        period = period_of(store_id, item_id, since=read_moment("from", since), until=read_moment("to", until))
-        rows = await list_newest(connection, period, before=_time_cursor(after), limit=limit)
+        page = None if after is None else _read_page(after)
+        period = period_of(
+            store_id,
+            item_id,
+            since=read_moment("from", since) or (page and page.since),
+            until=read_moment("to", until) or (page and page.until),
+        )
+        rows = await list_newest(connection, period, before=page and page.before, limit=limit)
         listed = [TimedMovement.model_validate(row) for row in rows]
         accounts = None
         if after is None:
@@ -92,7 +98,7 @@ def history_router(engine: AsyncEngine, api_key: ApiKey, feed: ChangeFeed) -> AP
         following = None
         if len(rows) == limit:
             last = rows[-1]
-            following = _as_cursor(last.happened_at, last.level_version, last.item_id)
+            following = _as_cursor(_Page(period.since, period.until, (last.happened_at, last.item_id, last.level_version)))
         return LedgerPeriod(movements=listed, accounts=accounts, next=following)
 
     @router.get(
@@ -131,20 +137,30 @@ def period_of(store_id: str, item_id: str | None, *, since: datetime | None, unt
     return Period(store_id, since, until, item_id)
 
 
-def _as_cursor(at: datetime, version: int, item_id: str) -> str:
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Where a page begins. The period is that of the first page: without `from` and `to` it would move with the clock."""
+
+    since: datetime
+    until: datetime
+    before: tuple[datetime, str, int]
+    """(happened_at, item_id, level_version) of the last row of the page before."""
+
+
+def _as_cursor(page: _Page) -> str:
     """Of characters that a URL takes as they are."""
-    return base64.urlsafe_b64encode(f"{at.isoformat()}|{version}:{item_id}".encode()).decode()
+    at, item_id, version = page.before
+    moments = "|".join(moment.isoformat() for moment in (page.since, page.until, at))
+    return base64.urlsafe_b64encode(f"{moments}|{version}:{item_id}".encode()).decode()
 
 
-def _time_cursor(after: str | None) -> tuple[datetime, str, int] | None:
-    if after is None:
-        return None
+def _read_page(after: str) -> _Page:
     try:
-        at, _, rest = base64.urlsafe_b64decode(after).decode().partition("|")
-        moment = datetime.fromisoformat(at)
+        *moments, rest = base64.urlsafe_b64decode(after).decode().split("|", 3)
+        since, until, at = (datetime.fromisoformat(moment) for moment in moments)
         cursor = read_cursor(rest)
     except (ValueError, InvalidField):
-        moment = cursor = None
-    if cursor is None or moment is None or moment.tzinfo is None:
+        cursor = None
+    if cursor is None or None in (since.tzinfo, until.tzinfo, at.tzinfo):
         raise InvalidField("after", "must be the `next` of a page")
-    return moment, *cursor
+    return _Page(since, until, (at, *cursor))

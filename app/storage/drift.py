@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import ARRAY, Text, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.stock.anchors import Anchor, AnchorKind, SyncAnchor
@@ -153,23 +153,21 @@ def _systems(
     return syncs, anchors, held
 
 
-async def waiting_refused(connection: AsyncConnection, *, store_id: str | None, item_id: str | None) -> list[WaitingDelivery]:
+async def waiting_refused(connection: AsyncConnection, item_ids: Sequence[str]) -> list[WaitingDelivery]:
     """Open refused deliveries about a level that exists, the first of each movement; not what was meant for another POS."""
     kept = refused_delivery.c
     level = (stock_level.c.store_id == kept.store_id) & (stock_level.c.item_id == kept.item_id)
     query = (
         select(kept.refused_delivery_id, kept.store_id, kept.item_id, kept.raw_body, kept.first_seen_at, kept.delivery_key)
         .join(stock_level, level)
-        .where(kept.state == "open", kept.reason != "other_pos", *matching(refused_delivery, store_id=store_id, item_id=item_id))
+        .where(kept.state == "open", kept.reason != "other_pos", kept.item_id == any_(literal(item_ids, ARRAY(Text))))
         .order_by(kept.delivery_key, kept.first_seen_at)
     )
     rows = await connection.execute(query)
     return [WaitingDelivery(*next(same)[:5]) for _, same in groupby(rows, key=lambda row: row.delivery_key)]
 
 
-async def waiting_suspected(
-    connection: AsyncConnection, reason: Suspicion, *, store_id: str | None, item_id: str | None
-) -> list[WaitingDelivery]:
+async def waiting_suspected(connection: AsyncConnection, reason: Suspicion, item_ids: Sequence[str]) -> list[WaitingDelivery]:
     """Suspected duplicates of one kind that are open; echoes also where a person has dismissed them."""
     kept = suspected_duplicate.c
     echo = (echo_identity.c.store_id == kept.store_id) & (echo_identity.c.dedupe_key == kept.dedupe_key)
@@ -188,7 +186,7 @@ async def waiting_suspected(
         .outerjoin(echo_identity, echo)
         .outerjoin(outbox_message, message)
         .where(kept.state.in_(states), kept.reason == reason.value)
-        .where(*matching(suspected_duplicate, store_id=store_id, item_id=item_id))
+        .where(kept.item_id == any_(literal(item_ids, ARRAY(Text))))
         .order_by(kept.suspected_duplicate_id)
     )
     return [WaitingDelivery(*row) for row in await connection.execute(query)]

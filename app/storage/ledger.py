@@ -58,8 +58,8 @@ _REFUSALS: dict[str, Callable[[Movement, str, str], Refusal]] = {
     ),
     "put_aside": lambda _moved, _level, actor: PutAside(actor),
     "unit_unclear": lambda moved, *_: UnitUnclear(item_id=moved.item_id, store_id=moved.store_id),
-    "unit_differs": lambda moved, *_: UnitDiffers(
-        item_id=moved.item_id, store_id=moved.store_id, other_store_id=moved.other_store_id or ""
+    "unit_differs": lambda moved, _level, units: UnitDiffers(
+        item_id=moved.item_id, store_id=moved.store_id, other_store_id=moved.other_store_id or "", units=units
     ),
     "count_in_future": lambda moved, *_: CountInFuture(item_id=moved.item_id, counted_at=_time_of(moved)),
     "count_too_old": lambda moved, *_: CountTooOld(item_id=moved.item_id, counted_at=_time_of(moved)),

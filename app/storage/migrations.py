@@ -160,7 +160,9 @@ async def migrate(engine: AsyncEngine, *, grant_to: str | None = None, on_wait: 
 
 
 async def _upgraded(engine: AsyncEngine, *, grant_to: str | None, on_wait: Callable[[], None]) -> str | None:
-    for attempt in range(1, MAX_UPGRADES + 1):
+    attempt = 0
+    while True:
+        attempt += 1
         try:
             return await _upgrade_once(engine, grant_to=grant_to, on_wait=on_wait)
         except DBAPIError as error:
@@ -173,7 +175,6 @@ async def _upgraded(engine: AsyncEngine, *, grant_to: str | None, on_wait: Calla
                 ) from error
         # Meanwhile deliveries go on.
         await asyncio.sleep(_UPGRADE_PAUSE_SECONDS)
-    raise AssertionError
 
 
 async def _lock_tables(connection: AsyncConnection) -> None:

@@ -107,26 +107,34 @@ SET search_path FROM CURRENT AS $$
 $$
 """
 COPY = """
-CREATE FUNCTION copy_item(p_store_id text, p_item_id text) RETURNS boolean LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+CREATE FUNCTION copy_item(p_store_id text, p_item_id text, OUT unit_ids text[], OUT supplier_ids text[])
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+-- Returns what the store did not have either.
+#variable_conflict use_column
 DECLARE
   v_item item;
 BEGIN
   SELECT * INTO v_item FROM item WHERE item_id = p_item_id AND store_id <> p_store_id ORDER BY store_id LIMIT 1;
   IF NOT FOUND OR EXISTS (SELECT FROM item WHERE store_id = p_store_id AND item_id = p_item_id) THEN
-    RETURN false;
+    RETURN;
   END IF;
-  INSERT INTO unit (store_id, unit_id, name, short_name)
-  SELECT p_store_id, unit_id, name, short_name FROM unit
-  WHERE store_id = v_item.store_id AND unit_id IN (v_item.purchase_unit_id, v_item.consumption_unit_id)
-  ORDER BY unit_id ON CONFLICT DO NOTHING;
-  INSERT INTO supplier (store_id, supplier_id, name)
-  SELECT p_store_id, supplier_id, name FROM supplier WHERE store_id = v_item.store_id AND supplier_id = v_item.supplier_id
-  ON CONFLICT DO NOTHING;
+  WITH copied AS (
+    INSERT INTO unit (store_id, unit_id, name, short_name)
+    SELECT p_store_id, unit_id, name, short_name FROM unit
+    WHERE store_id = v_item.store_id AND unit_id IN (v_item.purchase_unit_id, v_item.consumption_unit_id)
+    ORDER BY unit_id ON CONFLICT DO NOTHING RETURNING unit_id
+  )
+  SELECT array_agg(unit_id) INTO unit_ids FROM copied;
+  WITH copied AS (
+    INSERT INTO supplier (store_id, supplier_id, name)
+    SELECT p_store_id, supplier_id, name FROM supplier WHERE store_id = v_item.store_id AND supplier_id = v_item.supplier_id
+    ON CONFLICT DO NOTHING RETURNING supplier_id
+  )
+  SELECT array_agg(supplier_id) INTO supplier_ids FROM copied;
   INSERT INTO item (store_id, item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost, copied_from)
   VALUES (p_store_id, v_item.item_id, v_item.name, v_item.purchase_unit_id, v_item.consumption_unit_id, v_item.supplier_id,
     v_item.cost, v_item.store_id)
   ON CONFLICT DO NOTHING;
-  RETURN FOUND;
 END $$
 """
 PLANNER = """
@@ -168,8 +176,12 @@ ARRAYS = (
 """What each movement of a call brings, an array for each. `local_at` is a time without a zone, of the store. Movements of one `unit`
 are applied together or not at all; a `ticket` is decided in one call."""
 PARAMETERS = ",\n  ".join(f"p_{name} {type_}[]" for name, type_ in ARRAYS)
-ASKED = ", ".join(f"p_{name}" for name, _ in ARRAYS)
 NAMES = ", ".join(name for name, _ in ARRAYS)
+ONLY_KEPT = ("date_text", "sent_at_text", "ticket", "unit", "reason", "reference", "actor", "note")
+JUDGED = [name for name, _ in ARRAYS if name not in ONLY_KEPT]
+JUDGED_ASKED = ", ".join(f"p_{name}" for name in JUDGED)
+JUDGED_NAMES = ", ".join(JUDGED)
+"""What decides an outcome. The rest is read where a row is written: carried along, it would take time in each step."""
 SLICES = ", ".join(f"array_agg(p_{name}[n] ORDER BY n)" for name, _ in ARRAYS)
 PARTS = ", ".join("NULL" if name == "unit" else f"part.{name}" for name, _ in ARRAYS)
 ALONE = "'pos_count', 'opening', 'reconcile', 'reversal', 'unit_change'"
@@ -229,7 +241,7 @@ RARE_JOINS = {
     "next_count": f"""LEFT JOIN LATERAL (
   SELECT c.level_version, {AT.format("c.")} AS at FROM stock_movement AS c
   WHERE placed.outcome = 'candidate' AND placed.source <> 'inventory_system'
-    AND placed.at <= placed.level_counted_at
+    AND placed.at <= placed.level_counted_at AND placed.delta <> 0
     AND c.store_id = placed.store_id AND c.item_id = placed.item_id AND {IS_COUNT.format("c.")}
     AND {AT.format("c.")} >= placed.at
     AND CASE
@@ -282,6 +294,12 @@ END"""
 TRANSFERS = """WHEN asked.source = 'pos_transfer'
   AND unit_of(asked.store_id, asked.item_id) <> unit_of(asked.other_store_id, asked.item_id) THEN 'unit_differs'
 """
+UNITS = """WHEN outcome = 'unit_differs' THEN (
+          SELECT string_agg(format('%s (%s)', u.unit_id, u.name), ' and ' ORDER BY i.store_id = counted.store_id DESC)
+          FROM item AS i JOIN unit AS u ON u.store_id = i.store_id AND u.unit_id = i.consumption_unit_id
+          WHERE i.store_id IN (counted.store_id, counted.peer_id) AND i.item_id = counted.item_id
+        )
+        """
 
 
 def judge_and_write(*, is_plain: bool) -> str:
@@ -291,6 +309,7 @@ def judge_and_write(*, is_plain: bool) -> str:
     plain_deferrals = PLAIN_DEFERRALS if is_plain else ""
     without_level = "'deferred'" if is_plain else WITHOUT_LEVEL
     transfers = "" if is_plain else TRANSFERS
+    units = "" if is_plain else UNITS
     is_late = (
         "placed.outcome = 'candidate' AND placed.source <> 'inventory_system' AND placed.at <= placed.level_counted_at"
         if is_plain
@@ -298,9 +317,8 @@ def judge_and_write(*, is_plain: bool) -> str:
     )
     return f"""
     WITH decided AS MATERIALIZED (
-      SELECT position, store_id, item_id, source, is_count, system_id AS inventory_system_id, reported_stock, date_text, sent_at_text,
-        dedupe_key, occurrence, at, reason, reference, actor, note, peer_id AS other_store_id, refers_to, counted, received_at, new_newest_at,
-        count_version, CASE WHEN outcome = 'candidate' THEN count_at ELSE known_count_at END AS count_at,
+      SELECT position, store_id, item_id, source, is_count, system_id AS inventory_system_id, reported_stock,
+        dedupe_key, occurrence, at, peer_id AS other_store_id, refers_to, counted, received_at, new_newest_at, count_version, is_refused, CASE WHEN outcome = 'candidate' THEN count_at ELSE known_count_at END AS count_at,
         CASE
           WHEN outcome <> 'candidate' THEN outcome
           WHEN troubles_before > 0 OR is_late THEN 'deferred'
@@ -325,7 +343,7 @@ def judge_and_write(*, is_plain: bool) -> str:
           WHEN undoes_count THEN left_counted_at
           ELSE level_counted_at
         END AS new_counted_at,
-        CASE WHEN outcome = 'put_aside' THEN aside_actor WHEN is_before_count THEN 'before_count' END AS remark
+        CASE WHEN outcome = 'put_aside' THEN aside_actor {units}WHEN is_before_count THEN 'before_count' END AS remark
       FROM (
         SELECT *,
           -- What comes after a refusal depends on it: it is judged in the next round.
@@ -397,7 +415,7 @@ def judge_and_write(*, is_plain: bool) -> str:
                       CASE WHEN known.level_version IS NOT NULL THEN coalesce(known_correction.balance_after, known.balance_after)
                         ELSE undone_by.balance_after END AS known_balance,
                       known_correction.delta AS known_correction, known_correction.at AS known_count_at,
-                      aside.actor AS aside_actor,
+                      aside.actor AS aside_actor, aside.is_refused,
                       CASE
                         WHEN asked.is_busy THEN 'busy'
                         WHEN asked.pos_id <> rule.pos_id THEN 'other_pos'
@@ -438,11 +456,11 @@ def judge_and_write(*, is_plain: bool) -> str:
                       SELECT position::integer, store_id, item_id, source,
                         {IS_COUNT.format("")} AS is_count,
                         source LIKE 'pos\\_%' AS is_pos, inventory_system_id, movement_type, quantity::numeric,
-                        reported_stock::numeric, date_text, sent_at_text, dedupe_key,
+                        reported_stock::numeric, dedupe_key,
                         coalesce(occurrence, 1::smallint) AS occurrence, pos_id, happened_at, local_at, other_store_id, refers_to,
-                        reason, reference, actor, note, is_locked, is_busy, original
-                      FROM unnest({ASKED}, v_is_locked, v_is_busy, v_original)
-                        WITH ORDINALITY AS a ({NAMES}, is_locked, is_busy, original, position)
+                        is_locked, is_busy, original
+                      FROM unnest({JUDGED_ASKED}, v_is_locked, v_is_busy, v_original)
+                        WITH ORDINALITY AS a ({JUDGED_NAMES}, is_locked, is_busy, original, position)
                       WHERE v_left IS NULL OR position = ANY (v_left)
                     ) AS asked
                     -- LATERAL with LIMIT is one index probe a row. Joined in bulk, a plan that was made while a table was empty
@@ -469,9 +487,9 @@ def judge_and_write(*, is_plain: bool) -> str:
                     {joins["known_correction"]}
                     {joins["unseen"]}
                     LEFT JOIN LATERAL (
-                      SELECT coalesce(actor, 'somebody') AS actor FROM refused_delivery
-                      WHERE asked.source = 'inventory_system' AND known.level_version IS NULL
-                        AND delivery_key = asked.dedupe_key AND state = 'dismissed' LIMIT 1
+                      SELECT min(coalesce(actor, 'somebody')) FILTER (WHERE state = 'dismissed') AS actor, bool_or(state = 'open') AS is_refused
+                      FROM refused_delivery
+                      WHERE asked.source = 'inventory_system' AND delivery_key = asked.dedupe_key AND state IN ('open', 'dismissed')
                     ) AS aside ON true
                     LEFT JOIN LATERAL (
                       SELECT true AS is_echo FROM echo_identity
@@ -510,7 +528,8 @@ def judge_and_write(*, is_plain: bool) -> str:
         other_store_id, refers_to
       )
       SELECT store_id, item_id, level_version, source, inventory_system_id, movement_type, abs(delta), own_balance, reported_stock,
-        date_text, sent_at_text, dedupe_key, occurrence, received_at, at, reason, reference, actor, note,
+        p_date_text[position], p_sent_at_text[position], dedupe_key, occurrence, received_at, at, p_reason[position],
+        p_reference[position], p_actor[position], p_note[position],
         CASE WHEN is_count THEN counted END, other_store_id, refers_to
       FROM decided WHERE outcome = 'applied'
 {corrections}      RETURNING store_id, item_id, level_version, source, inventory_system_id
@@ -523,15 +542,11 @@ def judge_and_write(*, is_plain: bool) -> str:
       ) AS target
       WHERE moved.source NOT IN ('opening', 'unit_change') AND target.inventory_system_id IS DISTINCT FROM moved.inventory_system_id
       ORDER BY moved.store_id, moved.item_id, moved.level_version
-    ), closed AS (
-      UPDATE refused_delivery SET state = 'resolved', closed_at = v_now
-      WHERE state = 'open' AND delivery_key = ANY (
-        ARRAY(SELECT dedupe_key FROM decided WHERE source = 'inventory_system' AND outcome IN ('applied', 'known'))
-      )
     )
     SELECT array_agg(position), array_agg(outcome), array_agg(level_version), array_agg(balance::text),
-      array_agg(correction::text), array_agg(count_at), array_agg(remark)
-    INTO v_movement, v_outcome, v_version, v_balance, v_correction, v_counted_at, v_remark
+      array_agg(correction::text), array_agg(count_at), array_agg(remark),
+      array_agg(dedupe_key) FILTER (WHERE is_refused AND outcome IN ('applied', 'known'))
+    INTO v_movement, v_outcome, v_version, v_balance, v_correction, v_counted_at, v_remark, v_refused
     FROM decided;
 """
 
@@ -563,8 +578,7 @@ DECLARE
   v_is_plain boolean := NOT p_source && ARRAY[{ALONE}, 'pos_transfer'];
   v_made text[];
   v_made_items text[];
-  v_copied text[];
-  v_copied_items text[];
+  v_copied jsonb := '[]';
   v_movement integer[];
   v_outcome text[];
   v_version bigint[];
@@ -572,6 +586,7 @@ DECLARE
   v_correction text[];
   v_counted_at timestamptz[];
   v_remark text[];
+  v_refused bytea[];
 BEGIN
   IF cardinality(p_store_id) > 1 THEN
     -- Of each copy in this call, the first one. Without an identity nothing is a copy, nor of what is meant for another POS.
@@ -703,6 +718,9 @@ BEGIN
     ELSE
 {judge_and_write(is_plain=False)}
     END IF;
+    IF v_refused IS NOT NULL THEN
+      UPDATE refused_delivery SET state = 'resolved', closed_at = v_now WHERE state = 'open' AND delivery_key = ANY (v_refused);
+    END IF;
     -- What was deferred may need all of it.
     v_is_plain := false;
 
@@ -729,12 +747,18 @@ BEGIN
     FROM unnest(v_movement, v_outcome, v_version, v_balance, v_correction, v_counted_at, v_remark) AS kept (m, o, v, b, c, t, r);
     -- What only other stores have is copied, and a level that does not exist cannot be locked. So both are made, and taken away
     -- again below if nothing is applied.
-    SELECT v_copied || array_agg(store_id), v_copied_items || array_agg(item_id) INTO v_copied, v_copied_items
-    FROM (
-      SELECT DISTINCT p_store_id[position] AS store_id, p_item_id[position] AS item_id FROM unnest(v_left) AS position ORDER BY 1, 2
-    ) AS asked
-    WHERE NOT EXISTS (SELECT FROM item WHERE item.store_id = asked.store_id AND item.item_id = asked.item_id)
-      AND item_can_be_copied(asked.store_id, asked.item_id) AND copy_item(asked.store_id, asked.item_id);
+    FOR v_found IN
+      SELECT store_id, item_id FROM (
+        SELECT DISTINCT p_store_id[position] AS store_id, p_item_id[position] AS item_id FROM unnest(v_left) AS position ORDER BY 1, 2
+      ) AS asked
+      WHERE NOT EXISTS (SELECT FROM item WHERE item.store_id = asked.store_id AND item.item_id = asked.item_id)
+    LOOP
+      -- A copy before this one may have brought a unit of the same id.
+      IF item_can_be_copied(v_found.store_id, v_found.item_id) THEN
+        SELECT v_copied || to_jsonb(one) INTO v_copied
+        FROM (SELECT v_found.store_id, v_found.item_id, made.* FROM copy_item(v_found.store_id, v_found.item_id) AS made) AS one;
+      END IF;
+    END LOOP;
     WITH made AS (
       INSERT INTO stock_level (store_id, item_id, quantity, version)
       SELECT DISTINCT p_store_id[position], p_item_id[position], 0, 0 FROM unnest(v_left) AS position
@@ -753,12 +777,18 @@ BEGIN
   counted_at := counted_at || v_counted_at;
   remark := remark || v_remark;
   IF v_made IS NOT NULL THEN
-    -- A refusal leaves no level behind, and no item.
+    -- A refusal leaves no level behind, and nothing that was copied.
     DELETE FROM stock_level AS level USING unnest(v_made, v_made_items) AS made (store_id, item_id)
     WHERE level.store_id = made.store_id AND level.item_id = made.item_id AND level.version = 0;
-    DELETE FROM item USING unnest(v_copied, v_copied_items) AS copied (store_id, item_id)
+    DELETE FROM item USING jsonb_to_recordset(v_copied) AS copied (store_id text, item_id text)
     WHERE item.store_id = copied.store_id AND item.item_id = copied.item_id
       AND NOT EXISTS (SELECT FROM stock_level AS l WHERE l.store_id = item.store_id AND l.item_id = item.item_id);
+    DELETE FROM unit USING jsonb_to_recordset(v_copied) AS copied (store_id text, unit_ids text[])
+    WHERE unit.store_id = copied.store_id AND unit.unit_id = ANY (copied.unit_ids)
+      AND NOT EXISTS (SELECT FROM item AS i WHERE i.store_id = unit.store_id AND unit.unit_id IN (i.purchase_unit_id, i.consumption_unit_id));
+    DELETE FROM supplier USING jsonb_to_recordset(v_copied) AS copied (store_id text, supplier_ids text[])
+    WHERE supplier.store_id = copied.store_id AND supplier.supplier_id = ANY (copied.supplier_ids)
+      AND NOT EXISTS (SELECT FROM item AS i WHERE i.store_id = supplier.store_id AND i.supplier_id = supplier.supplier_id);
   END IF;
 END $$
 """

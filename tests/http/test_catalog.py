@@ -142,12 +142,17 @@ async def test_stock_that_was_counted_before_a_sale_is_less_by_the_sale(world: W
 
 async def test_a_refused_first_movement_leaves_neither_level_nor_item(world: World, run: Run, client: httpx2.AsyncClient) -> None:
     await run("store", "set", "2", "--negative-stock", "refuse")
+    await world.execute("INSERT INTO unit VALUES ('1', 'box', 'Box', 'bx'), ('2', 'crate', 'Crate', 'cr')")
+    await world.execute("INSERT INTO supplier VALUES ('1', 'mill', 'Mill')")
+    await world.execute("UPDATE item SET purchase_unit_id = 'box', supplier_id = 'mill' WHERE store_id = '1'")
+    before = await world.units_and_suppliers("2")
     delivered = await deliver(client, store_id="2", inventory_system_id=SYSTEM_2)
     sold = await run("movement", "--store", "2", "--item", "tom001", "--sale", "2")
 
     assert (409, 1) == (delivered.status_code, sold.exit_code)
     assert await world.level("avcc123", "2") is None
     assert {"item_abc123", "item_abc456"} == (await items_of(run, "2")).keys()
+    assert before == await world.units_and_suppliers("2")
 
 
 async def test_an_item_on_whose_unit_the_other_stores_do_not_agree_is_not_copied(

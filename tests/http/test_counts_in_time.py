@@ -450,8 +450,18 @@ async def test_a_transfer_between_stores_that_measure_differently_is_refused(wor
     answer = await till.post("/pos/stores/1/movements", json=body, headers={"Idempotency-Key": "t"})
 
     assert 409 == answer.status_code
-    assert "another unit" in answer.json()["message"]
+    assert 'another unit in store "1" than in store "2": pos_kg (Kilogram) and ' in answer.json()["message"]
+    assert "(Gram). " in answer.json()["message"]
     assert [] == await world.ledger()
+
+
+async def test_a_late_count_that_finds_what_was_known_corrects_nothing(world: World, till: httpx2.AsyncClient) -> None:
+    await record(till, "count", "7", hour(12))
+    late = await record(till, "count", "22.5", hour(11))
+
+    assert late.keys() & {"correction", "counted_at"} <= {name for name, value in late.items() if value is None}
+    assert ["pos_count", "pos_count"] == [row.source for row in await world.ledger("tom001")]
+    assert Decimal(7) == await world.level("tom001")
 
 
 async def test_an_atomic_ticket_records_all_or_none(world: World, till: httpx2.AsyncClient) -> None:

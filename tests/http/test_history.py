@@ -126,6 +126,26 @@ async def test_a_period_is_told_newest_first_across_items_and_adds_up(till: http
     ]
 
 
+async def test_the_period_of_a_first_page_is_that_of_the_pages_behind_it(
+    till: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day, oldest = timedelta(days=1), datetime.now(UTC) - timedelta(days=1) + timedelta(minutes=1)
+    await records(till, "oldest", "sale", "1", oldest)
+    await records(till, "newest", "sale", "1", datetime.now(UTC) - timedelta(minutes=1))
+    first = await read(till, "ledger", item_id="avcc123", limit=1)
+    assert first["next"] is not None
+
+    class LaterClock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + day
+
+    monkeypatch.setattr("app.pos.history.datetime", LaterClock)
+    second = await read(till, "ledger", item_id="avcc123", after=first["next"])
+
+    assert "why oldest" in {row["reason"] for row in second["movements"]}
+
+
 async def test_the_pages_of_a_period_hold_each_row_once(till: httpx2.AsyncClient) -> None:
     await lives(till)
     period = {"from": "2020-01-01T00:00:00Z", "limit": 2}

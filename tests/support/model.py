@@ -183,7 +183,7 @@ class Model:
                 return Known(0, ZERO)
             delta = EXACT.subtract(movement.delta, self._before(movement.key, place))
         corrected_at = next((count for count in counts if count.place > place), None)
-        if movement.source is Source.INVENTORY_SYSTEM:
+        if movement.source is Source.INVENTORY_SYSTEM or not delta:
             corrected_at = None
         own = EXACT.add(level.quantity, delta)
         balance = own if corrected_at is None else level.quantity

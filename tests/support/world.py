@@ -60,6 +60,13 @@ class World:
         async with self.engine.connect() as connection:
             return list(await connection.execute(query))
 
+    async def units_and_suppliers(self, store_id: str) -> list[str]:
+        query = text(
+            "SELECT unit_id FROM unit WHERE store_id = :id UNION ALL SELECT supplier_id FROM supplier WHERE store_id = :id"
+        )
+        async with self.engine.connect() as connection:
+            return sorted(await connection.scalars(query, {"id": store_id}))
+
     async def refused(self) -> list[Any]:
         async with self.engine.connect() as connection:
             return list(await connection.execute(select(refused_delivery).order_by(refused_delivery.c.refused_delivery_id)))

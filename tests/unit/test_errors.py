@@ -37,7 +37,7 @@ EXAMPLES = [
     errors.BelowZero(item_id="a", store_id="1", level="1", quantity="2"),
     errors.BeyondRange(item_id="a", store_id="1"),
     errors.UnitUnclear(item_id="a", store_id="1"),
-    errors.UnitDiffers(item_id="a", store_id="1", other_store_id="2"),
+    errors.UnitDiffers(item_id="a", store_id="1", other_store_id="2", units="KG (kg) and G (g)"),
     errors.CountInFuture(item_id="a", counted_at="2099-01-01T00:00:00+00:00"),
     errors.CountTooOld(item_id="a", counted_at="2020-01-01T00:00:00+00:00"),
     errors.PutAside("ana"),
