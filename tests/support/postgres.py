@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import shutil
 import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -35,6 +36,9 @@ FAST = {
     "max_connections": "200",
 }
 
+MIN_MEMORY_BYTES = 4 * 1024**3
+"""Free in the file system in memory, so that the tests' server is put there"""
+
 _numbers = itertools.count()
 
 
@@ -44,13 +48,21 @@ def start() -> EmbeddedPostgres | None:
     if own := os.environ.get("POS_SYNC_POSTGRES"):
         os.environ.setdefault(VARIABLE, own)
     if VARIABLE not in os.environ:
-        folder = Path(tempfile.mkdtemp(prefix="pos-sync-tests-"))
+        folder = Path(tempfile.mkdtemp(prefix="pos-sync-tests-", dir=_roomy_memory()))
         # The tests kill our processes, never this server, so it may skip what makes a commit survive a power cut.
         server = EmbeddedPostgres(folder, FAST)
         server.start()
         os.environ[VARIABLE] = server.url("postgres")
     asyncio.run(_make_template())
     return server
+
+
+def _roomy_memory() -> Path | None:
+    """A file system in memory, if there is one: each test makes and drops a database, which is some three hundred files."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or shutil.disk_usage(memory).free < MIN_MEMORY_BYTES:
+        return None
+    return memory
 
 
 def url(database: str, *, user: str | None = None) -> str:
