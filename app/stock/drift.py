@@ -15,7 +15,7 @@ from app.stock.messages import UNSENT, Message, MessageState, Timeline
 from app.stock.movement import Source
 from app.stock.quantity import EXACT, ZERO, to_signed
 from app.stock.reader import Reader
-from app.stock.readings import LATE, SURELY_LATE, TIE, Reading, Twins
+from app.stock.readings import LATE, SURELY_LATE, Reading, Twins, tie_of
 from app.stock.reports import IN_TRANSIT, LedgerRow, Report, are_late, orders_of, reports_of
 from app.stock.rules import ReportedStock, stock_after
 
@@ -188,7 +188,7 @@ class _Comparison:
     def _uncertain(self, best: Reading) -> Decimal:
         """By how much the equally good readings differ, and how much may have arrived since the anchor without our knowing."""
         drift = self._difference(best)
-        good = [one for one in self._readings if one.kind is not None and one.cost <= best.cost + TIE]
+        good = [one for one in self._readings if one.kind is not None and one.cost <= best.cost + tie_of(best)]
         found = max(EXACT.add(abs(EXACT.subtract(self._difference(one), drift)), self._lost(one)) for one in good)
         stored = self._stored.uncertain if self._stored else ZERO
         return EXACT.add(ZERO if is_noise(found) else found, stored)

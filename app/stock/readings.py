@@ -18,6 +18,8 @@ from app.stock.reports import Report
 # The costs were chosen by the random histories of tests/unit/test_drift_histories.py.
 TIE = 2
 """Readings that cost at most so much more than the best are as good as it."""
+OVERTAKEN_TIE = 4
+"""The same, where the best says that a report was made before a full synchronisation which was under way with it."""
 SHIFT = 1
 """The report holds one message more or fewer than usual, of those that were on their way with it."""
 TWICE = 1
@@ -75,6 +77,14 @@ class Twins:
             return []
         same = self.known.get((report.delta > ZERO, abs(report.delta)), ())
         return [twin for twin in same if twin[0] < report.place[0]]
+
+
+def tie_of(best: Reading) -> int:
+    """By how much more a reading may cost and still be as good: the more the best one assumes, the less it proves."""
+    kinds = [cause.kind for cause in best.causes]
+    if kinds.count(CauseKind.GAP) > 1:
+        return best.cost // 2
+    return OVERTAKEN_TIE if CauseKind.OVERTAKEN in kinds else TIE
 
 
 def waiting_cause(report: Report) -> tuple[Cause, ...]:
