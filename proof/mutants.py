@@ -223,7 +223,7 @@ MUTANTS = (
         "what comes after a count is judged beside it",
         re.escape("FILTER (WHERE is_alone OR was_alone)"),
         "FILTER (WHERE is_alone)",
-        (*GUARDS, "after_a_count"),
+        (*COUNTS, "after_a_count"),
     ),
     Mutant(
         "a refusal leaves its level behind", r"AND level\.version = 0;", "AND level.version < 0;", (*FUNCTION, "leaves_no_level")

@@ -229,6 +229,24 @@ async def test_what_is_reversed_is_as_if_it_had_never_been() -> None:
             assert {} == await world.broken_invariants()
 
 
+async def test_where_both_counts_are_reversed_it_is_as_if_neither_had_been() -> None:
+    async with new_ledger() as (world, connection):
+        await apply_movements(connection, [count("10", hour(20)), count("7", hour(22))])
+        for version in (1, 2):
+            await reverse(world.engine, store_id="allows", item_id="avcc123", level_version=version, actor="ana", note="oops")
+        await apply_movements(connection, [by_pos(quantity="2", happened_at=hour(19))])
+
+        assert Decimal(-2) == await world.level("avcc123", "allows")
+
+
+async def test_a_late_sale_after_a_count_in_the_same_call_is_in_the_count() -> None:
+    async with new_ledger() as (world, connection):
+        outcomes = await apply_movements(connection, [count("10", hour(22)), by_pos(quantity="2", happened_at=hour(21))])
+
+        assert Applied(2, Decimal(10), Correction(Decimal(2), hour(22))) == outcomes[1]
+        assert Decimal(10) == await world.level("avcc123", "allows")
+
+
 async def test_a_sale_of_before_a_count_is_reversed_without_moving_the_level() -> None:
     """A sale of 2 at 21:00, a count of 10 at 22:00, the sale reversed: 10."""
     async with new_ledger() as (world, connection):

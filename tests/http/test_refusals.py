@@ -72,6 +72,18 @@ async def test_what_an_operator_dismissed_stays_dismissed(world: World, client: 
     assert kept.closed_at is not None
 
 
+async def test_what_was_dismissed_is_not_applied_when_the_same_bytes_come_once_it_could_be(
+    world: World, client: httpx2.AsyncClient
+) -> None:
+    await world.execute("UPDATE integration SET enabled = false")
+    await deliver(client)
+    await world.execute("UPDATE refused_delivery SET state = 'dismissed', closed_at = now(), actor = 'ana'")
+    await world.execute("UPDATE integration SET enabled = true")
+
+    assert 409 == await deliver(client)
+    assert [] == await world.ledger()
+
+
 async def test_another_pos_is_kept_with_what_it_was_about(world: World) -> None:
     async with running(settings_for(world, pos_id="7")) as (_, client):
         await deliver(client)
