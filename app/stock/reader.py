@@ -106,7 +106,8 @@ class Reader:
             for place in (usual, *doubtful):
                 gap = self._rest(reading, report, place)
                 found = self._at(reading, report, bound, place, cost=GAP + SHIFT * (place != usual))
-                yield with_cause(found, gap_cause(reading, report, gap), place=len(reading.causes))
+                lost = [self._timeline.tellings[one] for one in self._lost(reading, bound, place)]
+                yield with_cause(found, gap_cause(reading, report, gap, lost), place=len(reading.causes))
 
     def _rest(self, reading: Reading, report: Report, reached: int) -> Decimal:
         """What the report's stock before its own movement differs by from what is expected where it holds `reached` messages."""
@@ -154,11 +155,7 @@ class Reader:
     def _twice(self, reading: Reading, bound: datetime, place: int, rest: Decimal) -> tuple[int, ...]:
         """The doubtful sends that had arrived, if these explain `rest`; as few as possible."""
         tellings = self._timeline.tellings
-        candidates = [
-            one
-            for one, _ in self._timeline.undecided(reading.reached, reading.made_after)
-            if one <= place and tellings[one].started <= bound
-        ]
+        candidates = self._lost(reading, bound, place)
         counts = [range(tellings[one].message.unknown_sends - reading.twice.count(one) + 1) for one in candidates]
         combinations = sorted(islice(product(*counts), MAX_COMBINATIONS), key=sum)
         for combination in combinations:
@@ -169,6 +166,11 @@ class Reader:
             if arrived and is_noise(left):
                 return arrived
         return ()
+
+    def _lost(self, reading: Reading, bound: datetime, place: int) -> list[int]:
+        """The places of the messages whose sends with a lost answer a report may hold, without our knowing."""
+        undecided = self._timeline.undecided(reading.reached, reading.made_after)
+        return [one for one, _ in undecided if one <= place and self._timeline.tellings[one].started <= bound]
 
     def _repeated(self, reading: Reading, report: Report, bound: datetime, places: Sequence[int]) -> Iterator[Reading]:
         """The movement is one that was applied before, sent again with another date or another stock."""

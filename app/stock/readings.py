@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from app.stock.anchors import AnchorKind
 from app.stock.causes import Cause, CauseKind
+from app.stock.messages import Telling
 from app.stock.quantity import ZERO, to_signed
 from app.stock.reports import Report
 
@@ -96,8 +97,11 @@ def waiting_cause(report: Report) -> tuple[Cause, ...]:
     return (Cause(CauseKind(waiting.kind.value), report.delta.copy_negate(), words),)
 
 
-def gap_cause(reading: Reading, report: Report, gap: Decimal) -> Cause:
-    """The cause that a stock is which does not follow from `reading`, by `gap`."""
+def gap_cause(reading: Reading, report: Report, gap: Decimal, lost: Sequence[Telling]) -> Cause:
+    """The cause that a stock is which does not follow from `reading`, by `gap`.
+
+    A send whose answer was `lost` may be a part of it: of two amounts only their sum is known.
+    """
     amount = gap.copy_negate()
     if reading.kind is None:
         words = f"since its first report that was looked at, of {report.date_text}"
@@ -107,6 +111,9 @@ def gap_cause(reading: Reading, report: Report, gap: Decimal) -> Cause:
     else:
         between = f"between {reading.since} and its report of {report.date_text}"
     words = f"its stock changed by {to_signed(gap)} {between} without a movement that reached us"
+    if lost:
+        held = " and ".join(f"{to_signed(one.delta)}, ledger row {one.level_version}" for one in lost)
+        words += f"; it may hold {held}, a stock update sent twice since its answer was lost"
     return Cause(CauseKind.GAP, amount, words, report.place[0])
 
 
