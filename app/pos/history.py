@@ -83,14 +83,14 @@ def history_router(engine: AsyncEngine, api_key: ApiKey, feed: ChangeFeed) -> AP
         limit: Limit = 100,
     ) -> LedgerPeriod:
         require_id("item_id", item_id)
-        page = None if after is None else _read_page(after)
+        page = _FIRST_PAGE if after is None else _read_page(after)
         period = period_of(
             store_id,
             item_id,
-            since=read_moment("from", since) or (page and page.since),
-            until=read_moment("to", until) or (page and page.until),
+            since=read_moment("from", since) or page.since,
+            until=read_moment("to", until) or page.until,
         )
-        rows = await list_newest(connection, period, before=page and page.before, limit=limit)
+        rows = await list_newest(connection, period, before=page.before, limit=limit)
         listed = [TimedMovement.model_validate(row) for row in rows]
         accounts = None
         if after is None:
@@ -98,7 +98,8 @@ def history_router(engine: AsyncEngine, api_key: ApiKey, feed: ChangeFeed) -> AP
         following = None
         if len(rows) == limit:
             last = rows[-1]
-            following = _as_cursor(_Page(period.since, period.until, (last.happened_at, last.item_id, last.level_version)))
+            place = last.happened_at, last.item_id, last.level_version
+            following = _as_cursor(period, place)
         return LedgerPeriod(movements=listed, accounts=accounts, next=following)
 
     @router.get(
@@ -141,26 +142,30 @@ def period_of(store_id: str, item_id: str | None, *, since: datetime | None, unt
 class _Page:
     """Where a page begins. The period is that of the first page: without `from` and `to` it would move with the clock."""
 
-    since: datetime
-    until: datetime
-    before: tuple[datetime, str, int]
+    since: datetime | None = None
+    until: datetime | None = None
+    before: tuple[datetime, str, int] | None = None
     """(happened_at, item_id, level_version) of the last row of the page before."""
 
 
-def _as_cursor(page: _Page) -> str:
+_FIRST_PAGE = _Page()
+
+
+def _as_cursor(period: Period, last: tuple[datetime, str, int]) -> str:
     """Of characters that a URL takes as they are."""
-    at, item_id, version = page.before
-    moments = "|".join(moment.isoformat() for moment in (page.since, page.until, at))
+    at, item_id, version = last
+    moments = "|".join(moment.isoformat() for moment in (period.since, period.until, at))
     return base64.urlsafe_b64encode(f"{moments}|{version}:{item_id}".encode()).decode()
 
 
 def _read_page(after: str) -> _Page:
+    problem = InvalidField("after", "must be the `next` of a page")
     try:
         *moments, rest = base64.urlsafe_b64decode(after).decode().split("|", 3)
         since, until, at = (datetime.fromisoformat(moment) for moment in moments)
         cursor = read_cursor(rest)
     except (ValueError, InvalidField):
-        cursor = None
+        raise problem from None
     if cursor is None or None in (since.tzinfo, until.tzinfo, at.tzinfo):
-        raise InvalidField("after", "must be the `next` of a page")
+        raise problem
     return _Page(since, until, (at, *cursor))

@@ -5,9 +5,9 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 import httpx2
@@ -137,8 +137,8 @@ async def test_the_period_of_a_first_page_is_that_of_the_pages_behind_it(
 
     class LaterClock(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return datetime.now(tz) + day
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + day
 
     monkeypatch.setattr("app.pos.history.datetime", LaterClock)
     second = await read(till, "ledger", item_id="avcc123", after=first["next"])
