@@ -42,7 +42,7 @@ class _Guard(HTTPBearer):
             raise NotAuthorized
 
 
-def require_known_parameters(request: Request) -> None:
+async def require_known_parameters(request: Request) -> None:
     """Refuse a query parameter that the route does not have: ignored, a misspelt filter would return everything.
 
     Raises:
