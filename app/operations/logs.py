@@ -12,6 +12,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+from app.errors import as_seen
+
 _SHARED: list[Processor] = [
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
@@ -57,10 +59,22 @@ class _PatientFile:
 
 def _encode(fields: EventDict) -> str:
     try:
-        return orjson.dumps(fields, default=repr).decode()
+        return _visible(orjson.dumps(fields, default=repr).decode())
     except TypeError:
         # Half a character, or an integer of more than 64 bits: rare, and worth a slow line rather than none.
         return json.dumps(fields, default=repr)
+
+
+def _visible(text: str) -> str:
+    """JSON in which no character is hidden: what controls a terminal or turns its text around is written as its code."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text)
+
+
+def _make_visible(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """For the console, which prints text as it is."""
+    return {name: as_seen(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _to_json(_logger: object, _method: str, event: EventDict) -> str:
@@ -112,12 +126,13 @@ def configure_logging(*, log_format: Literal["json", "console"], log_level: str)
         renderer = [structlog.processors.format_exc_info, _to_json]
     else:
         renderer = [
+            _make_visible,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stdout.isatty(),
                 pad_event_to=0,
                 # Not the prettier one of rich, should that be installed: it prints local variables, bodies among them.
                 exception_formatter=structlog.dev.plain_traceback,
-            )
+            ),
         ]
     structlog.configure(
         processors=[*_SHARED, *renderer],

@@ -99,13 +99,19 @@ def _write(columns: Sequence[str], entries: Sequence[Mapping[str, str]]) -> str:
     return BYTE_ORDER_MARK + text.getvalue()
 
 
+# A spreadsheet of another language splits the file at another character, quotes or not: each of these may begin a cell.
+_BEGINNING = "(^|[;,\t\r\n|])"
+_TO_GUARD = re.compile(f"{_BEGINNING}({FORMULA.pattern})")
+_GUARDED = re.compile(f"{_BEGINNING}'({FORMULA.pattern})")
+
+
 def _to_cell(value: str) -> str:
-    return f"'{value}" if FORMULA.match(value) else value
+    return _TO_GUARD.sub(r"\1'\2", value)
 
 
 def _from_cell(cell: str) -> str:
     """What `_to_cell` was given: an apostrophe goes only where it stands before what would be a formula."""
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+    return _GUARDED.sub(r"\1\2", cell)
 
 
 class _Table:

@@ -75,6 +75,38 @@ async def test_a_delivery_through_the_proxy(world: World, tmp_path: Path) -> Non
     assert answer.headers["x-request-id"] == line["request_id"]
 
 
+MAX_OF_AN_ADDRESS = 200
+"""limit_conn of the shipped configuration"""
+
+
+def everything_of(connection: socket.socket) -> bytes:
+    """What comes until the other side closes."""
+    with connection:
+        return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
+async def test_560_bodies_that_drip_from_one_address_keep_no_delivery_of_another_out(world: World, tmp_path: Path) -> None:
+    head = b"POST /webhooks/stock HTTP/1.1\r\nHost: p\r\nContent-Length: 100000\r\n\r\n{"
+    with serving(world.service_url) as service, proxying(tmp_path, upstream=f"127.0.0.1:{service.port}") as port:
+        attackers: list[socket.socket] = []
+        statuses: list[int] = []
+        for _ in range(4):
+            for _ in range(140):
+                attackers.append(socket.create_connection(("127.0.0.1", port), timeout=10, source_address=("127.0.0.2", 0)))
+                attackers[-1].sendall(head)
+            body = body_of(date=f"round {len(attackers)}")
+            answer = httpx2.post(f"http://127.0.0.1:{port}{PATH}", content=body, headers=signed(body))
+            statuses.append(answer.status_code)
+            # nginx has 512 connections here. Those that it refused are closed in a moment; the others are held.
+            refused = [everything_of(attacker) for attacker in attackers[MAX_OF_AN_ADDRESS:]]
+            attackers = attackers[:MAX_OF_AN_ADDRESS]
+        for attacker in attackers:
+            attacker.close()
+
+    assert [204] * 4 == statuses
+    assert all(answer.startswith(b"HTTP/1.1 429 ") and b'{"message": ' in answer for answer in refused)
+
+
 async def test_every_error_of_the_proxy_has_a_message(world: World, tmp_path: Path) -> None:
     with serving(world.service_url) as service, proxying(tmp_path, upstream=f"127.0.0.1:{service.port}") as port:
         cases = {

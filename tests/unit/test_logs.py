@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Literal
 
 import pytest
 import structlog
@@ -49,3 +50,17 @@ def test_a_value_that_orjson_does_not_take_costs_no_line(value: object, capsys: 
     write_line("info", "delivery", {"value": 1})
 
     assert 2 == len([json.loads(text) for text in capsys.readouterr().out.splitlines()])
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_what_would_steer_a_terminal_is_written_as_its_code(
+    log_format: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(log_format=log_format, log_level="INFO")
+    steering = "\x1b]52;c;eA==\x07 \x9b31m \u202eabc \u2028 \U000e0041"
+    write_line("info", "delivery", {"path": steering})
+    structlog.get_logger("pos_sync").info("said", words=steering)
+
+    for line in capsys.readouterr().out.splitlines():
+        assert line.isprintable(), line
+        assert log_format == "console" or steering in json.loads(line).values()
