@@ -8,8 +8,8 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import structlog
 from pydantic import SecretStr
@@ -22,10 +22,13 @@ from app.mipos.token import AccessTokens
 from app.storage import leases
 from app.storage.leases import Lease
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, put_registration, read_registration
+from app.storage.transactions import database_now
 
 FRESH = timedelta(minutes=10)
 """A registration of our URL that is younger than this was made by a worker that started together with us."""
 PAUSE_FOR_A_HUMAN = timedelta(minutes=15)
+MAX_WAIT = PAUSE_FOR_A_HUMAN * 1.1
+"""No pause is longer, jitter included."""
 POLL = timedelta(seconds=0.2)
 MAX_SLEEP = timedelta(seconds=20)
 LEASE = timedelta(seconds=9 * CALL_SECONDS)
@@ -65,7 +68,8 @@ class Target:
 
     url: str
     account: bytes
-    started_at: datetime
+    started_at: datetime | None = None
+    """By the database's clock; None until it was asked."""
 
 
 def next_step(
@@ -77,13 +81,14 @@ def next_step(
     """
     if known is None or not known.is_about(target.url, target.account):
         return Superseded() if known is not None and was_ours else Call()
-    started_at = target.started_at
+    started_at = target.started_at or now
     if known.state is RegistrationState.REGISTERED:
-        is_fresh = known.registered_at is not None and known.registered_at > started_at - FRESH
+        is_fresh = known.registered_at is not None and started_at - FRESH < known.registered_at <= now
         return Finished() if is_fresh else Call()
-    if known.next_attempt_at is not None and known.next_attempt_at > now and known.attempted_at > started_at - FRESH:
-        return Wait(known.next_attempt_at - now)
-    return Call()
+    pause = timedelta() if known.next_attempt_at is None else known.next_attempt_at - now
+    # A longer one than there is was written by another clock.
+    is_due = not timedelta() < pause <= MAX_WAIT
+    return Call() if is_due or known.attempted_at <= started_at - FRESH else Wait(pause)
 
 
 def outcome_of(answer: Answer, known: Registration | None, target: Target, *, now: datetime, jitter: float) -> Registration:
@@ -124,7 +129,7 @@ class Registrar:
         self._engine = engine
         self._client = client
         self._tokens = tokens
-        self._target = Target(url, account, datetime.now(UTC))
+        self._target = Target(url, account)
         self._was_ours = False
         self._on_state = on_state
 
@@ -167,7 +172,10 @@ class Registrar:
 
     async def _step(self) -> Wait | Finished | Superseded:
         async with self._engine.begin() as connection:
-            step = self._next(await read_registration(connection, STOCK_WEBHOOK))
+            now = await database_now(connection)
+            if self._target.started_at is None:
+                self._target = replace(self._target, started_at=now)
+            step = self._next(await read_registration(connection, STOCK_WEBHOOK), now)
             if not isinstance(step, Call):
                 return step
             held = await leases.acquire(connection, LEASE_NAME, lasts=LEASE)
@@ -175,7 +183,7 @@ class Registrar:
                 return Wait(POLL)
             # Once more: the last holder may have called in the meantime.
             known = await read_registration(connection, STOCK_WEBHOOK)
-            step = self._next(known)
+            step = self._next(known, now)
             if not isinstance(step, Call):
                 await leases.give_back(connection, held)
                 return step
@@ -184,10 +192,10 @@ class Registrar:
         self._say(registration)
         if registration.next_attempt_at is None:
             return Finished()
-        return Wait(max(registration.next_attempt_at - datetime.now(UTC), timedelta()))
+        return Wait(registration.next_attempt_at - registration.attempted_at)
 
-    def _next(self, known: Registration | None) -> Wait | Call | Finished | Superseded:
-        step = next_step(known, self._target, now=datetime.now(UTC), was_ours=self._was_ours)
+    def _next(self, known: Registration | None, now: datetime) -> Wait | Call | Finished | Superseded:
+        step = next_step(known, self._target, now=now, was_ours=self._was_ours)
         self._was_ours |= known is not None and known.is_about(self._target.url, self._target.account)
         return step
 
@@ -202,8 +210,9 @@ class Registrar:
                     await leases.give_back(connection, held)
             raise
         jitter = random.random()  # noqa: S311 - spreads load, hides nothing
-        registration = outcome_of(answer, known, self._target, now=datetime.now(UTC), jitter=jitter)
         async with self._engine.begin() as connection:
+            now = await database_now(connection)
+            registration = outcome_of(answer, known, self._target, now=now, jitter=jitter)
             await put_registration(connection, STOCK_WEBHOOK, registration)
             await leases.give_back(connection, held)
         return registration

@@ -1,7 +1,7 @@
 """The access token: one for all workers and replicas, kept in the database, fetched by one of them at a time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from app.mipos.client import CALL_SECONDS, Credentials, MiposClient
 from app.storage import leases
 from app.storage.leases import Lease
 from app.storage.mipos_account import put_token, read_token
+from app.storage.transactions import database_now
 
 SHORT_LIFE = timedelta(minutes=5)
 """For how long a token is used whose expiry mipOS did not say in a way that we understand; then 401 tells."""
@@ -76,7 +77,7 @@ class AccessTokens:
         client: MiposClient,
         *,
         account: str,
-        credentials: Credentials | None,
+        credentials: Sequence[Credentials],
         fixed: SecretStr | None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -84,7 +85,9 @@ class AccessTokens:
         self._client = client
         self._credentials = credentials
         self._fixed = fixed
-        self._clock = clock
+        self._own_clock = clock
+        self._offset = timedelta()
+        """What the database's clock is ahead of this machine's: an expiry is shared with other machines."""
         self._account = account
         self._lease = f"token {self._account}"
         self._known: Token | None = None
@@ -102,7 +105,7 @@ class AccessTokens:
             if self._fixed != rejected:
                 return self._fixed
             return NeedsHuman("The token in MIPOS_ACCESS_TOKEN is not accepted any more. Set a new one.", 401)
-        if self._credentials is None:
+        if not self._credentials:
             return NeedsHuman("There are no credentials for mipOS. Set MIPOS_CLIENT_ID, MIPOS_EMAIL and MIPOS_PASSWORD.", 401)
         while True:
             async with self._engine.begin() as connection:
@@ -114,7 +117,7 @@ class AccessTokens:
                     await leases.give_back(connection, held)
                     return token
             if held is not None:
-                return await self._renew(held, self._credentials, rejected)
+                return await self._renew(held, rejected)
             await asyncio.sleep(POLL_SECONDS)
 
     async def call(self, send: Callable[[SecretStr], Awaitable[Answer]]) -> Answer:
@@ -137,8 +140,12 @@ class AccessTokens:
             rejected = token
         return answer
 
+    def _clock(self) -> datetime:
+        return self._own_clock() + self._offset
+
     async def _stored(self, connection: AsyncConnection, rejected: SecretStr | None) -> SecretStr | None:
         """The shared token, where it is worth trying."""
+        self._offset = await database_now(connection) - self._own_clock()
         stored = await read_token(connection, self._account)
         if stored is None:
             return None
@@ -148,11 +155,9 @@ class AccessTokens:
         self._known = token
         return token.secret
 
-    async def _renew(
-        self, held: Lease, credentials: Credentials, rejected: SecretStr | None
-    ) -> SecretStr | Transient | NeedsHuman:
+    async def _renew(self, held: Lease, rejected: SecretStr | None) -> SecretStr | Transient | NeedsHuman:
         """Ask mipOS, as the holder of the lease. One that is cut off in here keeps it: its call may still be under way."""
-        fetched = await self._fetch(credentials, rejected)
+        fetched = await self._fetch_by_any(rejected)
         async with self._engine.begin() as connection:
             if isinstance(fetched, Token):
                 token = fetched.secret.get_secret_value()
@@ -162,6 +167,17 @@ class AccessTokens:
             return fetched
         self._known = fetched
         return fetched.secret
+
+    async def _fetch_by_any(self, rejected: SecretStr | None) -> Token | Transient | NeedsHuman:
+        """By the first credentials that mipOS takes: while the client secret is replaced, either may be the one that it knows."""
+        first: Token | Transient | NeedsHuman | None = None
+        for credentials in self._credentials:
+            fetched = await self._fetch(credentials, rejected)
+            if not isinstance(fetched, NeedsHuman):
+                return fetched
+            first = first or fetched
+        assert first is not None
+        return first
 
     async def _fetch(self, credentials: Credentials, rejected: SecretStr | None) -> Token | Transient | NeedsHuman:
         token = self._understand(await self._client.fetch_token(credentials))

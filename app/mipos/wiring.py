@@ -34,11 +34,14 @@ def why_not_sending(settings: Settings) -> str | None:
     return None if settings.has_mipos_account else _NO_ACCOUNT
 
 
-def credentials_of(settings: Settings) -> Credentials | None:
-    """What the token call needs, where it is set."""
+def credentials_of(settings: Settings) -> list[Credentials]:
+    """What the token call needs, where it is set: with the client secret, and then with the previous one."""
     if settings.mipos_client_id is None or settings.mipos_email is None or settings.mipos_password is None:
-        return None
-    return Credentials(settings.mipos_client_id, settings.mipos_client_secret, settings.mipos_email, settings.mipos_password)
+        return []
+    secrets = [settings.mipos_client_secret]
+    if settings.mipos_client_secret_previous is not None:
+        secrets.append(settings.mipos_client_secret_previous)
+    return [Credentials(settings.mipos_client_id, secret, settings.mipos_email, settings.mipos_password) for secret in secrets]
 
 
 def token_account(settings: Settings) -> str:

@@ -16,9 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.storage.mipos_tables import lease
+from app.storage.transactions import database_now
 
 SYNC_LEASE = timedelta(seconds=60)
 """How long messages wait after a process that synchronised has died."""
+MARGIN = timedelta(seconds=5)
+"""By how much a lease may last longer than it can, before it is taken for one of another clock"""
 HEARTBEATS = 4
 """How often a lease is renewed within the time that it lasts."""
 RELEASE_SECONDS = 2.0
@@ -44,16 +47,22 @@ SYNC_LEASE_IN_SQL = "'sync ' || {store_id} || ' ' || {inventory_system_id}"
 async def acquire(connection: AsyncConnection, name: str, *, lasts: timedelta) -> Lease | None:
     """Become the holder of `name` until it is given back or `lasts` has passed, by the database's clock; None where another is.
 
-    Effective for others once the caller's transaction is committed.
+    Effective for others once the caller's transaction is committed. All who ask for one name ask for the same length. A lease
+    that lasts longer was given by a clock that has gone back since, as at a failover: it is cut to the length, and its holder
+    loses it.
     """
-    statement = insert(lease).values(name=name, held_until=func.now() + lasts)
+    # As a parameter: Citus takes no function of the clock in the condition of an upsert.
+    now = await database_now(connection)
+    statement = insert(lease).values(name=name, held_until=now + lasts)
     statement = statement.on_conflict_do_update(
-        index_elements=["name"],
-        set_={"held_until": statement.excluded.held_until},
-        where=lease.c.held_until < func.now(),
+        index_elements=["name"], set_={"held_until": statement.excluded.held_until}, where=lease.c.held_until < now
     )
     held_until = await connection.scalar(statement.returning(lease.c.held_until))
-    return None if held_until is None else Lease(name, held_until)
+    if held_until is not None:
+        return Lease(name, held_until)
+    is_too_long = (lease.c.name == name) & (lease.c.held_until > now + lasts + MARGIN)
+    await connection.execute(update(lease).where(is_too_long).values(held_until=now + lasts))
+    return None
 
 
 async def acquire_for_sync(connection: AsyncConnection, store_id: str, inventory_system_id: str) -> Lease | None:

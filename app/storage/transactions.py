@@ -6,6 +6,7 @@ One lock timeout holds for all transactions, and one table says what each failur
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from enum import Enum, auto
 from typing import TypeVar
 
@@ -43,6 +44,8 @@ _BUSY = {"55P03", "57014"}
 _AWAY_CLASSES = {"08", "25", "28", "3D", "53", "57"}
 """connection, transaction state (read-only after a failover), authorisation, no database, resources (disk full, too many
 connections), operator (shutdown)"""
+_LOST_CLASSES = {"08", "25", "57"}
+"""Of these, what holds for all connections to the server"""
 _BROKEN_CLASSES = {"58", "XX"}
 """system error, internal error"""
 _NOT_SET_UP = {"42501", "42P01", "42703", "42883", "42704", "3F000"}
@@ -195,6 +198,25 @@ class Connection:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+    def abandon_server(self) -> None:
+        """Drop this and every other connection of the process."""
+        self.disconnect()
+        self._database.abandon()
+
+
+async def database_now(connection: AsyncConnection) -> datetime:
+    """The time by the database's clock: the one clock that all replicas share."""
+    now = await connection.scalar(text("SELECT pg_catalog.clock_timestamp()"))
+    assert isinstance(now, datetime)
+    return now
+
+
+def is_server_lost(error: BaseException) -> bool:
+    """Whether the server that `error` came from is gone, stopping, or read-only; not one that was only too slow."""
+    if isinstance(error, asyncpg.PostgresError):
+        return sqlstate(error)[:2] in _LOST_CLASSES
+    return isinstance(error, (OSError, asyncpg.InterfaceError)) and not isinstance(error, TimeoutError)
 
 
 def session_limits(statement_seconds: float, *, scope: str) -> str:

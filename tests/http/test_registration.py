@@ -342,7 +342,8 @@ async def test_the_sandbox_remembers_and_starts_anew_where_it_cannot(tmp_path: P
 def access(
     world: World, client: MiposClient, *, credentials: Credentials | None = CREDENTIALS, fixed: SecretStr | None = None
 ) -> AccessTokens:
-    return AccessTokens(world.engine, client, account="here", credentials=credentials, fixed=fixed)
+    given = [] if credentials is None else [credentials]
+    return AccessTokens(world.engine, client, account="here", credentials=given, fixed=fixed)
 
 
 async def test_a_token_is_shared_and_fetched_once(world: World) -> None:
@@ -475,6 +476,20 @@ async def test_the_sandbox_keeps_what_it_received_without_secrets(world: World) 
     assert OURS in text
     for hidden in (SECRET, "open sesame", token.get_secret_value()):
         assert hidden not in text
+
+
+async def test_whichever_side_knows_the_new_client_secret_first_calls_go_on(world: World) -> None:
+    new = "f" * 40
+    async with mipos() as remote:
+        ours_first = settings_for(world, **remote.settings(mipos_client_secret=new, mipos_client_secret_previous=SECRET))
+        async with registrar(ours_first, world.engine, webhook_path=PATH) as it:
+            assert "registered" == (await it.register_now()).state
+        account = remote.platform.account
+        remote.platform.account = Account(account.client_id, new, account.email, account.password)
+        remote.platform.expire_token()
+        theirs_first = settings_for(world, **remote.settings(mipos_client_secret_previous=new))
+        async with registrar(theirs_first, world.engine, webhook_path=PATH) as it:
+            assert "registered" == (await it.register_now()).state
 
 
 async def test_the_client_secret_is_replaced_in_the_documented_order_without_a_refused_call(world: World) -> None:

@@ -22,7 +22,7 @@ from app.mipos.wiring import tokens_of
 from app.sandbox.platform import InventorySystem
 from app.settings import Settings
 from app.storage import leases, outbox, syncs
-from app.storage.leases import sync_lease
+from app.storage.leases import Lease, acquire, extend, sync_lease
 from app.storage.mipos_tables import outbox_message, sync_run
 from app.storage.syncs import State, SyncPair
 from tests.conftest import settings_for
@@ -382,6 +382,22 @@ async def test_one_whose_lease_was_taken_covers_nothing(outbound: Outbound) -> N
     assert State.UNKNOWN == (await syncing).state
     assert [(2, "pending")] == await outbound.messages()
     assert not await is_free(outbound.world)
+
+
+async def test_a_lease_of_a_clock_that_went_back_is_cut_to_its_length_and_lost_to_its_holder(world: World) -> None:
+    async with world.engine.begin() as connection:
+        held = await acquire(connection, "x", lasts=timedelta(seconds=60))
+    assert held is not None
+    async with world.engine.begin() as connection:
+        later = "UPDATE lease SET held_until = now() + interval '1 day' RETURNING held_until"
+        held = Lease("x", await connection.scalar(text(later)))
+    async with world.engine.begin() as connection:
+        taken = await acquire(connection, "x", lasts=timedelta(seconds=60))
+    async with world.engine.begin() as connection:
+        left = await connection.scalar(text("SELECT held_until <= now() + interval '61 seconds' FROM lease"))
+        extended = await extend(connection, held, lasts=timedelta(seconds=60))
+
+    assert (None, True, None) == (taken, left, extended)
 
 
 async def test_a_lease_that_has_lapsed_cannot_be_extended_and_one_that_was_taken_not_given_back(world: World) -> None:

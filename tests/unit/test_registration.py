@@ -41,6 +41,9 @@ FAILED = replace(PENDING, state=RegistrationState.FAILED, words="Invalid type.")
         (FAILED, START, Wait(timedelta(seconds=5))),
         (FAILED, SOON, Call()),
         (replace(FAILED, attempted_at=START - FRESH, next_attempt_at=START + timedelta(hours=1)), START, Call()),
+        # What the clock of another machine wrote, a day ahead, holds nobody up.
+        (replace(FAILED, attempted_at=START + timedelta(days=1), next_attempt_at=START + timedelta(days=1)), START, Call()),
+        (replace(REGISTERED, registered_at=START + timedelta(days=1)), START, Call()),
         (replace(PENDING, url=OTHER), START, Call()),
         (replace(REGISTERED, account=b"another"), START, Call()),
         (replace(FAILED, account=b"another"), START, Call()),
