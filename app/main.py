@@ -36,12 +36,14 @@ from app.pos.reversals import reversals_router
 from app.pos.sync import sync_router
 from app.receiving.endpoint import StockWebhook, WebhookShortcut, describe_webhook, webhook_router
 from app.receiving.signature import Key
-from app.receiving.signed_body import WEBHOOK_PATH, ClientGone, Receipt, SignedBodyMiddleware
+from app.receiving.signed_body import ClientGone, Receipt, SignedBodyMiddleware
+from app.scope import WEBHOOK_PATH
 from app.settings import Settings
 from app.stock.rules import differing
 from app.storage.engine import Database
 from app.storage.rules import record_first
 from app.storage.transactions import Connection
+from app.storage.watch import DatabaseWatch
 from app.wire import COMMON_ERRORS, path_of
 
 STOP_SECONDS = 5.0
@@ -63,12 +65,14 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.database = Database(settings.sqlalchemy_url, is_pooled=settings.database_pooler == "transaction")
+        self.database = Database(settings.database_address, is_pooled=settings.is_pooled)
         self.engine = self.database.create_engine()
         self.pos_engine: AsyncEngine | None = None
         """Of its own: what the POS reads must not take the connections by which /readyz looks."""
         self.feed: ChangeFeed | None = None
-        self.readiness = Readiness(self.engine, why_not_registering=why_not_registering(settings))
+        self.readiness = Readiness(
+            self.engine, why_not_registering=why_not_registering(settings), writer_is_away=lambda: self.group_commit.is_away
+        )
         self.receipt = Receipt(max_body_bytes=settings.max_body_bytes)
         self.group_commit = GroupCommit(
             BatchWriter(Connection(self.database, statement_seconds=settings.response_deadline, on_connect=self._record_rules)),
@@ -100,6 +104,7 @@ class Service:
             asyncio.create_task(supervise(name, run), name=name)
             for name, run in (
                 ("group commit", self.group_commit.run),
+                ("database watch", DatabaseWatch(self.database).run),
                 ("registration", self._register),
                 ("outbox", self._send),
                 ("synchronisation", self._synchronise),
@@ -254,10 +259,8 @@ def _include_pos(app: FastAPI, service: Service, api_key: ApiKey) -> None:
 
 
 def _secrets(settings: Settings) -> list[tuple[Key, bytes]]:
-    secrets = [(Key.CURRENT, settings.mipos_client_secret.get_secret_value().encode("ascii"))]
-    if settings.mipos_client_secret_previous is not None:
-        secrets.append((Key.PREVIOUS, settings.mipos_client_secret_previous.get_secret_value().encode("ascii")))
-    return secrets
+    given = [(Key.CURRENT, settings.mipos_client_secret), (Key.PREVIOUS, settings.mipos_client_secret_previous)]
+    return [(key, secret.get_secret_value().encode("ascii")) for key, secret in given if secret is not None]
 
 
 async def _answer(_request: Request, error: Exception) -> Response:

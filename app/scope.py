@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+WEBHOOK_PATH = "/webhooks/stock"
+"""Where mipOS delivers, behind PUBLIC_URL"""
+
 DELIVERY_LOG = "pos_sync.delivery_log"
 """The `DeliveryLog` of a delivery; absent for any other request."""
 

@@ -3,123 +3,23 @@
 `.env.example` and the table of docs/configuration.md are generated from it (`python -m tests.support.configuration`).
 """
 
-import ipaddress
 import os
-import zoneinfo
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app.database_address import Address, read_address
+from app.env_file import ENV_FILE_VARIABLE, UnusableFile, check_env_file, secret_folders
+from app.setting_values import Addresses, ApiKeyText, ClientSecret, DatabaseUrl, LogLevel, MiposUrl, PublicUrl, Timezone, Token
 from app.stock.rules import NegativeStock, ReportedStock, Rules
 
 SECRETS_DIRECTORY = Path("/run/secrets")
-MIN_SECRET_LENGTH = 16
-ENV_FILE_VARIABLE = "POS_SYNC_ENV_FILE"
-
-_MAX_PORT = 65535
-_SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
-_URL_OPTIONS = {"host", "port", "sslmode", "target_session_attrs"}
-_IGNORED_URL_OPTIONS = {"application_name", "connect_timeout", "channel_binding", "gssencmode"}
-"""What addresses of other programs may carry, and what this one decides by itself."""
-
-
-MIN_API_KEY_LENGTH = 16
 
 
 class SettingsRefused(Exception):
     """The settings cannot be used; the message names every fault, and no value of a secret."""
-
-
-def _database_url(value: SecretStr) -> SecretStr:
-    """Refuse what would fail only when it is first used; says nothing of the address itself, which holds a password."""
-    try:
-        url = make_url(value.get_secret_value())
-    except (ArgumentError, ValueError):
-        raise ValueError("must look like postgresql://user:password@host:5432/database (special characters as %XX)") from None
-    if url.get_backend_name() not in {"postgresql", "postgres"}:
-        raise ValueError("must be a Postgres address: postgresql://user:password@host:5432/database")
-    if not url.database:
-        raise ValueError("names no database: postgresql://user:password@host:5432/database")
-    if url.port is not None and not 0 < url.port <= _MAX_PORT:
-        raise ValueError("names a port that is not one (1 to 65535)")
-    unknown = sorted(set(url.query) - _URL_OPTIONS - _IGNORED_URL_OPTIONS)
-    if unknown:
-        raise ValueError(f"has options that are not known here: {', '.join(unknown)}")
-    if url.query.get("sslmode", "prefer") not in _SSL_MODES:
-        raise ValueError(f"has an unknown sslmode; known are {', '.join(sorted(_SSL_MODES))}")
-    return value
-
-
-def _client_secret(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value().strip()
-    if len(text) < MIN_SECRET_LENGTH:
-        raise ValueError(f"is shorter than {MIN_SECRET_LENGTH} characters; copy the client secret that mipOS gave you")
-    if not text.isascii():
-        raise ValueError("holds characters that are not ASCII; copy the client secret that mipOS gave you")
-    return SecretStr(text)
-
-
-def _token(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value().strip()
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("holds characters that no token has; copy it again")
-    return SecretStr(text)
-
-
-def _addresses(value: str) -> str:
-    for address in value.split(","):
-        try:
-            ipaddress.ip_network(address.strip(), strict=False)
-        except ValueError:
-            raise ValueError("must be addresses or networks, comma separated, such as 10.0.0.5,172.31.77.0/24") from None
-    return value
-
-
-def _http_url(value: str) -> str:
-    """A base address without the slash at its end; nothing in it that a path could not follow."""
-    try:
-        parts = urlsplit(value)
-        is_base = bool(parts.scheme in {"https", "http"} and parts.hostname and parts.port != 0 and parts.username is None)
-    except ValueError:
-        is_base = False
-    if not is_base or not value.isprintable() or any(character in value for character in "?# "):
-        raise ValueError("must look like https://pos.example.com")
-    return value.rstrip("/")
-
-
-def _timezone(value: str) -> str:
-    if value not in zoneinfo.available_timezones():
-        raise ValueError("is not a timezone name such as UTC or America/Guayaquil")
-    return value
-
-
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-def _api_key(value: SecretStr) -> SecretStr:
-    key = value.get_secret_value()
-    if len(key) < MIN_API_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError(f"must be {MIN_API_KEY_LENGTH} or more visible ASCII characters, without spaces")
-    return value
-
-
-Timezone = Annotated[str, AfterValidator(_timezone)]
-ClientSecret = Annotated[SecretStr, AfterValidator(_client_secret)]
-ApiKeyText = Annotated[SecretStr, AfterValidator(_api_key)]
-Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
-
-
-def to_sqlalchemy(address: str) -> URL:
-    """`address` for SQLAlchemy with asyncpg, whatever driver it names; libpq's sslmode becomes asyncpg's ssl."""
-    url = make_url(address).set(drivername="postgresql+asyncpg").difference_update_query(_IGNORED_URL_OPTIONS)
-    sslmode = url.query.get("sslmode")
-    return url if sslmode is None else url.difference_update_query(["sslmode"]).update_query_dict({"ssl": sslmode})
 
 
 class DatabaseSettings(BaseSettings):
@@ -129,8 +29,8 @@ class DatabaseSettings(BaseSettings):
         frozen=True, extra="ignore", env_ignore_empty=True, str_strip_whitespace=True, hide_input_in_errors=True
     )
 
-    database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
-        description="The POS database: postgresql://user:password@host:5432/database. sslmode=require may follow a '?'."
+    database_url: DatabaseUrl = Field(
+        description="The POS database: postgresql://user:password@host:5432/database. Several hosts: h1,h2."
     )
     database_pooler: Literal["none", "transaction"] = Field(
         default="none", description="Set it to 'transaction' if PgBouncer in transaction mode stands before Postgres."
@@ -156,6 +56,26 @@ class DatabaseSettings(BaseSettings):
         default=7, ge=1, le=3650, description="A count that is older than this many days is refused with 409."
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_quotes(cls, value: object) -> object:
+        if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            raise ValueError("stands in quotes, which are a part of it: `docker --env-file` keeps them. Write it without")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is nearest counts: the arguments, the environment, the secret files, and last the env file."""
+        del settings_cls
+        return init_settings, env_settings, file_secret_settings, dotenv_settings
+
     @property
     def rules(self) -> Rules:
         """Return the rules as this process was started; those that the database has recorded count."""
@@ -168,9 +88,14 @@ class DatabaseSettings(BaseSettings):
         )
 
     @property
-    def sqlalchemy_url(self) -> URL:
-        """`DATABASE_URL` for SQLAlchemy."""
-        return to_sqlalchemy(self.database_url.get_secret_value())
+    def database_address(self) -> Address:
+        """`DATABASE_URL`, and what libpq's variables add to it."""
+        return read_address(self.database_url.get_secret_value())
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether PgBouncer in transaction mode stands before Postgres."""
+        return self.database_pooler == "transaction"
 
 
 class Settings(DatabaseSettings):
@@ -183,20 +108,21 @@ class Settings(DatabaseSettings):
         default=None,
         description="A second client secret while the first is being replaced. A delivery may be signed with either.",
     )
-    public_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+    public_url: PublicUrl | None = Field(
         default=None,
         description="Where mipOS reaches this service, such as https://pos.example.com. The webhook is at /webhooks/stock.",
     )
     mipos_register_on_startup: bool = Field(
         default=True, description="Register the webhook at mipOS when the service starts. Needs PUBLIC_URL and a mipOS account."
     )
-    mipos_base_url: Annotated[str, AfterValidator(_http_url)] = Field(
-        default="https://integrations.mipos.shop", description="The address of mipOS, or of the sandbox."
+    mipos_base_url: MiposUrl = Field(
+        default="https://integrations.mipos.shop",
+        description="The address of mipOS, or of the sandbox.",
     )
     mipos_client_id: str | None = Field(default=None, description="The client id of your mipOS account, for the token call.")
     mipos_email: str | None = Field(default=None, description="The e-mail address of your mipOS account, for the token call.")
     mipos_password: SecretStr | None = Field(default=None, description="The password of your mipOS account, for the token call.")
-    mipos_access_token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+    mipos_access_token: Token | None = Field(
         default=None, description="A token that you were given, instead of client id, e-mail and password."
     )
     sync_every: float | None = Field(
@@ -207,7 +133,7 @@ class Settings(DatabaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on. In a container: 0.0.0.0.")
     port: int = Field(default=8080, ge=0, le=65535, description="The port to listen on.")
-    forwarded_allow_ips: Annotated[str, AfterValidator(_addresses)] = Field(
+    forwarded_allow_ips: Addresses = Field(
         default="127.0.0.1",
         description="Addresses or networks of proxies, separated by commas. Their X-Forwarded-For and -Proto are trusted.",
     )
@@ -231,6 +157,12 @@ class Settings(DatabaseSettings):
         le=100000,
         description="Deliveries that may wait in a worker. Further ones are answered 503.",
     )
+    keep_alive: int = Field(
+        default=75,
+        ge=5,
+        le=86400,
+        description="Seconds for which an idle connection stays open. Longer than the proxy keeps it (Google Cloud: 600).",
+    )
     drain_delay: float = Field(
         default=0.0,
         ge=0,
@@ -238,7 +170,7 @@ class Settings(DatabaseSettings):
         description="Seconds for which a stopping service still takes deliveries, while /readyz answers 503.",
     )
     log_format: Literal["json", "console"] = Field(default="json", description="The form of log lines.")
-    log_level: Level = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @model_validator(mode="after")
     def _whole_credentials(self) -> Self:
@@ -254,6 +186,9 @@ class Settings(DatabaseSettings):
         """Whether there is anything to call mipOS with."""
         return self.mipos_access_token is not None or self.mipos_client_id is not None
 
+
+NAMES = frozenset(name.upper() for name in Settings.model_fields)
+"""The variables of all settings"""
 
 Kind = TypeVar("Kind", bound=DatabaseSettings)
 
@@ -279,10 +214,12 @@ def load_database_settings() -> DatabaseSettings:
 
 
 def _load(kind: type[Kind], overrides: dict[str, Any]) -> Kind:
-    secrets_directory = SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None
-    env_file = os.environ.get(ENV_FILE_VARIABLE, ".env")
+    env_file = Path(os.environ.get(ENV_FILE_VARIABLE, ".env"))
     try:
-        return kind(_env_file=env_file, _secrets_dir=secrets_directory, **overrides)
+        check_env_file(env_file, NAMES)
+        return kind(_env_file=env_file, _secrets_dir=secret_folders(SECRETS_DIRECTORY, NAMES), **overrides)
+    except UnusableFile as error:
+        raise SettingsRefused(str(error)) from None
     except ValidationError as error:
         raise SettingsRefused(_faults(error)) from None
     except UnicodeDecodeError:

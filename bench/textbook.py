@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
@@ -37,7 +37,8 @@ class Movement(Base):
 def application() -> FastAPI:
     """The application, on the database of the settings."""
     settings = load_settings()
-    engine = create_async_engine(settings.sqlalchemy_url, pool_size=20, max_overflow=0, pool_timeout=60)
+    url = make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(url, pool_size=20, max_overflow=0, pool_timeout=60)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
     app = FastAPI()
     app.add_middleware(SignatureMiddleware, secret=settings.mipos_client_secret.get_secret_value().encode())

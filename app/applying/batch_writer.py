@@ -133,6 +133,10 @@ class BatchWriter:
         """Drop the connection; the next group makes another."""
         self._connection.disconnect()
 
+    def abandon_server(self) -> None:
+        """Drop all connections of this process: where one is lost, or leads to a standby, the others do."""
+        self._connection.abandon_server()
+
     async def write(self, group: Sequence[Delivery]) -> list[list[Outcome]]:
         """Return the outcomes of each delivery of `group`, committed.
 

@@ -14,19 +14,17 @@ from typing import Protocol
 import asyncpg
 import structlog
 
+from app.applying.attempts import MAX_PAUSE_SECONDS, Attempts
 from app.applying.batch_writer import BatchWriter, Deadlines, Delivery
 from app.errors import DatabaseAway, DatabaseNotSetUp, InternalError, OutcomeUnknown, Overloaded, Refusal, UnstorableValue
 from app.stock.movement import Busy, Movement, Outcome, Refused, Subject
-from app.storage.transactions import Fault, classify, describe
+from app.storage.transactions import Fault, classify, describe, is_server_lost
 
 MAX_BATCH = 256
 """Movements in a statement. A ticket with more is a batch of its own, since it is never split."""
 MAX_ANSWERS_IN_A_TURN = 8
 ASIDE_SECONDS = 0.05
 """How long a delivery whose level is held by another session is set aside before it is tried again."""
-MAX_CONFLICTS = 3
-MIN_PAUSE_SECONDS = 0.05
-MAX_PAUSE_SECONDS = 0.5
 
 _log = structlog.get_logger("pos_sync.batching")
 
@@ -113,12 +111,26 @@ class GroupCommit:
                     async with asyncio.timeout(MAX_PAUSE_SECONDS):
                         await self._arrived.wait()
             while True:
-                await self._arrived.wait()
+                await self._wait()
                 self._arrived.clear()
                 while batch := self._take():
                     await self._settle_or_fail(batch)
         finally:
             self._writer.disconnect()
+
+    async def _wait(self) -> None:
+        """Until something arrives. Meanwhile a lost connection is made again: nothing may arrive before readiness tells of it."""
+        while self._is_away and not self._arrived.is_set():
+            if not await self._is_connected():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(MAX_PAUSE_SECONDS):
+                        await self._arrived.wait()
+        await self._arrived.wait()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last try to write, or to connect, found no database that writes."""
+        return self._is_away
 
     async def _is_connected(self) -> bool:
         """Whether the first connection, which records the rules, is made. It is tried again until a delivery comes."""
@@ -156,7 +168,7 @@ class GroupCommit:
     async def _settle(self, batch: list[Delivery]) -> None:
         """Write until each delivery of `batch` has its answer or has passed its deadline."""
         groups = [batch]
-        attempts = _Attempts()
+        attempts = Attempts()
         while groups:
             group = [delivery for delivery in groups.pop() if not delivery.answer.done()]
             if not group:
@@ -167,9 +179,9 @@ class GroupCommit:
                 groups += await self._recover(group, error, attempts)
             else:
                 self._answer(group, outcomes)
-                attempts = _Attempts()
+                attempts = Attempts()
 
-    async def _recover(self, group: list[Delivery], error: Exception, attempts: "_Attempts") -> list[list[Delivery]]:
+    async def _recover(self, group: list[Delivery], error: Exception, attempts: Attempts) -> list[list[Delivery]]:
         """Return the groups to write again, as a stack. All other deliveries were answered or set aside."""
         fault = classify(error)
         self._say(fault, error, size=len(group))
@@ -181,6 +193,8 @@ class GroupCommit:
         if fault is Fault.AWAY:
             # Also where the connection still works: it may lead to a server that has become a standby.
             self._writer.disconnect()
+            if is_server_lost(error):
+                self._writer.abandon_server()
             await attempts.pause()
             return [group]
         if fault is Fault.CONFLICT and attempts.may_conflict_again():
@@ -263,24 +277,6 @@ class GroupCommit:
             _log.info("database back")
         self._observer.on_batch(size=len(group), seconds=loop.time() - started)
         return outcomes
-
-
-class _Attempts:
-    """How often a batch has failed since something of it was last committed."""
-
-    def __init__(self) -> None:
-        self._conflicts = 0
-        self._pause = 0.0
-
-    def may_conflict_again(self) -> bool:
-        """Whether another conflict is still likely to be one of many senders, and not of a ledger that does not add up."""
-        self._conflicts += 1
-        return self._conflicts <= MAX_CONFLICTS
-
-    async def pause(self) -> None:
-        """Wait before the next try: not at all at first, since a lost connection is mostly replaced at once."""
-        await asyncio.sleep(self._pause)
-        self._pause = min(max(self._pause * 2, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
 
 
 def _halves(group: list[Delivery]) -> list[list[Delivery]]:

@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.settings import DatabaseSettings, load_database_settings
 from app.stock.rules import Rules, differing
-from app.storage.engine import Database
+from app.storage.engine import Database, unreachable
 from app.storage.rules import effective_rules
 from app.storage.transactions import BUSY_SECONDS, Fault, classify
+from app.storage.watch import MAX_COMMAND_SILENCE_SECONDS, SilentServer, ending_with_silence
 
 Result = TypeVar("Result")
 
@@ -25,18 +26,25 @@ def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awai
     """
 
     async def run() -> Result:
-        engine = Database(settings.sqlalchemy_url, is_pooled=settings.database_pooler == "transaction").create_engine()
+        database = Database(settings.database_address, is_pooled=settings.is_pooled)
+        engine = database.create_engine()
         try:
-            if warns and settings.model_fields_set & set(Rules.__dataclass_fields__):
-                await _warn_of_other_rules(settings, engine)
-            return await work(engine)
+            async with ending_with_silence(database):
+                if warns and settings.model_fields_set & set(Rules.__dataclass_fields__):
+                    await _warn_of_other_rules(settings, engine)
+                return await work(engine)
         finally:
             await engine.dispose()
 
     try:
         return asyncio.run(run())
-    except (OSError, TimeoutError) as error:
-        raise click.ClickException(f"The database does not answer ({type(error).__name__}). Check DATABASE_URL.") from error
+    except SilentServer as error:
+        raise click.ClickException(
+            f"The database has not answered for {MAX_COMMAND_SILENCE_SECONDS:g} seconds. Whether the command has done its work "
+            "is not known. Run it again: what was done is not done twice."
+        ) from error
+    except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        raise click.ClickException(f"{unreachable(settings.database_address, error)}. Check DATABASE_URL.") from error
     except (DBAPIError, asyncpg.PostgresError) as error:
         if classify(error) is Fault.BUSY:
             raise click.ClickException(

@@ -13,8 +13,9 @@ from sqlalchemy import URL, make_url, text
 
 import app
 from app.catalog_body import read_catalog
+from app.database_address import read_address
 from app.operator.catalog import import_catalog
-from app.settings import ENV_FILE_VARIABLE, Settings, to_sqlalchemy
+from app.settings import ENV_FILE_VARIABLE, Settings
 from app.storage.catalog import change_store
 from app.storage.embedded_postgres import EmbeddedPostgres
 from app.storage.engine import Database
@@ -72,7 +73,7 @@ def name_of(postgres: Postgres) -> str:
 
 def database_of(postgres: Postgres, database: str | None = None) -> Database:
     """The `database` of the demonstration, as its owner."""
-    return Database(to_sqlalchemy(postgres.url(database or name_of(postgres))))
+    return Database(read_address(postgres.url(database or name_of(postgres))))
 
 
 async def prepare(postgres: Postgres, password: str) -> None:

@@ -9,7 +9,7 @@ import httpx2
 
 from app.cli.output import end_with_answer
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
-from app.receiving.signed_body import WEBHOOK_PATH
+from app.scope import WEBHOOK_PATH
 from app.settings import load_settings
 
 DEFAULT_PORT = 8090

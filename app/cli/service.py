@@ -14,7 +14,7 @@ from app.cli.output import document_of, show_json, show_table, to_shown
 from app.doctor import Check, Verdict, examine
 from app.mipos.wiring import registrar, token_account, why_not_registering
 from app.operations.readiness import describe_registration
-from app.receiving.signed_body import WEBHOOK_PATH
+from app.scope import WEBHOOK_PATH
 from app.settings import Settings, load_database_settings, load_settings
 from app.stock.rules import Rules, differing
 from app.storage import syncs

@@ -19,10 +19,10 @@ from app.mipos.client import MiposClient, beginning_of
 from app.mipos.wiring import account_of, tokens_of, why_not_registering
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, php_json
 from app.receiving.signature import HEADER
-from app.receiving.signed_body import WEBHOOK_PATH
+from app.scope import WEBHOOK_PATH
 from app.settings import Settings
 from app.stock.text import DATE_FORMAT
-from app.storage.engine import POOL_SIZE
+from app.storage.engine import POOL_SIZE, unreachable
 from app.storage.levels import Server, describe_server, last_clocks
 from app.storage.migrations import SERVICE_FUNCTIONS, SERVICE_RIGHTS, current_revision, fault_in_revision
 from app.storage.mipos_account import STOCK_WEBHOOK, RegistrationState, read_registration
@@ -58,7 +58,8 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
             yield _examine_connections(server, settings, workers=workers)
     except (OSError, TimeoutError, SQLAlchemyError) as error:
         code = sqlstate(error)
-        reason = f"does not answer ({type(error).__name__})" if not code else f"refuses this service ({code})"
+        cause = getattr(error, "orig", None) or error
+        reason = f"refuses this service ({code})" if code else unreachable(settings.database_address, cause)
         remedy = "Check DATABASE_URL, that Postgres runs, and that it lets this machine and role in."
         yield Check("database", Verdict.FAILED, reason, remedy)
         for name in ("schema", "durability", "connections"):
@@ -120,12 +121,13 @@ def _examine_durability(server: Server) -> Check:
     return Check("durability", Verdict.OK, "a commit survives a crash")
 
 
-WRITERS_AND_LISTENERS = 2
-"""Connections of a worker outside its pools."""
+WRITERS_AND_LISTENERS = 3
+"""Connections of a worker outside its pools: to write, to be told of messages, to look whether the server answers."""
 
 
 def _examine_connections(server: Server, settings: Settings, *, workers: int) -> Check:
-    pools = 1 + (settings.pos_api_key is not None) + (settings.sync_every is not None)
+    # Readiness and the background tasks, and the comparing of drift.
+    pools = 2 + (settings.pos_api_key is not None) + (settings.sync_every is not None)
     wanted = workers * (WRITERS_AND_LISTENERS + pools * POOL_SIZE)
     reason = f"{workers} workers use up to {wanted} of {server.max_connections}; more replicas, more of them"
     if settings.database_pooler == "none" and wanted > server.max_connections // 2:

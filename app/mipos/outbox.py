@@ -38,6 +38,8 @@ GATHER_SECONDS = 0.01
 IN_HAND = 3
 """Messages claimed for each call that is allowed."""
 BACKLOG_SECONDS = 5.0
+MAX_DATABASE_PAUSE_SECONDS = 2.0
+"""Between two tries while the database is away, however long that lasts"""
 REST = 10
 """After a turn that found nothing, rest this many times as long as it took: polling stays under a tenth of a connection."""
 MIN_REST_SECONDS = 0.05
@@ -110,7 +112,8 @@ class Relay:
                     if not failures:
                         _log.warning("outbox waits for the database", error=type(error).__name__)
                     failures += 1
-                    await asyncio.sleep(backoff(failures, jitter=random.random()).total_seconds())  # noqa: S311 - spreads load
+                    pause = backoff(failures, jitter=random.random()).total_seconds()  # noqa: S311 - spreads load
+                    await asyncio.sleep(min(pause, MAX_DATABASE_PAUSE_SECONDS))
                     continue
                 await asyncio.sleep(rest)
                 with suppress(TimeoutError):

@@ -22,6 +22,8 @@ _REQUEST_ID = REQUEST_ID.encode("ascii")
 _USABLE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _PROBES = {"/livez", "/readyz", "/metrics"}
 _FIRST_FAILURE = 500
+MAX_PATH_LENGTH = 256
+"""Of a path in the log"""
 _CLIENT_CLOSED_REQUEST = 499
 """What the log says where nobody was left to answer; never sent."""
 
@@ -41,6 +43,9 @@ class AccessLogMiddleware:
         """Answer one request (ASGI)."""
         if scope["type"] != "http":
             return self._app(scope, receive, send)
+        if b"%" in scope["raw_path"]:
+            # Matched as it was sent: an encoded letter is another path than the letter, for a proxy's rules and for ours.
+            scope["path"] = scope["raw_path"].decode("latin-1")
         return _Observation(self, scope, send).observe(self._app, receive)
 
     def request_id(self, scope: Scope) -> str:
@@ -54,7 +59,7 @@ class AccessLogMiddleware:
         """One line and the metrics of an answered request."""
         delivery: DeliveryLog | None = scope.get(DELIVERY_LOG)
         self._metrics.observe_request(status=status, seconds=seconds, delivery=delivery)
-        path = scope["path"]
+        path = scope["path"][:MAX_PATH_LENGTH]
         level = "debug" if path in _PROBES else "warning" if status >= _FIRST_FAILURE else "info"
         client = scope.get("client")
         fields: dict[str, object] = {

@@ -45,6 +45,22 @@ def probe_router(readiness: Readiness, metrics: Metrics, *, waiting: Callable[[]
             response.status_code = int(HTTPStatus.SERVICE_UNAVAILABLE)
         return report
 
+    @router.head("/livez", include_in_schema=False)
+    @router.head("/metrics", include_in_schema=False)
+    async def alive() -> Response:
+        return Response()
+
+    @router.head("/readyz", include_in_schema=False)
+    async def ready() -> Response:
+        report = await readiness.check()
+        return Response(status_code=int(HTTPStatus.OK if report.is_ready else HTTPStatus.SERVICE_UNAVAILABLE))
+
+    @router.options("/livez", include_in_schema=False)
+    @router.options("/readyz", include_in_schema=False)
+    @router.options("/metrics", include_in_schema=False)
+    async def methods() -> Response:
+        return Response(status_code=int(HTTPStatus.NO_CONTENT), headers={"Allow": "GET, HEAD, OPTIONS"})
+
     @router.get("/metrics", operation_id="metrics", summary="Prometheus metrics.", response_class=PlainTextResponse)
     async def exposition() -> Response:
         return Response(metrics.exposition(waiting=waiting()), media_type="text/plain; version=0.0.4; charset=utf-8")

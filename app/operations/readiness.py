@@ -2,15 +2,18 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, Field
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.storage.migrations import current_revision, fault_in_revision
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, read_registration
 from app.storage.transactions import sqlstate
+from app.storage.watch import READ_ONLY, ServerState
 
 CHECK_SECONDS = 1.0
 CHECK_TURNS = 5
@@ -44,8 +47,10 @@ def _message(database: str, schema: str, *, draining: bool) -> str:
     """One sentence for a person."""
     if draining:
         return "The service is stopping."
-    if database == "away":
+    if database == ServerState.SILENT:
         return "The database does not answer."
+    if database == ServerState.READ_ONLY:
+        return "The database server is read-only: a standby, or a former primary. DATABASE_URL takes several hosts (h1,h2)."
     if database != "ok":
         return f"The database {database}. Check DATABASE_URL, and the role's rights: pos-sync migrate --grant-to ROLE"
     return "Ready." if schema == "ok" else schema
@@ -54,8 +59,11 @@ def _message(database: str, schema: str, *, draining: bool) -> str:
 class Readiness:
     """Asks the database at most once a second, however many ask us."""
 
-    def __init__(self, engine: AsyncEngine, *, why_not_registering: str | None) -> None:
+    def __init__(
+        self, engine: AsyncEngine, *, why_not_registering: str | None, writer_is_away: Callable[[], bool] = lambda: False
+    ) -> None:
         self._engine = engine
+        self._writer_is_away = writer_is_away
         self._why_not_registering = why_not_registering
         self._is_draining = False
         self._checked_at = float("-inf")
@@ -73,6 +81,9 @@ class Readiness:
                 self._latest = await self._ask()
                 self._checked_at = time.monotonic()
         database, schema, registration = self._latest
+        if database == ServerState.WRITES and self._writer_is_away():
+            # What reads is answered, and what writes is not.
+            database = ServerState.SILENT.value
         return ReadinessReport(
             message=_message(database, schema, draining=self._is_draining),
             database=database,
@@ -103,6 +114,8 @@ class Readiness:
     async def _ask_database(self) -> _Found:
         try:
             async with self._engine.connect() as connection:
+                if await connection.scalar(text(READ_ONLY)):
+                    return ServerState.READ_ONLY.value, "unknown", None
                 fault = fault_in_revision(await current_revision(connection))
                 if fault is not None:
                     return "ok", fault, None

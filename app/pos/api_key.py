@@ -3,15 +3,32 @@
 import hashlib
 import hmac
 from collections.abc import Iterable
+from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Depends, Request, Security
 from fastapi.security import HTTPBearer
+from starlette.convertors import Convertor, register_url_convertor
 
 from app.errors import InvalidField
 from app.errors.requests import NotAuthorized
 from app.wire import errors
 
 _SCHEME = b"bearer"
+
+
+class _IdConvertor(Convertor[str]):
+    """An id in a path, decoded once, so that one with a slash, a blank or an accent can be named: paths are matched undecoded."""
+
+    regex = "[^/]+"
+
+    def convert(self, value: str) -> str:
+        return unquote(value)
+
+    def to_string(self, value: str) -> str:
+        return quote(value, safe="")
+
+
+register_url_convertor("id", _IdConvertor())
 
 
 class ApiKey:
@@ -58,7 +75,7 @@ async def require_known_parameters(request: Request) -> None:
 def guarded_router(api_key: ApiKey) -> APIRouter:
     """A router for what belongs to one store, whose every route asks for the key first."""
     return APIRouter(
-        prefix="/pos/stores/{store_id}",
+        prefix="/pos/stores/{store_id:id}",
         dependencies=[Security(_Guard(api_key)), Depends(require_known_parameters)],
         responses=errors({401: "The key of the POS is missing or wrong."}),
         tags=["POS"],

@@ -80,8 +80,8 @@ _IDEMPOTENCY_KEY: dict[str, Any] = {
 
 async def read_json_body(request: Request, receipt: Receipt, *, max_body_bytes: int, deadline: float | None = None) -> bytes:
     """The body of a call of the POS, which has to say that it is JSON; by `deadline` in the event loop's time."""
+    require_plain_json(request.scope["headers"])
     headers = dict(request.scope["headers"])
-    require_plain_json(headers)
     return await receipt.read(
         request.receive,
         declared_length=headers.get(b"content-length"),
@@ -138,7 +138,7 @@ def movements_router(  # noqa: PLR0913 - what one route needs
     async def ticket(store_id: str, request: Request) -> _Asked:
         deadline = asyncio.get_running_loop().time() + response_seconds
         # Before the key, since the first thing wrong is what is said.
-        require_plain_json(dict(request.scope["headers"]))
+        require_plain_json(request.scope["headers"])
         idempotency_key, sent = _idempotency_key(request.scope["headers"])
         # The router takes ".../movements%0A" for this path too.
         if fault_in_id(store_id) or not request.scope["path"].endswith("/movements"):

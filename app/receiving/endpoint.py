@@ -12,8 +12,8 @@ from app.errors import PosSyncError, Refusal, TryAgain
 from app.errors.requests import NoSuchPage
 from app.receiving.body import StockMovement, read_report, read_subject
 from app.receiving.signature import HEADER
-from app.receiving.signed_body import WEBHOOK_PATH, refuse
-from app.scope import DEADLINE, DELIVERY_LOG, VERIFIED_BODY, DeliveryLog, DeliveryOutcome
+from app.receiving.signed_body import refuse
+from app.scope import DEADLINE, DELIVERY_LOG, VERIFIED_BODY, WEBHOOK_PATH, DeliveryLog, DeliveryOutcome
 from app.stock.movement import Applied, Echo, Known, Movement, Outcome, Refused, Subject
 from app.stock.quantity import ZERO, to_plain
 from app.wire import COMMON_ERRORS, errors, request_body

@@ -4,16 +4,21 @@ The verified bytes travel in the scope, so that a route that is reached by any o
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import PosSyncError, ShuttingDown, render
 from app.errors.requests import BodyTooLarge, NotSigned, SlowBody, WrongMediaType
 from app.receiving.signature import HEADER, Key, verify
-from app.scope import BODY_ARRIVED, DEADLINE, DELIVERY_LOG, VERIFIED_BODY, DeliveryLog, DeliveryOutcome
-
-WEBHOOK_PATH = "/webhooks/stock"
+from app.scope import (
+    BODY_ARRIVED,
+    DEADLINE,
+    DELIVERY_LOG,
+    VERIFIED_BODY,
+    DeliveryLog,
+    DeliveryOutcome,
+)
 
 _SIGNATURE = HEADER.lower().encode("ascii")
 
@@ -107,16 +112,18 @@ class SignedBodyMiddleware:
         await self._app(scope, receive, send)
 
     async def _verified_body(self, scope: Scope, receive: Receive, *, deadline: float, log: DeliveryLog) -> bytes:
-        headers: dict[bytes, bytes] = {}
         signatures: list[bytes] = []
+        declared_length = None
         for name, value in scope["headers"]:
             if name == _SIGNATURE:
                 signatures.append(value)
-            headers[name] = value
-        require_plain_json(headers)
+            elif name == b"content-length":
+                declared_length = value
+            elif name == b"content-encoding":
+                require_uncompressed(value)
         body = await self._receipt.read(
             receive,
-            declared_length=headers.get(b"content-length"),
+            declared_length=declared_length,
             deadline=deadline,
             has_arrived=BODY_ARRIVED in scope,
         )
@@ -145,16 +152,26 @@ async def _collect(receive: Receive, cap: int) -> bytes:
         chunks.append(chunk)
 
 
-def require_plain_json(headers: Mapping[bytes, bytes]) -> None:
+def require_uncompressed(encoding: bytes) -> None:
+    """Refuse a body that is compressed, by a Content-Encoding of it. How a signed body is marked otherwise says nothing.
+
+    Raises:
+        WrongMediaType: it is.
+    """
+    if {coding.strip().lower() for coding in encoding.split(b",")} - {b"identity", b""}:
+        raise WrongMediaType("The request body is compressed.")
+
+
+def require_plain_json(headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Refuse a compressed body, and one that is marked as anything but JSON.
 
     Raises:
         WrongMediaType: it is.
     """
-    encoding = headers.get(b"content-encoding")
-    if encoding is not None and encoding.strip().lower() != b"identity":
-        raise WrongMediaType("The request body is compressed.")
-    content_type = headers.get(b"content-type")
+    for name, value in headers:
+        if name == b"content-encoding":
+            require_uncompressed(value)
+    content_type = dict(headers).get(b"content-type")
     if content_type is None:
         return
     media_type = content_type.partition(b";")[0].strip().lower()

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import math
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+import asyncpg
 import structlog
 import uvicorn
 from fastapi import FastAPI
@@ -24,12 +26,13 @@ from app.operations.logs import configure_logging
 from app.operations.metrics import MULTIPROCESS_FOLDER
 from app.server.protocol import Protocol
 from app.settings import Settings, load_settings
-from app.storage.engine import Database
+from app.storage.engine import Database, unreachable
 from app.storage.migrations import current_revision, fault_in_revision
 from app.storage.transactions import sqlstate
 
-KEEP_ALIVE_SECONDS = 75
-"""Longer than a proxy keeps its idle connections (nginx: 60), or it sends a delivery into a connection that we just closed."""
+MAX_DESCRIPTORS = 65536
+BACKLOG = 2048
+"""Connections that wait to be accepted"""
 GRACE_SECONDS = 2
 GARBAGE_THRESHOLD = 20_000
 """Objects between two collections. Python's 700 are reached every few deliveries, while those in flight are all still needed."""
@@ -87,6 +90,7 @@ def serve(settings: Settings, *, workers: int = 1) -> int:
         CannotListen: the address is in use, or not ours.
     """
     configure_logging(log_format=settings.log_format, log_level=settings.log_level)
+    _raise_descriptors()
     asyncio.run(require_schema(settings))
     # Before uvicorn listens to signals, and when it is done, since it then raises the one that stopped it once more.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -101,6 +105,14 @@ def serve(settings: Settings, *, workers: int = 1) -> int:
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
     return 0 if server.started else 3
+
+
+def _raise_descriptors() -> None:
+    """Each connection is one, and the usual limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def server_config(factory: str, settings: Settings, *, workers: int) -> uvicorn.Config:
@@ -120,7 +132,7 @@ def server_config(factory: str, settings: Settings, *, workers: int) -> uvicorn.
         server_header=False,
         proxy_headers=True,
         forwarded_allow_ips=settings.forwarded_allow_ips,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=math.ceil(settings.response_deadline) + GRACE_SECONDS,
     )
 
@@ -131,19 +143,23 @@ async def require_schema(settings: Settings) -> None:
     Raises:
         SchemaNotAtHead: it is not.
     """
-    database = Database(settings.sqlalchemy_url, is_pooled=settings.database_pooler == "transaction")
+    database = Database(settings.database_address, is_pooled=settings.is_pooled)
     engine = database.create_engine()
     try:
         async with engine.connect() as connection:
             revision = await current_revision(connection)
-    except (OSError, TimeoutError, SQLAlchemyError) as error:
+    except (OSError, TimeoutError, SQLAlchemyError, asyncpg.InterfaceError) as error:
         code = sqlstate(error)
         if code == INSUFFICIENT_PRIVILEGE:
             raise SchemaNotAtHead(
                 "The database role has not the rights that the service needs. As the schema's owner, run: "
                 "pos-sync migrate --grant-to ROLE"
             ) from error
-        _log.error("database away at start, starting all the same", error=type(error).__name__, sqlstate=code or None)
+        _log.error(
+            "database away at start, starting all the same",
+            reason=unreachable(settings.database_address, getattr(error, "orig", None) or error),
+            sqlstate=code or None,
+        )
         return
     finally:
         await engine.dispose()
@@ -190,16 +206,25 @@ def _spare_the_collector() -> None:
 
 
 def _end_orderly(_number: int, _frame: FrameType | None) -> None:
-    """Nothing is received yet, or any more."""
-    sys.exit(0)
+    """Nothing is received yet, or any more.
+
+    At once: an exception would be lost where the signal comes within a callback of the collector, and the service would go on.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket that worker processes can inherit."""
+    """A listening socket that worker processes can inherit.
+
+    Two sockets can be bound to one port as long as neither listens: the second one would find out too late to say so.
+    """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise CannotListen(f"Cannot listen on {host}:{port}: {error.strerror}. Choose another HOST or PORT.") from error

@@ -1,52 +1,216 @@
 """The only place that connects to Postgres: a pooled engine for everything, and bare driver connections for the hot path."""
 
+import asyncio
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import asyncpg
-from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from app.database_address import Address, Host
+
 CONNECT_SECONDS = 2.0
+"""For one try at one server"""
+STAGGER_SECONDS = 0.5
+"""After this time without an answer the next server is tried as well."""
 POOL_SIZE = 4
 APPLICATION_NAME = "pos-sync"
 
 
-@dataclass(frozen=True, slots=True)
-class Database:
-    """Where Postgres is, and whether PgBouncer in transaction mode stands before it.
+class ServerUnreachable(OSError):
+    """None of the servers answers as it should; the message names each, and why."""
 
-    Behind a transaction pooler both statement caches are off and no startup parameter is sent: it refuses or mixes up either.
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """One address of a host."""
+
+    host: Host
+    ip: str
+
+    def __str__(self) -> str:
+        return str(self.host) if self.ip == self.host.name else f"{self.host} ({self.ip})"
+
+
+class DriverConnection(asyncpg.Connection):
+    """Can be dropped under who uses it, who then meets a lost connection.
+
+    `terminate` is for its user: it takes apart what a statement that is under way still needs.
     """
 
-    url: URL
-    is_pooled: bool = False
+    def abort(self) -> None:
+        """Drop it at once, without a word to the server."""
+        self._transport.abort()
+
+
+_Try = asyncio.Task[tuple[DriverConnection, _Server]]
+
+
+class Database:
+    """One database, on whichever of its servers serves, and the connections to it that are open.
+
+    Behind PgBouncer in transaction mode (`is_pooled`) both statement caches are off and no startup parameter is sent: it refuses
+    or mixes up either.
+    """
+
+    def __init__(self, address: Address, *, is_pooled: bool = False) -> None:
+        self.address = address
+        self.is_pooled = is_pooled
+        self._last_good: _Server | None = None
+        self._open: WeakSet[DriverConnection] = WeakSet()
 
     def create_engine(self) -> AsyncEngine:
         """A small pool: readiness, catalogue and commands use it, deliveries do not."""
-        url = self.url.update_query_dict({"prepared_statement_cache_size": "0"}) if self.is_pooled else self.url
+        arguments: dict[str, Any] = {"async_creator_fn": self._connect_for_pool}
+        if self.is_pooled:
+            arguments["prepared_statement_cache_size"] = 0
         return create_async_engine(
-            url,
+            "postgresql+asyncpg://",
             isolation_level="READ COMMITTED",
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_timeout=CONNECT_SECONDS,
-            connect_args=self._connect_arguments(),
+            connect_args=arguments,
         )
+
+    async def _connect_for_pool(self, *_arguments: Any, **_named: Any) -> asyncpg.Connection:  # noqa: ANN401 - SQLAlchemy's
+        return await self.connect()
 
     async def connect(self) -> asyncpg.Connection:
         """A driver connection of its own, outside the pool; the caller closes it.
 
-        Raises:
-            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: as the driver does.
-        """
-        arguments = self.create_engine().dialect.create_connect_args(self.url)[1]
-        return await asyncpg.connect(**arguments, **self._connect_arguments())
+        The server that served last is tried first. Each has its own time, and a silent one holds up the others only for a
+        moment: the first that serves wins.
 
-    def _connect_arguments(self) -> dict[str, Any]:
+        Raises:
+            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: as the driver does, where there is one server.
+            ServerUnreachable: no server of several answers.
+        """
+        servers = await self._servers()
+        connection, server = await self._try(servers[0]) if len(servers) == 1 else await self._first_of(servers)
+        self._last_good = server
+        self._open.add(connection)
+        return connection
+
+    def abandon(self, *, but: asyncpg.Connection | None = None) -> None:
+        """Drop every connection at once, without a word to the server: what waits for an answer fails, and connects again."""
+        for connection in list(self._open):
+            if connection is not but:
+                self._open.discard(connection)
+                connection.abort()
+
+    async def _servers(self) -> list[_Server]:
+        """Each address of each host, looked up anew: a name may lead elsewhere by now."""
+        hosts = self.address.hosts
+        found: list[_Server] = []
+        fault: OSError | None = None
+        for host in hosts:
+            try:
+                found += [_Server(host, ip) for ip in await _lookup(host)]
+            except OSError as error:
+                fault = ServerUnreachable(f"the name {host.name} cannot be looked up")
+                fault.__cause__ = error
+        if not found:
+            assert fault is not None
+            raise fault
+        return sorted(dict.fromkeys(found), key=lambda server: server != self._last_good)
+
+    async def _try(self, server: _Server) -> tuple[DriverConnection, _Server]:
+        arguments = self.address.driver_arguments()
         if self.is_pooled:
-            return {"timeout": CONNECT_SECONDS, "statement_cache_size": 0}
-        return {"timeout": CONNECT_SECONDS, "server_settings": {"application_name": APPLICATION_NAME}}
+            arguments["statement_cache_size"] = 0
+        else:
+            arguments["server_settings"] = {"application_name": APPLICATION_NAME, **arguments.get("server_settings", {})}
+        connection = await asyncpg.connect(
+            host=server.ip,
+            port=server.host.port,
+            ssl=self.address.tls(server.host),
+            timeout=CONNECT_SECONDS,
+            connection_class=DriverConnection,
+            **arguments,
+        )
+        return connection, server
+
+    async def _first_of(self, servers: Sequence[_Server]) -> tuple[DriverConnection, _Server]:
+        tries: dict[_Try, _Server] = {}
+        winner: _Try | None = None
+        faults: dict[_Server, BaseException] = {}
+        left = list(servers)
+        try:
+            while left or len(faults) < len(tries):
+                if left:
+                    server = left.pop(0)
+                    tries[asyncio.create_task(self._try(server))] = server
+                running = [one for one in tries if not one.done()]
+                done, _ = await asyncio.wait(
+                    running, timeout=STAGGER_SECONDS if left else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for one in done:
+                    fault = one.exception()
+                    if fault is None:
+                        winner = one
+                        return one.result()
+                    faults[tries[one]] = fault
+        finally:
+            for one in tries:
+                if one is not winner:
+                    one.add_done_callback(_terminate)
+                    one.cancel()
+        raise _together(faults)
+
+
+async def _lookup(host: Host) -> list[str]:
+    if host.is_socket:
+        return [host.name]
+    found = await asyncio.get_running_loop().getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+def _terminate(one: _Try) -> None:
+    """Drop a connection that came second."""
+    with suppress(asyncio.CancelledError, Exception):
+        one.result()[0].terminate()
+
+
+def _together(faults: dict[_Server, BaseException]) -> BaseException:
+    """What to raise where no server serves: Postgres's own refusal, if one is more than not being there yet."""
+    for fault in faults.values():
+        if isinstance(fault, asyncpg.PostgresError) and not isinstance(fault, asyncpg.CannotConnectNowError):
+            return fault
+    return ServerUnreachable("; ".join(f"{server}: {reason_of(fault)}" for server, fault in faults.items()))
+
+
+def reason_of(fault: BaseException) -> str:
+    """Why a connection could not be made, for a person."""
+    match fault:
+        case ServerUnreachable():
+            return str(fault)
+        case asyncpg.TargetServerAttributeNotMatched():
+            return "a standby, which cannot write"
+        case TimeoutError():
+            return "no answer"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case FileNotFoundError():
+            return "there is no such socket"
+        case asyncpg.CannotConnectNowError():
+            return "the server is starting or stopping"
+        case OSError(strerror=str(words)) if words:
+            return words
+        case _:
+            return str(fault) or type(fault).__name__
+
+
+def unreachable(address: Address, fault: BaseException) -> str:
+    """That the database cannot be reached, at which host and port, and why, for a person."""
+    if isinstance(fault, ServerUnreachable):
+        return f"The database cannot be reached ({fault})"
+    where = ", ".join(str(host) for host in address.hosts)
+    return f"The database cannot be reached ({where}: {reason_of(fault)})"
 
 
 async def driver_of(connection: AsyncConnection) -> asyncpg.Connection:

@@ -210,20 +210,35 @@ async def test_a_body_as_large_as_the_cap_is_read(client: httpx2.AsyncClient) ->
     [
         {"Content_Encoding": "gzip"},
         {"Content_Encoding": "br"},
-        {"Content_Type": "text/plain"},
-        {"Content_Type": "application/x-www-form-urlencoded"},
-        {"Content_Type": ""},
-        {"Content_Type": "application/jsonish"},
+        {"Content_Encoding": "identity, gzip"},
     ],
     ids=repr,
 )
-async def test_415_for_an_encoding_or_a_type_that_is_not_json(client: httpx2.AsyncClient, header: dict[str, str]) -> None:
+async def test_415_for_an_encoding(client: httpx2.AsyncClient, header: dict[str, str]) -> None:
     body = body_of()
 
     answer = await client.post(PATH, content=body, headers=signed(body, **header))
 
     assert 415 == answer.status_code
     assert message_of(answer)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"Content_Encoding": "identity"},
+        {"Content_Encoding": ""},
+        {"Content_Type": "text/plain"},
+        {"Content_Type": "text/json"},
+        {"Content_Type": "application/x-www-form-urlencoded"},
+        {"Content_Type": ""},
+    ],
+    ids=repr,
+)
+async def test_a_signed_body_is_read_as_json_however_it_is_marked(client: httpx2.AsyncClient, header: dict[str, str]) -> None:
+    body = body_of()
+
+    assert 204 == (await client.post(PATH, content=body, headers=signed(body, **header))).status_code
 
 
 @pytest.mark.parametrize(
@@ -252,7 +267,7 @@ async def test_422_names_the_field(client: httpx2.AsyncClient) -> None:
 
 async def test_503_with_retry_after_when_the_database_is_away(world: World) -> None:
     nowhere = world.service_url.replace("host=", "host=/nowhere")
-    async with running(settings_for(world, database_url=nowhere, response_deadline=0.5)) as (_, client):
+    async with running(settings_for(world, database_url=nowhere, response_deadline=1)) as (_, client):
         good = await deliver(client)
         bad = await deliver(client, quantity="x")
 

@@ -406,7 +406,7 @@ async def test_without_a_database_a_command_says_so(monkeypatch: pytest.MonkeyPa
     result = await runner_for("postgresql://me:hunter2@127.0.0.1:1/nothing", monkeypatch, tmp_path)("stock")
 
     assert 1 == result.exit_code
-    assert "The database does not answer" in result.output
+    assert "The database cannot be reached (127.0.0.1:1: connection refused). Check DATABASE_URL." in result.output
     assert "hunter2" not in result.output
 
 

@@ -5,8 +5,8 @@ from contextlib import suppress
 import asyncpg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.engine import make_url
 
+from app.database_address import read_address
 from app.storage.engine import Database
 from app.storage.transactions import Connection
 from tests.conftest import running, settings_for
@@ -19,7 +19,7 @@ async def test_a_commit_that_rolled_back_is_none(world: World) -> None:
     async def nothing(_: asyncpg.Connection) -> None:
         pass
 
-    address = make_url(world.service_url).set(drivername="postgresql+asyncpg")
+    address = read_address(world.service_url)
     connection = Connection(Database(address, is_pooled=True), statement_seconds=4, on_connect=nothing)
 
     async def fail_and_go_on() -> None:

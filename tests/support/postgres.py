@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import app
 from app.catalog_body import read_catalog
+from app.database_address import read_address
 from app.operator.catalog import import_catalog
 from app.storage.embedded_postgres import SERVICE_ROLE, EmbeddedPostgres
 from app.storage.engine import Database
@@ -72,7 +73,7 @@ def url(database: str, *, user: str | None = None) -> str:
 
 
 def database_of(address: str) -> Database:
-    return Database(make_url(address).set(drivername="postgresql+asyncpg"))
+    return Database(read_address(address))
 
 
 async def _make_template() -> None:

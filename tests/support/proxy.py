@@ -50,6 +50,8 @@ class How(Enum):
     """Both ends are told at once (RST)."""
     SILENT = "silent"
     """Nobody is told: all that either end sends vanishes, as in a network that lost its way."""
+    FROZEN = "frozen"
+    """The same, for all connections from then on, new ones too: as where the server is stopped by SIGSTOP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class PostgresProxy:
         self._after: int | None = None
         self._how = How.RESET
         self._is_repeated = False
+        self._is_frozen = False
+        self.connections_made = 0
         self.passed: list[Message] = []
         """What went through since it was armed, of all connections."""
         self.lost: list[Message] = []
@@ -150,6 +154,14 @@ class PostgresProxy:
         """Cut no more."""
         self._after = None
 
+    def freeze(self) -> None:
+        """From now on it accepts connections and answers none, as a server that was stopped by SIGSTOP does."""
+        self._is_frozen = True
+
+    def thaw(self) -> None:
+        """Serve again; connections that were made while it was frozen stay silent."""
+        self._is_frozen = False
+
     def reset_all(self) -> None:
         """End every connection, so that the next delivery begins with a new one; the silent ones are ended too."""
         for connection in list(self._connections):
@@ -158,6 +170,7 @@ class PostgresProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection((reader, writer))
+        self.connections_made += 1
         try:
             if isinstance(self._upstream, str):
                 connection.server_reader, connection.server = await asyncio.open_unix_connection(self._upstream)
@@ -220,6 +233,8 @@ class PostgresProxy:
 
     def _passes(self, connection: _Connection, message: Message) -> bool:
         """Whether `message` goes on; where it is the one to be lost, the connection dies with it."""
+        if self._is_frozen:
+            connection.is_silent = True
         if connection.is_silent:
             return False
         if self._after is None or connection.passed < self._after:
@@ -231,8 +246,9 @@ class PostgresProxy:
         self.lost.append(message)
         if not self._is_repeated:
             self._after = None
-        if self._how is How.SILENT:
+        if self._how is not How.RESET:
             connection.is_silent = True
+            self._is_frozen = self._how is How.FROZEN
         else:
             connection.reset()
         return False

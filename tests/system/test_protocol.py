@@ -1,6 +1,8 @@
 """The deadline for the head of a request, which uvicorn has not: a server in this process, with a short one."""
 
 import asyncio
+import select
+import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -16,10 +18,16 @@ HEADER_SECONDS = 0.5
 REQUEST = b"GET / HTTP/1.1\r\nHost: pos\r\n\r\n"
 
 
+_begun: list[str] = []
+"""The paths that the server has begun to answer"""
+
+
 async def answer_slowly(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+    _begun.append(scope["path"])
     await asyncio.sleep(1.5 * HEADER_SECONDS if scope["path"] == "/slow" else 0)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-    await send({"type": "http.response.body", "body": b""})
+    body = b"x" * 100_000 if scope["path"] == "/large" else b""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
+    await send({"type": "http.response.body", "body": body})
 
 
 @pytest.fixture
@@ -65,6 +73,50 @@ async def test_a_slow_answer_and_an_idle_connection_outlive_the_deadline_of_head
         assert 200 == (await connection.answer())[0]
         await asyncio.sleep(1.5 * HEADER_SECONDS)
     connection.close()
+
+
+async def test_a_client_that_does_not_read_is_left(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_UNREAD_SECONDS", 0.2)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        # Their answers fill whatever lies between the two.
+        connection.sendall(REQUEST.replace(b"/ ", b"/large ", 1) * 200)
+        poll = select.poll()
+        # For nothing but the end of the connection.
+        poll.register(connection, 0)
+
+        assert await asyncio.to_thread(poll.poll, 10_000)
+
+
+async def test_at_the_cap_the_longest_idle_connection_gives_way_and_probes_still_come_in(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(protocol, "PROBE_CONNECTIONS", 1)
+    _begun.clear()
+    first, second = await Connection.open(port), await Connection.open(port)
+    for connection in (first, second):
+        await connection.send(REQUEST)
+        assert 200 == (await connection.answer())[0]
+        # So that the clock, which counts milliseconds, can tell which of them was idle first.
+        await asyncio.sleep(0.01)
+    third = await Connection.open(port)
+    await third.send(REQUEST.replace(b"/ ", b"/slow ", 1))
+    assert await first.is_closed()
+    await second.send(REQUEST.replace(b"/ ", b"/slow ", 1))
+    while _begun.count("/slow") < 2:  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0.01)
+
+    # All are busy: one more may only probe, and the next one nothing.
+    fourth, fifth = await Connection.open(port), await Connection.open(port)
+    await fourth.send(REQUEST.replace(b"/ ", b"/livez ", 1))
+    probed = await fourth.answer()
+    refused = await fifth.answer()
+    for connection in (first, second, third, fourth, fifth):
+        connection.close()
+
+    assert 200 == probed[0]
+    assert (503, "5") == (refused[0], refused[1]["retry-after"])
+    assert b"too many connections" in refused[2]
 
 
 async def test_pipelined_requests_are_answered_in_order(port: int) -> None:

@@ -10,6 +10,8 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
+from app.server import run
+from app.server.run import CannotListen
 from tests.support.postgres import rename_database
 from tests.support.sender import PATH, SECRET, body_of, raw_request, signed
 from tests.support.service import Connection, run_command, serving
@@ -64,6 +66,12 @@ async def test_a_port_in_use_ends_it_with_a_message(world: World) -> None:
     assert 1 == ended.returncode
     assert "in use" in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_of_two_that_start_at_once_on_one_port_the_second_ends() -> None:
+    first = run._listen("127.0.0.1", 0)  # noqa: SLF001 - what both do before either serves
+    with first, pytest.raises(CannotListen, match="in use"):
+        run._listen("127.0.0.1", first.getsockname()[1])  # noqa: SLF001
 
 
 async def test_without_a_database_it_starts_and_recovers_by_itself(world: World) -> None:
@@ -180,7 +188,10 @@ GARBAGE = {
     "large head": b"POST /webhooks/stock HTTP/1.1\r\nHost: pos\r\nX-Large: " + b"a" * 70000 + b"\r\n\r\n",
     "many headers": b"POST /webhooks/stock HTTP/1.1\r\nHost: pos\r\n" + b"X-Many: 1\r\n" * 20000 + b"\r\n",
     "an endless header": b"POST /webhooks/stock HTTP/1.1\r\nHost: pos\r\nX-Large: " + b"a" * 1_000_000,
-    "an upgrade with a body": raw_request(body_of(), {**signed(body_of()), "Connection": "Upgrade", "Upgrade": "h2c"}),
+    "no host": b"GET /livez HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /livez HTTP/1.1\r\nHost: pos\r\nHost: pos\r\n\r\n",
+    "a coding beside chunked": b"POST /webhooks/stock HTTP/1.1\r\nHost: pos\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "connect": b"CONNECT pos:80 HTTP/1.1\r\nHost: pos\r\n\r\n",
     "large path": b"POST /" + b"a" * 70000 + b" HTTP/1.1\r\nHost: pos\r\n\r\n",
 }
 
@@ -197,6 +208,65 @@ async def test_uvicorn_s_own_errors_have_a_message_too(world: World) -> None:
             connection.close()
         assert 204 == post(service.url).status_code
         assert "Traceback" not in service.log
+
+
+async def test_an_upgrade_that_nobody_wants_is_ignored(world: World) -> None:
+    """As a Java client sends it that would rather speak HTTP/2 (h2c)."""
+    upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAEAAEAAAAIAAAABAAMAAABkAAQBAAAA"}
+    with serving(world.service_url) as service:
+        connection = await Connection.open(service.port)
+        answers = []
+        for date in ("one packet", "two packets"):
+            body = body_of(date=date)
+            raw = raw_request(body, {**signed(body), **upgrade})
+            for part in [raw] if date == "one packet" else [raw[: -len(body)], raw[-len(body) :]]:
+                await connection.send(part)
+                await asyncio.sleep(0.05)
+            answers.append((await connection.answer())[0])
+        await connection.send(b"GET /livez HTTP/1.1\r\nHost: pos\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" * 2)
+        answers += [(await connection.answer())[0] for _ in range(2)]
+        connection.close()
+
+    assert [204, 204, 200, 200] == answers
+    assert 2 == len(await world.ledger())
+
+
+async def test_a_trailer_is_no_header_and_white_space_is_no_part_of_one(world: World) -> None:
+    body = body_of()
+    signature = signed(body)["X-Signature-Request"].encode()
+    head = b"POST /webhooks/stock HTTP/1.1\r\nHost: pos\r\nTransfer-Encoding: chunked\r\n"
+    chunk = b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+    with serving(world.service_url) as service:
+        connection = await Connection.open(service.port)
+        await connection.send(head + b"\r\n" + chunk + b"X-Signature-Request: " + signature + b"\r\n\r\n")
+        in_trailer = (await connection.answer())[0]
+        await connection.send(
+            head
+            + b"X-Signature-Request: \t"
+            + signature
+            + b" \t\r\n\r\n"
+            + chunk
+            + b"Content-Encoding: gzip\r\nX-Request-ID: forged\r\n\r\n"
+        )
+        status, headers, _ = await connection.answer()
+        connection.close()
+
+    assert (401, 204) == (in_trailer, status)
+    assert "forged" != headers["x-request-id"]
+
+
+async def test_a_delivery_that_comes_with_the_end_of_its_head_is_not_counted_as_head(world: World) -> None:
+    body = body_of(note="x" * 64_000)
+    raw = raw_request(body, signed(body))
+    with serving(world.service_url) as service:
+        connection = await Connection.open(service.port)
+        await connection.send(raw[:20])
+        await asyncio.sleep(0.05)
+        await connection.send(raw[20:])
+        status = (await connection.answer())[0]
+        connection.close()
+
+    assert 204 == status
 
 
 async def test_a_413_keeps_the_connection_open(world: World) -> None:

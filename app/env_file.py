@@ -1,0 +1,77 @@
+"""The files that settings come from: who may write them, and whether their names are settings."""
+
+import difflib
+import os
+import stat
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from app.database_address import VARIABLES
+
+ENV_FILE_VARIABLE = "POS_SYNC_ENV_FILE"
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+"""In which systemd names the folder of a service's credentials"""
+OTHER_NAMES = {ENV_FILE_VARIABLE, "DB_OWNER_PASSWORD", "DB_SERVICE_PASSWORD", "PROXY_PORT"}
+"""What the Compose file uses, and what names the env file"""
+OWN_PREFIXES = ("MIPOS_", "POS_", "DATABASE_", "OUTBOX_")
+NEAR = 0.8
+"""How alike a name must be to be a misspelt one"""
+
+
+class UnusableFile(Exception):
+    """The message says what is wrong with which file, and what to do."""
+
+
+def secret_folders(shared: Path, names: Collection[str]) -> list[Path]:
+    """The folders with a file for each secret: systemd's, and `shared`, which goes before it. `names` are those of all settings.
+
+    Raises:
+        UnusableFile: a file in one of them cannot be read.
+    """
+    named = [os.environ.get(CREDENTIALS_VARIABLE), shared]
+    folders = [Path(folder) for folder in named if folder and Path(folder).is_dir()]
+    for folder in folders:
+        for file in sorted(folder.iterdir()):
+            if file.name.upper() in names and file.is_file() and not os.access(file, os.R_OK):
+                raise UnusableFile(
+                    f"The secret file {file} of user {file.stat().st_uid} cannot be read by user {os.geteuid()}, which runs this."
+                )
+    return folders
+
+
+def check_env_file(file: Path, names: Collection[str]) -> None:
+    """Look at who may write `file` and at the names in it, and hand libpq's on: the driver reads them from the environment.
+
+    A name that is nobody's is said on standard error. Without the file there is nothing to do.
+
+    Raises:
+        UnusableFile: another user may write it, or a name in it is a misspelt one.
+    """
+    if not file.is_file():
+        return
+    status = file.stat()
+    may_group_write = status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid()
+    if status.st_mode & stat.S_IWOTH or may_group_write or status.st_uid not in {0, os.geteuid()}:
+        raise UnusableFile(
+            f"The settings file {file} can be written by another user, who could send the secrets elsewhere. Run: "
+            f"chmod go-w {file}, and let it belong to the user that runs this, or to root."
+        )
+    values = dotenv_values(file, interpolate=False)
+    for name in values:
+        if name.upper() not in names and name not in OTHER_NAMES and not name.startswith(("PG", "COMPOSE_")):
+            _refuse_misspelt(name, file, names)
+            sys.stderr.write(f"{name} in {file} is not a setting of this service.\n")
+    for name in VARIABLES:
+        if values.get(name):
+            os.environ.setdefault(name, str(values[name]))
+
+
+def _refuse_misspelt(name: str, file: Path, names: Collection[str]) -> None:
+    near = difflib.get_close_matches(name.upper(), names, n=1, cutoff=NEAR)
+    if near:
+        raise UnusableFile(f"{name} in {file} is not a setting. Did you mean {near[0]}?")
+    if name.upper().startswith(OWN_PREFIXES):
+        raise UnusableFile(f"{name} in {file} is not a setting. docs/configuration.md lists all.")

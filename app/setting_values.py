@@ -1,0 +1,108 @@
+"""What single settings may be: each refuses what can never work, with what to write."""
+
+import ipaddress
+import zoneinfo
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+
+from app.database_address import read_address
+from app.scope import WEBHOOK_PATH
+
+MIN_SECRET_LENGTH = 16
+MIN_API_KEY_LENGTH = 16
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    """Refuse what would fail only when it is first used; says nothing of the address itself, which holds a password."""
+    read_address(value.get_secret_value())
+    return value
+
+
+def _client_secret(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value().strip()
+    if len(text) < MIN_SECRET_LENGTH:
+        raise ValueError(f"is shorter than {MIN_SECRET_LENGTH} characters; copy the client secret that mipOS gave you")
+    if not text.isascii():
+        raise ValueError("holds characters that are not ASCII; copy the client secret that mipOS gave you")
+    return SecretStr(text)
+
+
+def _token(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value().strip()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("holds characters that no token has; copy it again")
+    return SecretStr(text)
+
+
+def _addresses(value: str) -> str:
+    for address in value.split(","):
+        try:
+            ipaddress.ip_network(address.strip(), strict=False)
+        except ValueError:
+            raise ValueError("must be addresses or networks, comma separated, such as 10.0.0.5,172.31.77.0/24") from None
+    return value
+
+
+def _http_url(value: str) -> str:
+    """A base address without the slash at its end; nothing in it that a path could not follow."""
+    try:
+        parts = urlsplit(value)
+        is_base = bool(parts.scheme in {"https", "http"} and parts.hostname and parts.port != 0 and parts.username is None)
+    except ValueError:
+        is_base = False
+    if not is_base or not value.isprintable() or any(character in value for character in "?# "):
+        raise ValueError("must look like https://pos.example.com")
+    return value.rstrip("/")
+
+
+def _public_url(value: str) -> str:
+    base = _http_url(value)
+    if urlsplit(base).path.endswith(WEBHOOK_PATH):
+        raise ValueError(f"ends in the webhook's own path, which is added to it. Write {base.removesuffix(WEBHOOK_PATH)}")
+    return base
+
+
+def _mipos_url(value: str) -> str:
+    base = _http_url(value)
+    parts = urlsplit(base)
+    host = parts.hostname or ""
+    if parts.scheme == "http" and "." in host and not _is_loopback(host):
+        raise ValueError("would send the client secret and the password unencrypted. Write https://")
+    return base
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _timezone(value: str) -> str:
+    if value not in zoneinfo.available_timezones():
+        raise ValueError("is not a timezone name such as UTC or America/Guayaquil")
+    return value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _api_key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value()
+    if len(key) < MIN_API_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(f"must be {MIN_API_KEY_LENGTH} or more visible ASCII characters, without spaces")
+    return value
+
+
+Timezone = Annotated[str, AfterValidator(_timezone)]
+ClientSecret = Annotated[SecretStr, AfterValidator(_client_secret)]
+ApiKeyText = Annotated[SecretStr, AfterValidator(_api_key)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+Token = Annotated[SecretStr, AfterValidator(_token)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+MiposUrl = Annotated[str, AfterValidator(_mipos_url)]
+Addresses = Annotated[str, AfterValidator(_addresses)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]

@@ -1,0 +1,98 @@
+"""Postgres from Debian's package: a primary and a standby, which the embedded one cannot make for want of pg_basebackup."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from tests.support.service import free_port
+
+START_SECONDS = 60
+
+
+def binaries() -> Path | None:
+    """The folder of the newest version's programs; None where there is none, or no right to run it as another user."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_basebackup"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found and os.geteuid() == 0 and shutil.which("setpriv") else None
+
+
+class Server:
+    """One server on loopback, run as the user `postgres`."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs = programs
+        self._folder = folder
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """As the superuser, with the database `postgres`."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def make(self) -> None:
+        """A cluster of its own."""
+        self._own_folder()
+        self._run("initdb", "-D", self._folder, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
+
+    def follow(self, primary: "Server") -> None:
+        """A standby of `primary`."""
+        self._own_folder()
+        source = f"host=127.0.0.1 port={primary.port} user=postgres application_name=standby"
+        self._run("pg_basebackup", "-D", self._folder, "-d", source, "-R", "--checkpoint=fast", "--no-sync")
+
+    def start(self, *settings: str) -> None:
+        """Start it, with `name=value` for each setting, and wait until it answers."""
+        options = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={self.port}", "-c", f"unix_socket_directories={self._folder}"]
+        for setting in settings:
+            options += ["-c", setting]
+        command = [*self._as_postgres(), str(self._programs / "postgres"), "-D", str(self._folder), *options]
+        with (self._folder.parent / f"{self._folder.name}.log").open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_SECONDS
+        while subprocess.run(
+            [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
+        ).returncode:
+            assert time.monotonic() < deadline, (self._folder.parent / f"{self._folder.name}.log").read_text()
+            assert self._process.poll() is None
+
+    def promote(self) -> None:
+        """Make a standby the primary, and wait until it is."""
+        self._run("pg_ctl", "promote", "-w", "-D", self._folder)
+
+    def freeze(self) -> None:
+        """Stop all of its processes where they are: it accepts connections, and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def stop(self) -> None:
+        """End it at once, frozen or not."""
+        if self._process is not None:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the postmaster first, so that it starts no more, and then to its processes: each of them is a session of its own."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                # pid (name) state parent ...
+                parent = int(status.read_text().rpartition(")")[2].split()[1])
+                if parent == self._process.pid:
+                    os.kill(int(status.parent.name), number)
+
+    def _own_folder(self) -> None:
+        user = pwd.getpwnam("postgres")
+        self._folder.mkdir(mode=0o700)
+        os.chown(self._folder, user.pw_uid, user.pw_gid)
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        subprocess.run([*self._as_postgres(), self._programs / program, *arguments], check=True, capture_output=True)
+
+    @staticmethod
+    def _as_postgres() -> list[str]:
+        return ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]

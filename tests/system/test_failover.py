@@ -1,0 +1,87 @@
+"""A failover between two servers: nothing that was acknowledged is lost, nothing is doubled, and the frozen one is left."""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from sqlalchemy import text
+
+from app.catalog_body import read_catalog
+from app.operator.catalog import import_catalog
+from app.storage.migrations import migrate
+from tests.support.debian_postgres import Server, binaries
+from tests.support.postgres import SAMPLES, database_of
+from tests.support.sender import PATH, body_of, signed
+from tests.support.service import serving
+
+PROGRAMS = binaries()
+DELIVERIES = 120
+pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="Debian's Postgres is not installed, or this is not root")
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[Server, Server]]:
+    """A primary, and a standby to which it replicates synchronously."""
+    assert PROGRAMS is not None
+    folder = Path(tempfile.mkdtemp(prefix="pos-sync-failover-"))
+    folder.chmod(0o755)
+    primary, standby = Server(PROGRAMS, folder / "primary"), Server(PROGRAMS, folder / "standby")
+    try:
+        primary.make()
+        primary.start("synchronous_standby_names=standby")
+        standby.follow(primary)
+        standby.start()
+        yield primary, standby
+    finally:
+        primary.stop()
+        standby.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("frozen_is_first", [True, False], ids=["frozen first", "frozen last"])
+async def test_a_primary_that_freezes_loses_and_doubles_nothing(servers: tuple[Server, Server], *, frozen_is_first: bool) -> None:
+    primary, standby = servers
+    owner = database_of(primary.url).create_engine()
+    await migrate(owner)
+    await import_catalog(owner, "1", read_catalog((SAMPLES / "store-1.json").read_text()))
+    await owner.dispose()
+    ports = [primary.port, standby.port] if frozen_is_first else [standby.port, primary.port]
+    address = f"postgresql://postgres@{','.join(f'127.0.0.1:{port}' for port in ports)}/postgres"
+    acknowledged: set[int] = set()
+    with serving(address) as service:
+
+        async def deliver(client: httpx2.AsyncClient, number: int) -> None:
+            """Again and again until it is acknowledged, as mipOS does."""
+            body = body_of(date=f"number {number}", quantity="0.1")
+            while (await client.post(PATH, content=body, headers=signed(body))).status_code != 204:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+            acknowledged.add(number)
+
+        async with httpx2.AsyncClient(base_url=service.url, timeout=30) as client:
+            await asyncio.gather(*(deliver(client, number) for number in range(DELIVERIES // 2)))
+            primary.freeze()
+            rest = asyncio.gather(*(deliver(client, number) for number in range(DELIVERIES // 2, DELIVERIES)))
+            # Until somebody promotes it, a standby is no way out.
+            while (await client.get("/readyz")).status_code != 503:  # noqa: ASYNC110 - it has to be asked
+                await asyncio.sleep(0.1)
+            await asyncio.to_thread(standby.promote)
+            promoted = time.monotonic()
+            await rest
+            seconds = time.monotonic() - promoted
+            ready = await client.get("/readyz")
+
+    new = database_of(standby.url).create_engine()
+    async with new.connect() as connection:
+        rows = await connection.scalar(text("SELECT count(*) FROM stock_movement WHERE source = 'inventory_system'"))
+        distinct = await connection.scalar(
+            text("SELECT count(DISTINCT dedupe_key) FROM stock_movement WHERE source = 'inventory_system'")
+        )
+    await new.dispose()
+    print(f"all acknowledged {seconds:.1f} s after the promotion")  # noqa: T201 - shown where it fails
+    assert DELIVERIES == len(acknowledged) == rows == distinct
+    assert 200 == ready.status_code
