@@ -21,7 +21,10 @@ from tests.support.service import serving
 
 PROGRAMS = binaries()
 DELIVERIES = 120
-pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="Debian's Postgres is not installed, or this is not root")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAMS is None, reason="Debian's Postgres is not installed, or this is not root"),
+]
 
 
 @pytest.fixture
