@@ -104,7 +104,7 @@ class Database:
                 connection.abort()
 
     async def _servers(self) -> list[_Server]:
-        """Each address of each host, looked up anew: a name may lead elsewhere by now."""
+        """Each address of each host, looked up each time: a name may lead elsewhere by now."""
         hosts = self.address.hosts
         found: list[_Server] = []
         fault: OSError | None = None

@@ -1,7 +1,7 @@
 """Looks whether the server still answers and still writes; a silent one is left by all connections at once.
 
 A server that was frozen, or whose packets are dropped, keeps every connection open and answers none: without an end of its own,
-each statement would wait for ever.
+each statement would never end.
 """
 
 import asyncio

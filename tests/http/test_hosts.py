@@ -81,7 +81,7 @@ async def test_each_address_of_a_name_is_a_server_of_its_own(
     (await database.connect()).terminate()
     (await database.connect()).terminate()
 
-    # Looked up anew each time: a name may lead elsewhere by now.
+    # Looked up each time: a name may lead elsewhere by now.
     assert ["db.example", "db.example"] == looked_up
 
 
