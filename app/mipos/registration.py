@@ -181,9 +181,9 @@ class Registrar:
             held = await leases.acquire(connection, LEASE_NAME, lasts=LEASE)
             if held is None:
                 return Wait(POLL)
-            # Once more: the last holder may have called in the meantime.
+            # Once more, by a later clock: the last holder may have called in the meantime.
             known = await read_registration(connection, STOCK_WEBHOOK)
-            step = self._next(known, now)
+            step = self._next(known, await database_now(connection))
             if not isinstance(step, Call):
                 await leases.give_back(connection, held)
                 return step

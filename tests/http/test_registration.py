@@ -22,7 +22,8 @@ from app.mipos.wiring import registrar
 from app.sandbox.platform import Account
 from app.sandbox.server import Sandbox
 from app.storage import leases
-from app.storage.mipos_account import put_token, read_token
+from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, put_registration, put_token, read_token
+from app.storage.transactions import database_now
 from tests.conftest import running, settings_for
 from tests.support.mipos import CREDENTIALS, SYSTEM, credentials_with, mipos, platform
 from tests.support.postgres import database_of
@@ -205,6 +206,32 @@ async def test_six_services_at_once_make_one_manage_call_and_one_token_call(worl
         await asyncio.gather(*(start() for _ in range(6)))
 
     assert {"token": 1, "manage": 1} == remote.calls
+
+
+async def test_who_waited_for_the_lease_sees_what_its_holder_registered_meanwhile(world: World) -> None:
+    account = b"an account"
+    engine = database_of(world.service_url).create_engine()
+    waiting = "SELECT count(*) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE NOT granted AND datname = :name"
+    async with mipos() as remote, MiposClient(remote.url) as client:
+        tokens = access(world, client)
+        late = Registrar(engine, client, tokens, url=OURS, account=account)
+        async with world.engine.begin() as holder:
+            held = await leases.acquire(holder, LEASE_NAME, lasts=timedelta(minutes=1))
+            assert held is not None
+            task = asyncio.create_task(late.run())
+            async with world.engine.connect() as observer:
+                # Only then: the late one has read its clock before the registration was made.
+                while not await observer.scalar(text(waiting), {"name": world.database}):  # noqa: ASYNC110 - Postgres tells by a view
+                    await asyncio.sleep(0.01)
+            now = await database_now(holder)
+            words = "Webhook successfully created."
+            made = Registration(OURS, RegistrationState.REGISTERED, 0, words, now, None, OURS, now, account)
+            await put_registration(holder, STOCK_WEBHOOK, made)
+            await leases.give_back(holder, held)
+        await task
+    await engine.dispose()
+
+    assert {} == remote.calls
 
 
 async def test_stopping_during_a_call_or_a_pause_is_at_once(world: World) -> None:

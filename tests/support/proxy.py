@@ -99,11 +99,15 @@ class _Connection:
             text = sql.decode(errors="replace").strip()
         elif kind == b"B":
             _, name, _ = payload.split(b"\0", 2)
-            self.has_written = self.has_written or b" apply_movements(" in self.statements.get(name, b"")
+            self.has_written = self.has_written or b"apply_movements(" in self.statements.get(name, b"")
         elif kind == b"S":
             commits = self.has_written and not self.is_in_block
             self.has_written = False
         return Message(is_from_client=True, name=_FROM_CLIENT.get(kind, repr(kind)), text=text, commits=commits)
+
+    def has_prepared(self, sql: bytes) -> bool:
+        """Whether `sql` is part of one of its statements."""
+        return not sql or any(sql in statement for statement in self.statements.values())
 
     def reset(self) -> None:
         raw = self.client.get_extra_info("socket")
@@ -125,6 +129,8 @@ class PostgresProxy:
         self._is_repeated = False
         self._is_frozen = False
         self.connections_made = 0
+        self._of = b""
+        self._passed_on: list[_Connection] = []
         self.passed: list[Message] = []
         """What went through since it was armed, of all connections."""
         self.lost: list[Message] = []
@@ -143,12 +149,20 @@ class PostgresProxy:
             listener.close()
             self.reset_all()
 
-    def arm(self, after: int | None, how: How = How.RESET, *, is_repeated: bool = False) -> None:
-        """Cut once, or each connection (`is_repeated`), after so many messages from now or from its start; None only counts."""
-        self._after, self._how, self._is_repeated = after, how, is_repeated
-        self.passed, self.lost, self.passed_before_first_loss = [], [], []
+    def arm(self, after: int | None, how: How = How.RESET, *, is_repeated: bool = False, of: str = "") -> None:
+        """Cut once, or each connection (`is_repeated`), after so many messages from now or from its start; None only counts.
+
+        With `of` only a connection that has prepared a statement with that SQL.
+        """
+        self._after, self._how, self._is_repeated, self._of = after, how, is_repeated, of.encode()
+        self.passed, self._passed_on, self.lost, self.passed_before_first_loss = [], [], [], []
         for connection in self._connections:
             connection.passed = 0
+
+    def passed_of(self, sql: str) -> list[Message]:
+        """Of `passed`, what went through on connections that have prepared a statement with `sql`."""
+        both = zip(self.passed, self._passed_on, strict=True)
+        return [message for message, connection in both if connection.has_prepared(sql.encode())]
 
     def disarm(self) -> None:
         """Cut no more."""
@@ -237,9 +251,10 @@ class PostgresProxy:
             connection.is_silent = True
         if connection.is_silent:
             return False
-        if self._after is None or connection.passed < self._after:
+        if self._after is None or connection.passed < self._after or not connection.has_prepared(self._of):
             connection.passed += 1
             self.passed.append(message)
+            self._passed_on.append(connection)
             return True
         if not self.lost:
             self.passed_before_first_loss = list(self.passed)

@@ -34,7 +34,13 @@ def left_behind_in_the_end(data: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("folder", ["data", "a+folder, with & spaces %20 and ü " + "x" * 90], ids=["plain", "odd and long"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        pytest.param("data", id="plain"),
+        pytest.param("a+folder, with & spaces %20 and ü " + "x" * 90, id="odd and long", marks=pytest.mark.slow),
+    ],
+)
 def test_it_sends_a_movement_like_the_documented_one_and_goes_on_from_there_the_next_time(tmp_path: Path, folder: str) -> None:
     data, port = tmp_path / folder, free_port()
     with developing(data, port) as (process, log):
@@ -87,6 +93,7 @@ def test_a_second_one_on_the_same_folder_is_refused_and_the_first_goes_on(tmp_pa
     assert "It runs already" in second.stderr
 
 
+@pytest.mark.slow
 def test_a_port_in_use_makes_it_take_another(tmp_path: Path) -> None:
     port = free_port()
     with developing(tmp_path / "one", port) as (_, one), developing(tmp_path / "two", port) as (_, two):
@@ -95,6 +102,7 @@ def test_a_port_in_use_makes_it_take_another(tmp_path: Path) -> None:
         assert "13.69  12.44" in two.read_text()
 
 
+@pytest.mark.slow
 def test_after_a_kill_only_postgres_is_left_and_the_next_start_goes_on_or_stops_it(tmp_path: Path) -> None:
     data, port = tmp_path / "data", free_port()
     for _ in range(2):
