@@ -22,6 +22,7 @@ from app.mipos.outbox import Relay
 from app.mipos.schedule import Schedule
 from app.mipos.wiring import mipos_of, registrar, relay, why_not_registering, why_not_sending
 from app.operations.access_log import AccessLogMiddleware
+from app.operations.heartbeat import Heartbeat
 from app.operations.metrics import Metrics
 from app.operations.probes import docs_router, probe_router
 from app.operations.readiness import Readiness
@@ -65,7 +66,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.database = Database(settings.database_address, is_pooled=settings.is_pooled)
+        self.database = Database(settings.database_address, is_pooled=settings.is_pooled, schema=settings.database_schema)
         self.engine = self.database.create_engine()
         self.pos_engine: AsyncEngine | None = None
         """Of its own: what the POS reads must not take the connections by which /readyz looks."""
@@ -105,6 +106,7 @@ class Service:
             for name, run in (
                 ("group commit", self.group_commit.run),
                 ("database watch", DatabaseWatch(self.database).run),
+                ("heartbeat", Heartbeat(self.engine).run),
                 ("registration", self._register),
                 ("outbox", self._send),
                 ("synchronisation", self._synchronise),
@@ -162,11 +164,8 @@ class Service:
             await it.run()
 
     async def _watch_drift(self) -> None:
-        engine = self.database.create_engine()
-        try:
+        async with self.database.engine() as engine:
             await DriftWatch(engine, self.settings.rules, on_drift=self.metrics.observe_drift).run()
-        finally:
-            await engine.dispose()
 
     async def _feed(self) -> None:
         if self.feed is not None:
@@ -180,12 +179,8 @@ class Service:
         if why_not is not None:
             _log.warning("SYNC_EVERY has no effect", reason=why_not)
             return
-        engine = self.database.create_engine()
-        try:
-            async with mipos_of(self.settings, engine) as (client, tokens):
-                await Schedule(engine, client, tokens, every=timedelta(hours=self.settings.sync_every)).run()
-        finally:
-            await engine.dispose()
+        async with self.database.engine() as engine, mipos_of(self.settings, engine) as (client, tokens):
+            await Schedule(engine, client, tokens, every=timedelta(hours=self.settings.sync_every)).run()
 
 
 def create_app(settings: Settings, *, on_start: Callable[[Service], None] = lambda _: None) -> FastAPI:

@@ -1,6 +1,7 @@
 """What single settings may be: each refuses what can never work, with what to write."""
 
 import ipaddress
+import re
 import zoneinfo
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -57,6 +58,14 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _schema(value: str) -> str:
+    if not re.fullmatch("[a-z_][a-z0-9_]{0,62}", value):
+        raise ValueError("must be a name of up to 63 lower-case letters, digits and _, such as pos_sync")
+    if value in {"public", "information_schema"} or value.startswith("pg_"):
+        raise ValueError("must be a schema of our own: others may create functions and tables in that one")
+    return value
+
+
 def _public_url(value: str) -> str:
     base = _http_url(value)
     if urlsplit(base).path.endswith(WEBHOOK_PATH):
@@ -100,6 +109,7 @@ def _api_key(value: SecretStr) -> SecretStr:
 Timezone = Annotated[str, AfterValidator(_timezone)]
 ClientSecret = Annotated[SecretStr, AfterValidator(_client_secret)]
 ApiKeyText = Annotated[SecretStr, AfterValidator(_api_key)]
+DatabaseSchema = Annotated[str, AfterValidator(_schema)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]

@@ -12,7 +12,18 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from app.database_address import Address, read_address
 from app.env_file import ENV_FILE_VARIABLE, UnusableFile, check_env_file, secret_folders
-from app.setting_values import Addresses, ApiKeyText, ClientSecret, DatabaseUrl, LogLevel, MiposUrl, PublicUrl, Timezone, Token
+from app.setting_values import (
+    Addresses,
+    ApiKeyText,
+    ClientSecret,
+    DatabaseSchema,
+    DatabaseUrl,
+    LogLevel,
+    MiposUrl,
+    PublicUrl,
+    Timezone,
+    Token,
+)
 from app.stock.rules import NegativeStock, ReportedStock, Rules
 
 SECRETS_DIRECTORY = Path("/run/secrets")
@@ -34,6 +45,10 @@ class DatabaseSettings(BaseSettings):
     )
     database_pooler: Literal["none", "transaction"] = Field(
         default="none", description="Set it to 'transaction' if PgBouncer in transaction mode stands before Postgres."
+    )
+    database_schema: DatabaseSchema = Field(
+        default="pos_sync",
+        description="The schema of our tables and functions. For Citus: one for each chain of stores.",
     )
     timezone: Timezone = Field(
         default="UTC",

@@ -15,11 +15,11 @@ from decimal import Decimal
 import asyncpg
 
 _UPDATE = """
-UPDATE stock_level SET quantity = quantity + $3, version = version + 1, updated_at = now()
+UPDATE pos_sync.stock_level SET quantity = quantity + $3, version = version + 1, updated_at = now()
 WHERE store_id = $1 AND item_id = $2 RETURNING quantity, version
 """
 _INSERT = """
-INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,
+INSERT INTO pos_sync.stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,
   balance_after, reported_stock, date_text, sent_at_text, dedupe_key)
 VALUES ($1, $2, $3, 'inventory_system', '4344be8c-c6b9-4c51-88a6-d620144ab406', 1, $4, $5, 12.44, '2020-05-30 12:45:03',
   '2020-05-30 12:45:03', $6)
@@ -29,7 +29,7 @@ VALUES ($1, $2, $3, 'inventory_system', '4344be8c-c6b9-4c51-88a6-d620144ab406', 
 async def measure(url: str, seconds: float) -> float:
     """The median of all transactions that fit into `seconds`, in seconds."""
     connection = await asyncpg.connect(url)
-    levels = await connection.fetch("SELECT store_id, item_id FROM stock_level")
+    levels = await connection.fetch("SELECT store_id, item_id FROM pos_sync.stock_level")
     update, insert = await connection.prepare(_UPDATE), await connection.prepare(_INSERT)
     run = str(time.time_ns())
     took: list[float] = []

@@ -24,30 +24,32 @@ from bench.load import ITEMS, SECRET, STORES
 READY_SECONDS = 60
 _TEMPLATE = "bench_template"
 _CATALOG = """
-INSERT INTO store (store_id, name, timezone) SELECT s::text, 'Store ' || s, 'UTC' FROM generate_series(0, {stores} - 1) AS s;
-INSERT INTO unit (store_id, unit_id, name, short_name) SELECT store_id, 'kg', 'Kilogram', 'kg' FROM store;
-INSERT INTO supplier (store_id, supplier_id, name) SELECT store_id, 'farm', 'Farm' FROM store;
-INSERT INTO item (store_id, item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)
-  SELECT store_id, 'item' || i, 'Item ' || i, 'kg', 'kg', 'farm', 1 FROM store, generate_series(0, {items} - 1) AS i;
-INSERT INTO integration (store_id, inventory_system_id, user_id_tps, enabled)
-  SELECT store_id, '4344be8c-c6b9-4c51-88a6-d620144ab406', '30', true FROM store;
-INSERT INTO stock_level (store_id, item_id, quantity, version) SELECT store_id, item_id, 0, 0 FROM item;
+INSERT INTO pos_sync.store (store_id, name, timezone)
+  SELECT s::text, 'Store ' || s, 'UTC' FROM generate_series(0, {stores} - 1) AS s;
+INSERT INTO pos_sync.unit (store_id, unit_id, name, short_name) SELECT store_id, 'kg', 'Kilogram', 'kg' FROM pos_sync.store;
+INSERT INTO pos_sync.supplier (store_id, supplier_id, name) SELECT store_id, 'farm', 'Farm' FROM pos_sync.store;
+INSERT INTO pos_sync.item (store_id, item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)
+  SELECT store_id, 'item' || i, 'Item ' || i, 'kg', 'kg', 'farm', 1 FROM pos_sync.store, generate_series(0, {items} - 1) AS i;
+INSERT INTO pos_sync.integration (store_id, inventory_system_id, user_id_tps, enabled)
+  SELECT store_id, '4344be8c-c6b9-4c51-88a6-d620144ab406', '30', true FROM pos_sync.store;
+INSERT INTO pos_sync.stock_level (store_id, item_id, quantity, version) SELECT store_id, item_id, 0, 0 FROM pos_sync.item;
 """
 _FILL = """
-INSERT INTO stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,
+INSERT INTO pos_sync.stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,
   balance_after, reported_stock, date_text, sent_at_text, dedupe_key)
 SELECT store_id, item_id, place, 'inventory_system', '4344be8c-c6b9-4c51-88a6-d620144ab406', 1, 1.25, 1.25 * place,
   12.44, moment.date_text, moment.date_text,
   convert_to(left(moment.date_text, 10), 'UTF8')
     || substr(sha256(convert_to(store_id || ' ' || item_id || ' ' || place, 'UTF8')), 11)
-FROM stock_level, generate_series($1::bigint, $2::bigint) AS place,
+FROM pos_sync.stock_level, generate_series($1::bigint, $2::bigint) AS place,
   LATERAL (SELECT to_char(timestamp '2020-01-01' + place * interval '1 hour', 'YYYY-MM-DD HH24:MI:SS') AS date_text) AS moment
 """
 
 
 _SALES = """
 SELECT record_pos_movement(store_id, item_id, 'sale', 1, store_id || ' ' || item_id || ' ' || number)
-FROM (SELECT store_id, item_id FROM stock_level ORDER BY item_id, store_id LIMIT $1) AS pair, generate_series(1, $2) AS number
+FROM (SELECT store_id, item_id FROM pos_sync.stock_level ORDER BY item_id, store_id LIMIT $1) AS pair,
+  generate_series(1, $2) AS number
 ORDER BY number
 """
 
@@ -96,7 +98,7 @@ class Server:
 
     async def _queue_sales(self, database: str, pairs: int, each: int) -> None:
         connection = await asyncpg.connect(self.url(database))
-        await connection.execute("UPDATE store SET mipos_store_id = store_id")
+        await connection.execute("UPDATE pos_sync.store SET mipos_store_id = store_id")
         await connection.execute(_SALES, pairs, each)
         await connection.close()
 
@@ -124,7 +126,7 @@ class Server:
         versions = rows // (STORES * ITEMS)
         for first in range(1, versions + 1, 250):
             await connection.execute(_FILL, first, min(first + 249, versions))
-        await connection.execute("UPDATE stock_level SET quantity = 1.25 * $1::bigint, version = $1", versions)
+        await connection.execute("UPDATE pos_sync.stock_level SET quantity = 1.25 * $1::bigint, version = $1", versions)
         await connection.execute("VACUUM ANALYZE")
         await connection.execute("CHECKPOINT")
         await connection.close()

@@ -8,6 +8,7 @@ connection = context.config.attributes.get("connection")
 if connection is None:
     context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
 else:
-    context.configure(connection=connection, target_metadata=metadata)
+    schema = context.config.attributes.get("schema")
+    context.configure(connection=connection, target_metadata=metadata, version_table_schema=schema)
 with context.begin_transaction():
     context.run_migrations()

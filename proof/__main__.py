@@ -15,9 +15,10 @@ from pathlib import Path
 import uvloop
 
 from proof import conditions, cuts, histories, kills, mutations, outages, overload, rolling
-from proof.cluster import NGINX, PGBOUNCER, Server, pgbouncer, query, server
+from proof.cluster import NGINX, Server, query, server
 from proof.finding import Finding, page, table
 from proof.route import Route
+from tests.support.pgbouncer import PGBOUNCER, pgbouncer
 
 PAGE = Path(__file__).parents[1] / "docs" / "proof.md"
 
@@ -79,7 +80,9 @@ async def _run_all(it: Server, arguments: argparse.Namespace) -> tuple[list[Find
     with contextlib.ExitStack() as stack:
         pooled = None
         if PGBOUNCER is not None and not arguments.direct:
-            pooled = Route(it, stack.enter_context(pgbouncer(it)), arguments.seed, {"database_pooler": "transaction"})
+            pooled = Route(
+                it, stack.enter_context(pgbouncer(str(it.socket_folder))), arguments.seed, {"database_pooler": "transaction"}
+            )
         for name in names:
             await _run(findings, name, Route(it, seed=arguments.seed))
             if name not in THROUGH_PGBOUNCER:

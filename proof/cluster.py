@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -18,11 +17,10 @@ from proof.book import ITEMS, Book, total_by_item
 from proof.finding import Finding
 from proof.sender import Sender
 from tests.support import postgres
-from tests.support.service import Service, free_port, serving
+from tests.support.service import Service, serving
 from tests.support.world import World
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
-PGBOUNCER = shutil.which("pgbouncer", path=SYSTEM_PATH)
 NGINX = shutil.which("nginx", path=SYSTEM_PATH)
 
 START_SECONDS = 60
@@ -88,36 +86,6 @@ async def started(database_url: str, *arguments: str, **settings: Any) -> AsyncI
         await asyncio.to_thread(context.__exit__, None, None, None)
 
 
-@contextmanager
-def pgbouncer(it: Server) -> Iterator[int]:
-    """A PgBouncer in transaction mode before `it`; its port."""
-    assert PGBOUNCER is not None
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="pos-sync-pgbouncer-") as name:
-        folder = Path(name)
-        users, configuration = folder / "users", folder / "pgbouncer.ini"
-        users.write_text('"pos_sync" ""\n')
-        configuration.write_text(
-            f"[databases]\n* = host={it.socket_folder}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-            f"unix_socket_dir =\nauth_type = trust\nauth_file = {users}\npool_mode = transaction\nmax_client_conn = 500\n"
-            # Its default, 15 s after a failed login, would make each short outage of Postgres a long one.
-            "server_login_retry = 1\n"
-        )
-        for path in (folder, users, configuration):
-            it.own(path)
-        identity: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            # It refuses to be root, and with root's groups it could not pass the folders above the socket.
-            identity = {"user": folder.stat().st_uid, "group": folder.stat().st_gid, "extra_groups": []}
-        command = [PGBOUNCER, "--quiet", str(configuration)]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **identity) as process:
-            try:
-                yield port
-            finally:
-                # SIGINT waits for clients.
-                process.kill()
-
-
 @asynccontextmanager
 async def compared(finding: Finding, world: World, sender: Sender) -> AsyncIterator[None]:
     """Run a fault; then look whether all that was acknowledged is there, send everything again, and compare ledger and book.
@@ -139,7 +107,7 @@ async def count_lost(world: World, book: Book) -> int:
     acknowledged = [movement.date_text for movement in book.acknowledged]
     rows = await query(
         "SELECT count(*) FROM unnest($1::text[]) AS sent (date_text) WHERE NOT EXISTS"
-        " (SELECT FROM stock_movement WHERE stock_movement.date_text = sent.date_text)",
+        " (SELECT FROM pos_sync.stock_movement WHERE stock_movement.date_text = sent.date_text)",
         acknowledged,
         database=world.database,
     )
@@ -162,7 +130,8 @@ async def compare(finding: Finding, world: World, book: Book) -> None:
     totals = total_by_item(book.movements)
     for item_id in ITEMS:
         opening = await query(
-            "SELECT coalesce(sum(delta), 0) FROM stock_movement WHERE source = 'opening' AND store_id = '1' AND item_id = $1",
+            "SELECT coalesce(sum(delta), 0) FROM pos_sync.stock_movement"
+            " WHERE source = 'opening' AND store_id = '1' AND item_id = $1",
             item_id,
             database=world.database,
         )

@@ -120,7 +120,7 @@ async def _session(world: World) -> AsyncIterator[asyncpg.Connection]:
 async def _locked_level(scene: Scene) -> None:
     held, *free = ITEMS
     async with _session(scene.world) as other, other.transaction():
-        await other.execute("SELECT FROM stock_level WHERE store_id = '1' AND item_id = $1 FOR UPDATE", held)
+        await other.execute("SELECT FROM pos_sync.stock_level WHERE store_id = '1' AND item_id = $1 FOR UPDATE", held)
         waiting = asyncio.create_task(scene.deliver(UNAVAILABLE, item_id=held))
         await scene.deliver(NO_CONTENT, item_id=free[0])
         await waiting
@@ -131,7 +131,7 @@ async def _locked_level(scene: Scene) -> None:
 
 async def _locked_table(scene: Scene) -> None:
     async with _session(scene.world) as other, other.transaction():
-        await other.execute("LOCK TABLE stock_level")
+        await other.execute("LOCK TABLE pos_sync.stock_level")
         await scene.deliver(UNAVAILABLE)
     await scene.deliver(NO_CONTENT)
 
@@ -167,7 +167,7 @@ async def _lock_backwards(scene: Scene) -> AsyncIterator[None]:
     """Another session that locks the levels in the other order than the service does, again and again."""
 
     async def disturb() -> None:
-        lock = "SELECT FROM stock_level WHERE store_id = '1' AND item_id = $1 FOR UPDATE"
+        lock = "SELECT FROM pos_sync.stock_level WHERE store_id = '1' AND item_id = $1 FOR UPDATE"
         async with _session(scene.world) as other:
             while True:
                 with contextlib.suppress(asyncpg.DeadlockDetectedError):
@@ -260,7 +260,7 @@ async def _disk_full(scene: Scene) -> None:
         owner = await asyncpg.connect(postgres.url(scene.world.database))
         try:
             await owner.execute(f"CREATE TABLESPACE small LOCATION '{folder}'")
-            await owner.execute("ALTER TABLE stock_movement SET TABLESPACE small")
+            await owner.execute("ALTER TABLE pos_sync.stock_movement SET TABLESPACE small")
             for (index,) in await owner.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'stock_movement'"):
                 await owner.execute(f"ALTER INDEX {index} SET TABLESPACE small")
             await scene.deliver(NO_CONTENT)
@@ -268,7 +268,7 @@ async def _disk_full(scene: Scene) -> None:
             await scene.deliver(NO_CONTENT)
             for (index,) in await owner.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'stock_movement'"):
                 await owner.execute(f"ALTER INDEX {index} SET TABLESPACE pg_default")
-            await owner.execute("ALTER TABLE stock_movement SET TABLESPACE pg_default")
+            await owner.execute("ALTER TABLE pos_sync.stock_movement SET TABLESPACE pg_default")
             await owner.execute("DROP TABLESPACE small")
         finally:
             await owner.close()

@@ -202,7 +202,9 @@ def _phase(passed: Sequence[Message], lost: Sequence[Message]) -> Phase:
 
 
 async def _rows(world: World, sent: Sent) -> int:
-    rows = await query("SELECT count(*) FROM stock_movement WHERE date_text = $1", sent.date_text, database=world.database)
+    rows = await query(
+        "SELECT count(*) FROM pos_sync.stock_movement WHERE date_text = $1", sent.date_text, database=world.database
+    )
     return int(rows[0][0])
 
 

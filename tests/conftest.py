@@ -69,7 +69,7 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 @asynccontextmanager
 async def new_world(*, template: str = postgres.TEMPLATE) -> AsyncIterator[World]:
     name = await postgres.create_database(template=template)
-    engine = postgres.database_of(postgres.url(name)).create_engine()
+    engine = postgres.looking_engine(postgres.url(name))
     try:
         yield World(name, engine)
     finally:

@@ -51,7 +51,7 @@ class Delivery:
         return RefusedDelivery(
             delivery_key=identity or hashlib.sha256(self.raw_body).digest(),
             reason=refusal.reason,
-            http_status=int(refusal.status),
+            status_code=int(refusal.status),
             message=refusal.message,
             raw_body=self.raw_body,
             store_id=subject.store_id,

@@ -26,7 +26,7 @@ def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awai
     """
 
     async def run() -> Result:
-        database = Database(settings.database_address, is_pooled=settings.is_pooled)
+        database = Database(settings.database_address, is_pooled=settings.is_pooled, schema=settings.database_schema)
         engine = database.create_engine()
         try:
             async with ending_with_silence(database):

@@ -20,9 +20,11 @@ from app.stock.rules import Rules, differing
 from app.storage import syncs
 from app.storage.catalog import list_stores
 from app.storage.levels import summarise
-from app.storage.migrations import TablesInUseError, WrongEncodingError, current_revision, fault_in_revision, migrate
+from app.storage.migrations import OldReplicasError, SchemaState, TablesInUseError, WrongEncodingError, migrate, read_schema_state
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, read_registration, read_token
 from app.storage.rules import read_rules, replace_rules
+from app.storage.schema_move import MissingRights
+from app.storage.turns import TurnNotGiven
 
 ZONES_OF_THEIR_OWN = "0007"
 """The revision from which a store may have no time zone of its own."""
@@ -58,23 +60,32 @@ def serve_command(workers: int, host: str | None, port: int | None) -> None:
 
 @click.command()
 @click.option("--grant-to", metavar="ROLE", help="An existing database role that gets the rights that the service needs.")
-def migrate_command(grant_to: str | None) -> None:
+@click.option("--owner", metavar="ROLE", help="An existing database role that becomes the owner of the schema and all in it.")
+@click.option("--force", "is_forced", is_flag=True, help="Migrate though replicas run that cannot work with the new schema.")
+def migrate_command(grant_to: str | None, owner: str | None, *, is_forced: bool) -> None:
     """Bring the database schema to the newest revision; safe when several start at once.
 
-    Needs DATABASE_URL only, as a role that may create tables; connect to Postgres itself, not through a pooler. The service
+    Needs DATABASE_URL only, as a role that may create a schema; connect to Postgres itself, not through a pooler. The service
     should run as another role: --grant-to gives it just the rights that it needs. It may read the ledger, and write it by
     calling one function.
+
+    A schema that a newer version has made is left as it is, with status 0, where this version can work with it. Where replicas
+    run that cannot work with the new schema, it waits 30 seconds for them to stop, and ends with 1.
 
     \b
     Example:  pos-sync migrate --grant-to pos_sync
     """
     settings = load_database_settings()
 
-    async def work(engine: AsyncEngine) -> tuple[str | None, list[str]]:
+    async def work(engine: AsyncEngine) -> tuple[SchemaState, list[str]]:
         async with engine.connect() as connection:
-            before = await current_revision(connection)
+            before = (await read_schema_state(connection)).revision
         reached = await migrate(
-            engine, grant_to=grant_to, on_wait=lambda: click.echo("Another migration is running. Waiting for it ...")
+            engine,
+            grant_to=grant_to,
+            owner=owner,
+            is_forced=is_forced,
+            on_wait=lambda what: click.echo(f"Waiting for {what} ..."),
         )
         async with engine.connect() as connection:
             stores = await list_stores(connection)
@@ -83,9 +94,10 @@ def migrate_command(grant_to: str | None) -> None:
 
     try:
         reached, zoneless = with_database(settings, work, warns=False)
-    except (CommandError, TablesInUseError, WrongEncodingError) as error:
+    except (CommandError, MissingRights, OldReplicasError, TablesInUseError, TurnNotGiven, WrongEncodingError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"The schema is at revision {reached}.")
+    newer = ": a newer version has made it, and this one can work with it" if reached.is_newer else ""
+    click.echo(f"The schema is at revision {reached.revision}{newer}.")
     if zoneless:
         click.echo(
             f"These stores have no time zone of their own now, since UTC was the default before, and follow TIMEZONE: "
@@ -183,8 +195,8 @@ def status_command(*, as_json: bool) -> None:
 
 
 async def _status(connection: AsyncConnection, settings: Settings) -> dict[str, Any]:
-    revision = await current_revision(connection)
-    fault = fault_in_revision(revision)
+    state = await read_schema_state(connection)
+    fault = state.fault
     if fault is not None:
         return {"schema": fault}
     registration = describe_registration(
@@ -192,7 +204,7 @@ async def _status(connection: AsyncConnection, settings: Settings) -> dict[str, 
     )
     summary = await summarise(connection)
     return {
-        "schema": revision,
+        "schema": state.revision,
         "registration": registration["state"],
         "registered_url": registration.get("url"),
         "mipos_says": registration["message"],

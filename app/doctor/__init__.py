@@ -7,11 +7,11 @@ from functools import partial
 
 import httpx2
 from pydantic import SecretStr
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.doctor.check import Check, Verdict
+from app.doctor.schema import examine_guards, examine_owner, examine_rights, examine_schema
 from app.doctor.stock import examine_dates, examine_indexes, examine_invariants
 from app.errors.requests import NotSigned
 from app.mipos.answers import NeedsHuman, Transient
@@ -24,9 +24,7 @@ from app.settings import Settings
 from app.stock.text import DATE_FORMAT
 from app.storage.engine import POOL_SIZE, unreachable
 from app.storage.levels import Server, describe_server, last_clocks
-from app.storage.migrations import SERVICE_FUNCTIONS, SERVICE_RIGHTS, current_revision, fault_in_revision
 from app.storage.mipos_account import STOCK_WEBHOOK, RegistrationState, read_registration
-from app.storage.tables import stock_movement
 from app.storage.transactions import LOCK_SECONDS, sqlstate
 
 MIN_POSTGRES, MAX_POSTGRES = 14, 18
@@ -51,7 +49,7 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
             yield _examine_version(server)
             # Beside the database's clock, before anything takes long.
             skew = abs(datetime.now(UTC) - server.now)
-            schema = await _examine_schema(connection)
+            schema = await examine_schema(connection)
             yield schema
             is_set_up = schema.verdict is Verdict.OK
             yield _examine_durability(server)
@@ -66,7 +64,9 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
             yield Check(name, Verdict.SKIPPED, "needs the database")
     yield _examine_timeouts(settings)
     if is_set_up:
-        yield await _guarded("rights", engine, _examine_rights)
+        yield await _guarded("rights", engine, examine_rights)
+        yield await _guarded("owner", engine, examine_owner)
+        yield await _guarded("guards", engine, examine_guards)
         yield await _guarded("invariants", engine, examine_invariants)
         yield await _guarded("indexes", engine, examine_indexes)
         yield await _guarded("dates", engine, examine_dates)
@@ -74,7 +74,7 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
         yield await _guarded("registration", engine, partial(_examine_registration, settings=settings))
         yield await _examine_token(settings, engine)
     else:
-        for name in ("rights", "invariants", "indexes", "dates", "clock", "registration", "token"):
+        for name in ("rights", "owner", "guards", "invariants", "indexes", "dates", "clock", "registration", "token"):
             yield Check(name, Verdict.SKIPPED, "needs a database with the schema")
     yield await _examine_mipos(settings)
     yield await _examine_public_url(settings)
@@ -88,15 +88,6 @@ async def _guarded(name: str, engine: AsyncEngine, examine_it: Callable[[AsyncCo
     except (OSError, TimeoutError, SQLAlchemyError) as error:
         reason = f"could not be looked at ({sqlstate(error) or type(error).__name__})"
         return Check(name, Verdict.FAILED, reason, "Check the role's rights: pos-sync migrate --grant-to ROLE")
-
-
-async def _examine_schema(connection: AsyncConnection) -> Check:
-    revision = await current_revision(connection)
-    fault = fault_in_revision(revision)
-    if fault is None:
-        return Check("schema", Verdict.OK, f"at revision {revision}")
-    reason, _, remedy = fault.rpartition(". ")
-    return Check("schema", Verdict.FAILED, reason, remedy)
 
 
 def _examine_version(server: Server) -> Check:
@@ -145,32 +136,6 @@ def _examine_timeouts(settings: Settings) -> Check:
         remedy = f"Lower RESPONSE_DEADLINE, or raise the proxy's read timeout (the shipped one's is {PROXY_SECONDS} s)."
         return Check("timeouts", Verdict.WARNING, reason, remedy)
     return Check("timeouts", Verdict.OK, reason)
-
-
-async def _examine_rights(connection: AsyncConnection) -> Check:
-    role = await connection.scalar(text("SELECT current_user"))
-    missing = [
-        f"{right} on {table}"
-        for table, rights in SERVICE_RIGHTS.items()
-        for right in rights.split(", ")
-        if not await _may(connection, table, right)
-    ]
-    query = text(
-        "SELECT proname FROM pg_proc WHERE oid = ANY (CAST(:names AS regproc[])) AND NOT has_function_privilege(oid, 'EXECUTE')"
-    )
-    missing += [f"EXECUTE on {name}" for name in await connection.scalars(query, {"names": list(SERVICE_FUNCTIONS)})]
-    if missing:
-        remedy = "As the schema's owner, run: pos-sync migrate --grant-to ROLE"
-        return Check("rights", Verdict.FAILED, f"role {role} lacks {', '.join(missing)}", remedy)
-    if any([await _may(connection, stock_movement.name, right) for right in ("INSERT", "UPDATE", "DELETE")]):
-        remedy = "Let the service use a role of its own: pos-sync migrate --grant-to ROLE"
-        return Check("rights", Verdict.WARNING, f"role {role} may do more than the service needs", remedy)
-    return Check("rights", Verdict.OK, f"role {role} may apply movements and not write the ledger by itself")
-
-
-async def _may(connection: AsyncConnection, table: str, right: str) -> bool:
-    query = text("SELECT has_table_privilege(:table, :right)")
-    return bool(await connection.scalar(query, {"table": table, "right": right}))
 
 
 async def _examine_clock(connection: AsyncConnection, *, skew: timedelta) -> Check:

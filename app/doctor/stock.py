@@ -3,8 +3,8 @@
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.doctor.check import Check, Verdict
+from app.storage.ledger_indexes import missing_indexes
 from app.storage.levels import broken_invariants
-from app.storage.migrations import missing_indexes
 from app.storage.systems import list_dateless
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.storage.migrations import current_revision, fault_in_revision
+from app.storage.migrations import read_schema_state
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, read_registration
 from app.storage.transactions import sqlstate
 from app.storage.watch import READ_ONLY, ServerState
@@ -116,7 +116,7 @@ class Readiness:
             async with self._engine.connect() as connection:
                 if await connection.scalar(text(READ_ONLY)):
                     return ServerState.READ_ONLY.value, "unknown", None
-                fault = fault_in_revision(await current_revision(connection))
+                fault = (await read_schema_state(connection)).fault
                 if fault is not None:
                     return "ok", fault, None
                 return "ok", "ok", await _registration(connection)

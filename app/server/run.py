@@ -27,7 +27,7 @@ from app.operations.metrics import MULTIPROCESS_FOLDER
 from app.server.protocol import Protocol
 from app.settings import Settings, load_settings
 from app.storage.engine import Database, unreachable
-from app.storage.migrations import current_revision, fault_in_revision
+from app.storage.migrations import read_schema_state
 from app.storage.transactions import sqlstate
 
 MAX_DESCRIPTORS = 65536
@@ -86,7 +86,7 @@ def serve(settings: Settings, *, workers: int = 1) -> int:
     The settings reach the workers through the environment, so that each reads them as this process did.
 
     Raises:
-        SchemaNotAtHead: the database answers, and its schema is another than this code needs.
+        SchemaNotAtHead: the database answers, and this code cannot work with its schema.
         CannotListen: the address is in use, or not ours.
     """
     configure_logging(log_format=settings.log_format, log_level=settings.log_level)
@@ -138,16 +138,16 @@ def server_config(factory: str, settings: Settings, *, workers: int) -> uvicorn.
 
 
 async def require_schema(settings: Settings) -> None:
-    """Look whether the schema is at head. A database that is away is no reason not to start: /readyz says so.
+    """Look whether this code can work with the schema. A database that is away is no reason not to start: /readyz says so.
 
     Raises:
-        SchemaNotAtHead: it is not.
+        SchemaNotAtHead: it cannot.
     """
-    database = Database(settings.database_address, is_pooled=settings.is_pooled)
+    database = Database(settings.database_address, is_pooled=settings.is_pooled, schema=settings.database_schema)
     engine = database.create_engine()
     try:
         async with engine.connect() as connection:
-            revision = await current_revision(connection)
+            state = await read_schema_state(connection)
     except (OSError, TimeoutError, SQLAlchemyError, asyncpg.InterfaceError) as error:
         code = sqlstate(error)
         if code == INSUFFICIENT_PRIVILEGE:
@@ -163,9 +163,8 @@ async def require_schema(settings: Settings) -> None:
         return
     finally:
         await engine.dispose()
-    fault = fault_in_revision(revision)
-    if fault is not None:
-        raise SchemaNotAtHead(fault)
+    if state.fault is not None:
+        raise SchemaNotAtHead(state.fault)
 
 
 def _drain_on_signals(service: Service, delay: float) -> None:

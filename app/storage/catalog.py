@@ -175,7 +175,7 @@ async def _upsert(  # noqa: PLR0913 - what differs between three tables
     types = ["numeric" if isinstance(table.c[name].type, Numeric) else "text" for name in names]
     changed = [name for name in (*names, *cleared) if name != key]
     statement = f"""
-    INSERT INTO {table.name} (store_id, {", ".join(names)})
+    INSERT INTO {table.fullname} (store_id, {", ".join(names)})
     SELECT :store, {", ".join(f"CAST({name} AS {type_})" for name, type_ in zip(names, types, strict=True))}
     FROM unnest({", ".join(f"CAST(:{name} AS text[])" for name in names)}) AS given ({", ".join(names)})
     -- In key order, so that two imports cannot deadlock.

@@ -18,18 +18,16 @@ MAX_NUMBERED = 10_000
 MAX_SWEPT = 100
 """Levels in a transaction of the sweep, and rows of each: where very much has no place, each row is read once."""
 MAX_LOCK_WAIT = "3s"
-NUMBERING_LOCK = "hashtextextended('pos_sync change feed ' || current_schema(), 0)"
-"""SQL for the advisory lock of who gives places."""
 
 # Rows are looked for among the newest. One whose transaction stayed open for longer is found by the sweep, which compares
 # every level with what has a place.
 _RECENT = """
-SELECT DISTINCT store_id, item_id FROM stock_movement
-WHERE received_at > (SELECT numbered_at FROM change_feed_state) - interval '10 seconds'
+SELECT DISTINCT store_id, item_id FROM pos_sync.stock_movement
+WHERE received_at > (SELECT numbered_at FROM pos_sync.change_feed_state) - interval '10 seconds'
 """
 _ALL = """
-SELECT level.store_id, level.item_id FROM stock_level AS level
-LEFT JOIN change_feed_level AS told USING (store_id, item_id) WHERE level.version > coalesce(told.level_version, 0)
+SELECT level.store_id, level.item_id FROM pos_sync.stock_level AS level
+LEFT JOIN pos_sync.change_feed_level AS told USING (store_id, item_id) WHERE level.version > coalesce(told.level_version, 0)
 ORDER BY level.store_id, level.item_id LIMIT :levels
 """
 _NUMBER = """
@@ -40,26 +38,26 @@ WITH fresh AS (
     SELECT untold.*,
       max(untold.received_at) OVER (PARTITION BY untold.store_id, untold.item_id ORDER BY untold.level_version) AS told_by
     FROM ({levels}) AS level
-    LEFT JOIN change_feed_level AS told USING (store_id, item_id)
+    LEFT JOIN pos_sync.change_feed_level AS told USING (store_id, item_id)
     CROSS JOIN LATERAL (
-      SELECT m.store_id, m.item_id, m.level_version, m.received_at FROM stock_movement AS m
+      SELECT m.store_id, m.item_id, m.level_version, m.received_at FROM pos_sync.stock_movement AS m
       WHERE m.store_id = level.store_id AND m.item_id = level.item_id AND m.level_version > coalesce(told.level_version, 0)
       ORDER BY m.level_version LIMIT :of_level
     ) AS untold
   ) AS untold
   ORDER BY place LIMIT :limit
 ), fed AS (
-  INSERT INTO change_feed (store_id, position, item_id, level_version)
+  INSERT INTO pos_sync.change_feed (store_id, position, item_id, level_version)
   SELECT fresh.store_id, state.position + fresh.place, fresh.item_id, fresh.level_version
-  FROM fresh CROSS JOIN change_feed_state AS state
+  FROM fresh CROSS JOIN pos_sync.change_feed_state AS state
 ), told AS (
-  INSERT INTO change_feed_level (store_id, item_id, level_version)
+  INSERT INTO pos_sync.change_feed_level (store_id, item_id, level_version)
   SELECT store_id, item_id, max(level_version) FROM fresh GROUP BY store_id, item_id ORDER BY store_id, item_id
   ON CONFLICT (store_id, item_id) DO UPDATE SET level_version = excluded.level_version
 ), counted AS (
   SELECT count(*) AS rows FROM fresh
 )
-UPDATE change_feed_state SET position = position + counted.rows,
+UPDATE pos_sync.change_feed_state SET position = position + counted.rows,
   numbered_at = CASE WHEN counted.rows < :full THEN statement_timestamp() ELSE numbered_at END,
   swept_at = CASE WHEN :is_sweep AND counted.rows < :full THEN statement_timestamp() ELSE swept_at END
 FROM counted RETURNING counted.rows
@@ -78,13 +76,11 @@ async def number(connection: AsyncConnection, *, waits: bool = False) -> bool:
     What the sweep finds, such as all rows from before the feed was first read, gets its places level by level. Nothing is done
     where the feed is not switched on, or another process is at it; with `waits`, that one's batch is waited for.
     """
+    # The row is locked by who gives places. No advisory lock, which any role that may connect could hold.
+    due = f"SELECT swept_at IS NULL OR swept_at < now() - {SWEEP} FROM pos_sync.change_feed_state FOR UPDATE"  # noqa: S608
     if waits:
         await connection.execute(text(f"SET LOCAL lock_timeout = '{MAX_LOCK_WAIT}'"))
-        await connection.execute(text(f"SELECT pg_advisory_xact_lock({NUMBERING_LOCK})"))
-    elif not await connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({NUMBERING_LOCK})")):
-        return False
-    due = text(f"SELECT swept_at IS NULL OR swept_at < now() - {SWEEP} FROM change_feed_state")  # noqa: S608
-    is_sweep = await connection.scalar(due)
+    is_sweep = await connection.scalar(text(due if waits else f"{due} SKIP LOCKED"))
     if is_sweep is None:
         return False
     full = 1 if is_sweep else MAX_NUMBERED
@@ -119,11 +115,11 @@ async def last_position(connection: AsyncConnection, store_id: str) -> int:
 _READ = f"""
 SELECT feed.position, row.*
 FROM (
-  SELECT position, item_id, level_version FROM change_feed WHERE store_id = :store_id AND position > :after
+  SELECT position, item_id, level_version FROM pos_sync.change_feed WHERE store_id = :store_id AND position > :after
   ORDER BY position LIMIT :limit
 ) AS feed
 CROSS JOIN LATERAL (
-  SELECT {LISTED} FROM stock_movement AS m
+  SELECT {LISTED} FROM pos_sync.stock_movement AS m
   WHERE m.store_id = :store_id AND m.item_id = feed.item_id AND m.level_version = feed.level_version
 ) AS row
 ORDER BY feed.position

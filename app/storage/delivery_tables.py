@@ -26,7 +26,7 @@ refused_delivery = Table(
     Column("refused_delivery_id", BigInteger, Identity(always=True)),
     Column("delivery_key", LargeBinary, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("http_status", SmallInteger, nullable=False),
+    Column("status_code", SmallInteger, nullable=False),
     Column("message", Text, nullable=False),
     Column("raw_body", LargeBinary, nullable=False),
     Column("store_id", Text),

@@ -35,11 +35,11 @@ LevelKey = tuple[str, str]
 _ROWS = """
 SELECT level.store_id, level.item_id, level.quantity AS level_quantity, newest.*
 FROM unnest($2::text[], $3::text[]) AS asked (store_id, item_id)
-JOIN stock_level AS level USING (store_id, item_id)
+JOIN pos_sync.stock_level AS level USING (store_id, item_id)
 LEFT JOIN LATERAL (
   SELECT level_version, source, inventory_system_id, movement_type, quantity, balance_after, reported_stock, date_text,
     sent_at_text, received_at, note, happened_at, refers_to
-  FROM stock_movement AS m WHERE m.store_id = level.store_id AND m.item_id = level.item_id
+  FROM pos_sync.stock_movement AS m WHERE m.store_id = level.store_id AND m.item_id = level.item_id
   ORDER BY level_version DESC LIMIT $1
 ) AS newest ON true
 ORDER BY level.store_id, level.item_id, newest.level_version
@@ -49,19 +49,19 @@ SELECT told.store_id, told.item_id, told.inventory_system_id, told.level_version
   told.sent_at, told.unknown_sends, told.unknown_until
 FROM unnest($1::text[], $2::text[], $3::bigint[]) AS asked (store_id, item_id, oldest)
 CROSS JOIN LATERAL (
-  SELECT * FROM outbox_message AS recent
+  SELECT * FROM pos_sync.outbox_message AS recent
   WHERE recent.store_id = asked.store_id AND recent.item_id = asked.item_id AND recent.level_version >= asked.oldest
   UNION ALL
-  SELECT * FROM outbox_message AS waiting
+  SELECT * FROM pos_sync.outbox_message AS waiting
   WHERE waiting.state = 'pending' AND waiting.store_id = asked.store_id AND waiting.item_id = asked.item_id
     AND waiting.level_version < asked.oldest
 ) AS told
-JOIN stock_movement AS m
+JOIN pos_sync.stock_movement AS m
   ON m.store_id = told.store_id AND m.item_id = told.item_id AND m.level_version = told.level_version
 """
 _SYSTEMS = """
 SELECT known.* FROM unnest($1::text[], $2::text[]) AS asked (store_id, item_id)
-JOIN system_level AS known USING (store_id, item_id)
+JOIN pos_sync.system_level AS known USING (store_id, item_id)
 """
 
 

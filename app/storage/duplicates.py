@@ -22,7 +22,7 @@ from app.storage.tables import matching
 # and the same among the suspected duplicates, of which there are few. One that waits is a report too: what comes after it
 # continues from it, and it counts as an occurrence.
 _READ_TRACES = """
-SELECT (SELECT reported_stock FROM service_rule) AS reading, original.occurrences + coalesce(waiting.occurrences, 0),
+SELECT (SELECT reported_stock FROM pos_sync.service_rule) AS reading, original.occurrences + coalesce(waiting.occurrences, 0),
   original.sent_at_texts || waiting.sent_at_texts,
   CASE WHEN last.after_version >= coalesce(later.level_version, 0) THEN last.after_version ELSE later.level_version END,
   CASE WHEN last.after_version >= coalesce(later.level_version, 0) THEN last.reported_stock ELSE later.reported_stock END,
@@ -32,14 +32,14 @@ SELECT (SELECT reported_stock FROM service_rule) AS reading, original.occurrence
   waiting.dismissed_versions, waiting.dismissed_ids, coalesce(connected.repeated_dates = 'apply', false)
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
   WITH ORDINALITY AS asked (store_id, item_id, inventory_system_id, dedupe_key, position)
-LEFT JOIN integration AS connected
+LEFT JOIN pos_sync.integration AS connected
   ON connected.store_id = asked.store_id AND connected.inventory_system_id = asked.inventory_system_id
 CROSS JOIN LATERAL (
   SELECT count(*) AS occurrences, array_agg(sent_at_text) AS sent_at_texts, max(level_version) AS newest
-  FROM stock_movement AS m WHERE m.store_id = asked.store_id AND m.dedupe_key = asked.dedupe_key
+  FROM pos_sync.stock_movement AS m WHERE m.store_id = asked.store_id AND m.dedupe_key = asked.dedupe_key
 ) AS original
 LEFT JOIN LATERAL (
-  SELECT m.level_version, m.reported_stock, m.delta FROM stock_movement AS m
+  SELECT m.level_version, m.reported_stock, m.delta FROM pos_sync.stock_movement AS m
   WHERE m.store_id = asked.store_id AND m.item_id = asked.item_id AND m.level_version > original.newest
     AND m.inventory_system_id = asked.inventory_system_id AND m.reported_stock IS NOT NULL
   ORDER BY m.level_version DESC LIMIT 1
@@ -48,13 +48,13 @@ CROSS JOIN LATERAL (
   SELECT count(*) FILTER (WHERE s.state <> 'applied') AS occurrences, array_agg(s.sent_at_text) AS sent_at_texts,
     array_agg(s.after_version) FILTER (WHERE s.state = 'dismissed') AS dismissed_versions,
     array_agg(s.follows_id) FILTER (WHERE s.state = 'dismissed') AS dismissed_ids
-  FROM suspected_duplicate AS s
+  FROM pos_sync.suspected_duplicate AS s
   WHERE s.store_id = asked.store_id AND s.dedupe_key = asked.dedupe_key AND s.reason = 'repeated'
 ) AS waiting
 LEFT JOIN LATERAL (
   SELECT s.after_version, s.reported_stock, s.delta, s.suspected_duplicate_id,
     CASE WHEN s.dedupe_key = asked.dedupe_key THEN s.occurrence END AS same_occurrence
-  FROM suspected_duplicate AS s
+  FROM pos_sync.suspected_duplicate AS s
   WHERE s.store_id = asked.store_id AND s.item_id = asked.item_id AND s.inventory_system_id = asked.inventory_system_id
     AND s.reason = 'repeated' AND s.state = 'open' AND s.after_version >= original.newest
   ORDER BY s.suspected_duplicate_id DESC LIMIT 1
@@ -63,7 +63,7 @@ ORDER BY asked.position
 """
 
 _RECORD = """
-INSERT INTO suspected_duplicate AS suspected (
+INSERT INTO pos_sync.suspected_duplicate AS suspected (
   store_id, dedupe_key, occurrence, item_id, inventory_system_id, reason, after_version, reported_stock, delta, follows_id,
   sent_at_text, raw_body, attempts
 )

@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -12,6 +12,8 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.database_address import Address, Host
+from app.storage.driver import DriverConnection, TranslatingConnection
+from app.storage.schema import SCHEMA, SEARCH_PATH
 
 CONNECT_SECONDS = 2.0
 """For one try at one server"""
@@ -19,6 +21,7 @@ STAGGER_SECONDS = 0.5
 """After this time without an answer the next server is tried as well."""
 POOL_SIZE = 4
 APPLICATION_NAME = "pos-sync"
+_SCHEMA_OPTION = "pos_sync_schema"
 
 
 class ServerUnreachable(OSError):
@@ -36,17 +39,6 @@ class _Server:
         return str(self.host) if self.ip == self.host.name else f"{self.host} ({self.ip})"
 
 
-class DriverConnection(asyncpg.Connection):
-    """Can be dropped under who uses it, who then meets a lost connection.
-
-    `terminate` is for its user: it takes apart what a statement that is under way still needs.
-    """
-
-    def abort(self) -> None:
-        """Drop it at once, without a word to the server."""
-        self._transport.abort()
-
-
 _Try = asyncio.Task[tuple[DriverConnection, _Server]]
 
 
@@ -57,9 +49,10 @@ class Database:
     or mixes up either.
     """
 
-    def __init__(self, address: Address, *, is_pooled: bool = False) -> None:
+    def __init__(self, address: Address, *, is_pooled: bool = False, schema: str = SCHEMA) -> None:
         self.address = address
         self.is_pooled = is_pooled
+        self.schema = schema
         self._last_good: _Server | None = None
         self._open: WeakSet[DriverConnection] = WeakSet()
 
@@ -75,7 +68,17 @@ class Database:
             max_overflow=0,
             pool_timeout=CONNECT_SECONDS,
             connect_args=arguments,
+            execution_options={_SCHEMA_OPTION: self.schema},
         )
+
+    @asynccontextmanager
+    async def engine(self) -> AsyncIterator[AsyncEngine]:
+        """An engine until the block ends."""
+        engine = self.create_engine()
+        try:
+            yield engine
+        finally:
+            await engine.dispose()
 
     async def _connect_for_pool(self, *_arguments: Any, **_named: Any) -> asyncpg.Connection:  # noqa: ANN401 - SQLAlchemy's
         return await self.connect()
@@ -124,15 +127,25 @@ class Database:
         if self.is_pooled:
             arguments["statement_cache_size"] = 0
         else:
-            arguments["server_settings"] = {"application_name": APPLICATION_NAME, **arguments.get("server_settings", {})}
-        connection = await asyncpg.connect(
-            host=server.ip,
-            port=server.host.port,
-            ssl=self.address.tls(server.host),
-            timeout=CONNECT_SECONDS,
-            connection_class=DriverConnection,
-            **arguments,
-        )
+            settings = {"application_name": APPLICATION_NAME, **arguments.get("server_settings", {}), "search_path": SEARCH_PATH}
+            arguments["server_settings"] = settings
+        is_translating = self.is_pooled or self.schema != SCHEMA
+        try:
+            connection = await asyncpg.connect(
+                host=server.ip,
+                port=server.host.port,
+                ssl=self.address.tls(server.host),
+                timeout=CONNECT_SECONDS,
+                connection_class=TranslatingConnection if is_translating else DriverConnection,
+                **arguments,
+            )
+        except asyncpg.ProtocolViolationError as error:
+            # Postgres itself knows the parameter.
+            if "unsupported startup parameter" not in str(error):
+                raise
+            raise ServerUnreachable(f"{server}: PgBouncer answers there. Set DATABASE_POOLER=transaction") from error
+        if isinstance(connection, TranslatingConnection):
+            connection.schema, connection.is_pooled = self.schema, self.is_pooled
         return connection, server
 
     async def _first_of(self, servers: Sequence[_Server]) -> tuple[DriverConnection, _Server]:
@@ -211,6 +224,11 @@ def unreachable(address: Address, fault: BaseException) -> str:
         return f"The database cannot be reached ({fault})"
     where = ", ".join(str(host) for host in address.hosts)
     return f"The database cannot be reached ({where}: {reason_of(fault)})"
+
+
+def schema_of(connection: AsyncConnection) -> str:
+    """The schema that the engine of `connection` works in."""
+    return str(connection.sync_connection.get_execution_options()[_SCHEMA_OPTION] if connection.sync_connection else SCHEMA)
 
 
 async def driver_of(connection: AsyncConnection) -> asyncpg.Connection:

@@ -131,13 +131,14 @@ def _texts(values: Sequence[str]) -> ColumnElement[Any]:
 
 # A synchronisation may end after the unit was changed once more. Then it has told the stock in the unit before.
 _RELEASE = text("""
-UPDATE system_level AS known SET is_held = false
+UPDATE pos_sync.system_level AS known SET is_held = false
 FROM unnest(CAST(:items AS text[]), CAST(:versions AS bigint[]), CAST(:units AS text[]), CAST(:names AS text[]),
   CAST(:short_names AS text[])) AS told (item_id, version, unit_id, name, short_name)
 WHERE known.inventory_system_id = :system AND known.store_id = :store AND known.item_id = told.item_id AND known.is_held
-  AND unit_of(known.store_id, known.item_id) = told.unit_id || E'\\n' || lower(told.name) || E'\\n' || lower(told.short_name)
+  AND pos_sync.unit_of(known.store_id, known.item_id)
+    = told.unit_id || E'\\n' || lower(told.name) || E'\\n' || lower(told.short_name)
   AND NOT EXISTS (
-    SELECT FROM stock_movement AS later
+    SELECT FROM pos_sync.stock_movement AS later
     WHERE later.store_id = known.store_id AND later.item_id = known.item_id AND later.level_version > told.version
       AND later.source = 'unit_change'
   )

@@ -1,4 +1,4 @@
-"""The ledger: movements are applied by the SQL function `apply_movements` (migration 0007).
+"""The ledger: movements are applied by the SQL function `apply_movements` (migrations 0007 and 0008).
 
 The function locks the levels, judges every movement, writes and queues, in one statement. This module only carries the
 arguments and the outcomes, so no rule of the ledger stands in Python.
@@ -43,8 +43,16 @@ from app.stock.movement import (
 )
 from app.stock.quantity import to_canonical, to_plain
 
-_ARGUMENTS = ", ".join(f"${number}" for number in range(1, 25))
-_APPLY = f"SELECT movement, outcome, level_version, balance, correction, counted_at, remark FROM apply_movements({_ARGUMENTS})"  # noqa: S608
+_PARAMETERS = (
+    "boolean, boolean, text[], text[], text[], text[], text[], text[], text[], text[], text[], bytea[], smallint[], text[],"
+    " timestamptz[], timestamp[], integer[], integer[], text[], bigint[], text[], text[], text[], text[]"
+)
+# With their exact types, so that no other function of the name could fit better.
+_ARGUMENTS = ", ".join(f"${number}::{type_}" for number, type_ in enumerate(_PARAMETERS.split(", "), start=1))
+_APPLY = (
+    "SELECT movement, outcome, level_version, balance, correction, counted_at, detail"  # noqa: S608 - our own names only
+    f" FROM pos_sync.apply_movements({_ARGUMENTS})"
+)
 _TYPES = {movement_type: str(int(movement_type)) for movement_type in MovementType}
 _REFUSALS: dict[str, Callable[[Movement, str, str], Refusal]] = {
     "other_pos": lambda moved, *_: OtherPos(moved.pos_id or ""),
@@ -143,7 +151,7 @@ def _outcome(  # noqa: PLR0913, PLR0917 - the columns of the function
     balance: str | None,
     correction: str | None,
     counted_at: datetime | None,
-    remark: str | None,
+    detail: str | None,
 ) -> Outcome:
     corrected = None
     if correction is not None:
@@ -151,14 +159,14 @@ def _outcome(  # noqa: PLR0913, PLR0917 - the columns of the function
         corrected = Correction(Decimal(correction), counted_at)
     match outcome:
         case "applied":
-            return Applied(level_version or 0, Decimal(balance or 0), corrected, remark == "before_count")
+            return Applied(level_version or 0, Decimal(balance or 0), corrected, detail == "before_count")
         case "known":
             return Known(level_version or 0, Decimal(balance or 0), corrected)
         case "echo":
             return Echo(level_version or 0)
         case _:
             simple = _SIMPLE.get(outcome)
-            return Refused(_REFUSALS[outcome](movement, balance or "", remark or "")) if simple is None else simple
+            return Refused(_REFUSALS[outcome](movement, balance or "", detail or "")) if simple is None else simple
 
 
 _SIMPLE: dict[str, Outcome] = {"busy": Busy(), "key_reused": KeyReused(), "not_recorded": NotRecorded()}

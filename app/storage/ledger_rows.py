@@ -105,12 +105,12 @@ class Period:
 # A row is received within a day after it happened, or it is in the small index of late ones. So the summary of received_at
 # finds the pages, and no index over all rows by time is needed.
 _OF_PERIOD = f"""
-SELECT {LISTED}, delta FROM stock_movement
+SELECT {LISTED}, delta FROM pos_sync.stock_movement
 WHERE store_id = :store_id AND (CAST(:item_id AS text) IS NULL OR item_id = :item_id)
   AND received_at >= :since AND received_at < CAST(:until AS timestamptz) + {LATE_AFTER}
   AND {HAPPENED_AT} >= :since AND {HAPPENED_AT} < :until
 UNION ALL
-SELECT {LISTED}, delta FROM stock_movement
+SELECT {LISTED}, delta FROM pos_sync.stock_movement
 WHERE store_id = :store_id AND (CAST(:item_id AS text) IS NULL OR item_id = :item_id)
   AND received_at - happened_at > {LATE_AFTER} AND happened_at >= :since AND happened_at < :until
   AND received_at >= CAST(:until AS timestamptz) + {LATE_AFTER}
@@ -124,9 +124,9 @@ ORDER BY happened_at DESC, item_id DESC, level_version DESC LIMIT :limit
 # What there was just before a time: a microsecond is the smallest step.
 _ACCOUNT = f"""
 SELECT moved.item_id,
-  coalesce(level_at(:store_id, moved.item_id, CAST(:since AS timestamptz) - interval '1 microsecond'), 0) AS opening,
+  coalesce(pos_sync.level_at(:store_id, moved.item_id, CAST(:since AS timestamptz) - interval '1 microsecond'), 0) AS opening,
   moved.added, moved.removed,
-  coalesce(level_at(:store_id, moved.item_id, CAST(:until AS timestamptz) - interval '1 microsecond'), 0) AS closing
+  coalesce(pos_sync.level_at(:store_id, moved.item_id, CAST(:until AS timestamptz) - interval '1 microsecond'), 0) AS closing
 FROM (
   SELECT item_id, coalesce(sum(delta) FILTER (WHERE delta > 0), 0) AS added,
     coalesce(- sum(delta) FILTER (WHERE delta < 0), 0) AS removed

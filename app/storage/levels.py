@@ -13,9 +13,9 @@ from app.storage.tables import HAPPENED_AT, IS_COUNT, item, matching, stock_leve
 
 INVARIANTS = {
     "a level differs from the sum of its ledger": """
-        SELECT count(*) FROM stock_level AS level
+        SELECT count(*) FROM pos_sync.stock_level AS level
         LEFT JOIN LATERAL (
-          SELECT coalesce(sum(delta), 0) AS total FROM stock_movement AS m
+          SELECT coalesce(sum(delta), 0) AS total FROM pos_sync.stock_movement AS m
           WHERE m.store_id = level.store_id AND m.item_id = level.item_id
         ) AS ledger ON true
         WHERE level.quantity <> ledger.total
@@ -24,19 +24,19 @@ INVARIANTS = {
         SELECT count(*) FROM (
           SELECT balance_after - delta AS before,
             coalesce(lag(balance_after) OVER (PARTITION BY store_id, item_id ORDER BY level_version), 0) AS expected
-          FROM stock_movement
+          FROM pos_sync.stock_movement
         ) AS chain WHERE before <> expected
     """,
     "a ledger row has no level": """
-        SELECT count(*) FROM (SELECT DISTINCT store_id, item_id FROM stock_movement) AS moved
+        SELECT count(*) FROM (SELECT DISTINCT store_id, item_id FROM pos_sync.stock_movement) AS moved
         WHERE NOT EXISTS (
-          SELECT FROM stock_level AS level WHERE level.store_id = moved.store_id AND level.item_id = moved.item_id
+          SELECT FROM pos_sync.stock_level AS level WHERE level.store_id = moved.store_id AND level.item_id = moved.item_id
         )
     """,
     "a ledger has a gap, or a level another version than its last row": """
-        SELECT count(*) FROM stock_level AS level
+        SELECT count(*) FROM pos_sync.stock_level AS level
         LEFT JOIN LATERAL (
-          SELECT count(*) AS rows, coalesce(max(level_version), 0) AS newest FROM stock_movement AS m
+          SELECT count(*) AS rows, coalesce(max(level_version), 0) AS newest FROM pos_sync.stock_movement AS m
           WHERE m.store_id = level.store_id AND m.item_id = level.item_id
         ) AS ledger ON true
         WHERE level.version <> ledger.rows OR level.version <> ledger.newest
@@ -79,7 +79,7 @@ async def list_levels(  # noqa: PLR0913 - one filter each
     """
     quantity: ColumnElement[Any] = stock_level.c.quantity
     if at is not None:
-        quantity = func.level_at(stock_level.c.store_id, stock_level.c.item_id, at, type_=Numeric)
+        quantity = func.pos_sync.level_at(stock_level.c.store_id, stock_level.c.item_id, at, type_=Numeric)
     of_now = {"version", "updated_at"} if at is not None else set()
     columns: list[Any] = [
         quantity.label(name)
@@ -121,10 +121,10 @@ class CountState:
 
 _READ_COUNT = f"""
 SELECT coalesce(level.counted_at, (
-    SELECT max({HAPPENED_AT}) FROM stock_movement AS m
+    SELECT max({HAPPENED_AT}) FROM pos_sync.stock_movement AS m
     WHERE level.newest_at IS NULL AND m.store_id = level.store_id AND m.item_id = level.item_id AND {IS_COUNT}
   )), coalesce(store.timezone, rule.timezone, 'UTC')
-FROM stock_level AS level JOIN store USING (store_id) LEFT JOIN service_rule AS rule ON true
+FROM pos_sync.stock_level AS level JOIN pos_sync.store USING (store_id) LEFT JOIN pos_sync.service_rule AS rule ON true
 WHERE level.store_id = :store_id AND level.item_id = :item_id
 """  # noqa: S608 - our own names only
 

@@ -2,105 +2,55 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
-import structlog
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.schema import CreateIndex
 
 import migrations
-from app.storage.delivery_tables import refused_delivery, suspected_duplicate
-from app.storage.mipos_tables import (
-    access_token,
-    change_feed,
-    change_feed_level,
-    change_feed_state,
-    echo_identity,
-    lease,
-    outbox_message,
-    sync_run,
-    system_level,
-    webhook_registration,
-)
-from app.storage.tables import (
-    integration,
-    item,
-    metadata,
-    service_rule,
-    stock_level,
-    stock_movement,
-    store,
-    supplier,
-    unit,
-)
+from app.storage import replicas
+from app.storage.engine import schema_of
+from app.storage.ledger_indexes import build_indexes, validate_constraints
+from app.storage.rights import grant, transfer
+from app.storage.schema import quoted
+from app.storage.schema_move import make_schema, move, old_schema
+from app.storage.tables import metadata, stock_level
 from app.storage.transactions import sqlstate
+from app.storage.turns import MIGRATION, Waiting, holder_of, try_turn
 
-MIGRATION_LOCK = "hashtextextended('pos_sync migration ' || current_schema(), 0)"
-"""SQL for the advisory lock that one migration holds at a time."""
-
-SERVICE_RIGHTS = {
-    store.name: "SELECT, INSERT, UPDATE",
-    integration.name: "SELECT, INSERT, UPDATE",
-    unit.name: "SELECT, INSERT, UPDATE",
-    supplier.name: "SELECT, INSERT, UPDATE",
-    item.name: "SELECT, INSERT, UPDATE",
-    # Written by apply_movements alone, with its owner's rights. UPDATE is for locking a level.
-    stock_level.name: "SELECT, UPDATE",
-    stock_movement.name: "SELECT",
-    service_rule.name: "SELECT, INSERT, UPDATE",
-    refused_delivery.name: "SELECT, INSERT, UPDATE",
-    suspected_duplicate.name: "SELECT, INSERT, UPDATE",
-    outbox_message.name: "SELECT, UPDATE",
-    sync_run.name: "SELECT, INSERT, UPDATE",
-    webhook_registration.name: "SELECT, INSERT, UPDATE",
-    access_token.name: "SELECT, INSERT, UPDATE",
-    lease.name: "SELECT, INSERT, UPDATE, DELETE",
-    echo_identity.name: "SELECT, INSERT, UPDATE",
-    system_level.name: "SELECT, INSERT, UPDATE",
-    change_feed.name: "SELECT, INSERT",
-    change_feed_level.name: "SELECT, INSERT, UPDATE",
-    change_feed_state.name: "SELECT, INSERT, UPDATE",
-    "alembic_version": "SELECT",
-}
-"""All that the service's database role may do, beside calling `SERVICE_FUNCTIONS`."""
-SERVICE_FUNCTIONS = ("apply_movements", "level_at", "version_before", "unit_of")
-"""Those that its statements name, and what these call with its rights."""
-
-
-INDEX_LOCK = "hashtextextended('pos_sync indexes ' || current_schema(), 0)"
-"""SQL for the advisory lock of who builds indexes."""
-
-
-_log = structlog.get_logger("pos_sync.migrations")
+OWN_SCHEMA = "0008"
+"""The revision from which the tables are in a schema of their own, and from which a revision says with which code it works."""
 
 
 class TablesInUseError(Exception):
     """The message says what to do; nothing was changed."""
 
 
+class OldReplicasError(Exception):
+    """Processes run whose code cannot work with the new schema; the message names them. Nothing was changed."""
+
+
 class WrongEncodingError(Exception):
     """The database cannot hold every character; the message says what to do."""
 
 
-MAX_BUILDS = 6
-"""How often an index is begun that gives way to a transaction that stays open"""
-_POLL_SECONDS = 0.2
 _LOCK_NOT_AVAILABLE = "55P03"
-_LOCK_TIMEOUT = "5s"
 MAX_UPGRADES = 30
 """How often an upgrade is tried that gives way to other transactions"""
 _UPGRADE_LOCK_TIMEOUT = "1s"
 """Deliveries wait as long as the upgrade waits for its locks, so it is well below their deadline."""
 _UPGRADE_PAUSE_SECONDS = 1.0
 _CONFLICTS = {_LOCK_NOT_AVAILABLE, "40P01"}
+MAX_REPLICA_WAIT = timedelta(seconds=30)
+"""How long a migration waits for replicas to stop that cannot work with what it makes"""
 
 
 def configuration() -> Config:
@@ -118,158 +68,217 @@ def head() -> str:
     return revision
 
 
-def fault_in_revision(revision: str | None) -> str | None:
-    """What is wrong with a database at `revision`, and what to do, for a person; None if it is at head."""
-    if revision == head():
-        return None
-    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
-    if revision is not None and revision not in known:
-        return (
-            f"The database schema is at revision {revision}, which this version does not know: it was migrated by a newer one. "
-            "Deploy that version."
-        )
-    return f"The database schema is at revision {revision or 'none'}, and this version needs {head()}. Run: pos-sync migrate"
+@cache
+def lineage() -> tuple[str, ...]:
+    """Every revision that this code knows, the newest first."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions())
 
 
-async def current_revision(connection: AsyncConnection) -> str | None:
-    """The revision that the database is at; None where nothing was ever migrated."""
-    return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+@cache
+def compatible_from() -> str:
+    """The oldest revision whose code can work with the schema at this code's head, as that revision says."""
+    script = ScriptDirectory.from_config(configuration()).get_revision(head())
+    return str(script.module.compatible_from)
 
 
-async def migrate(engine: AsyncEngine, *, grant_to: str | None = None, on_wait: Callable[[], None] = lambda: None) -> str | None:
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """Where the schema of a database stands."""
+
+    revision: str | None
+    """None where nothing was ever migrated."""
+    compatible_from: str | None = None
+    """The oldest revision whose code can work with it, as the revision itself says; before 0008 none does."""
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer release has made it, with which this code can work."""
+        return self.revision is not None and self.revision not in lineage() and self.compatible_from in lineage()
+
+    @property
+    def fault(self) -> str | None:
+        """Why this code cannot work with it, and what to do, for a person; None where it can."""
+        if self.revision == head() or self.is_newer:
+            return None
+        if self.revision is not None and self.revision not in lineage():
+            return (
+                f"The database schema is at revision {self.revision}, which this version cannot work with: it was migrated by a "
+                "newer one. Deploy that version."
+            )
+        where = self.revision or "none"
+        return f"The database schema is at revision {where}, and this version needs {head()}. Run: pos-sync migrate"
+
+
+_STATE = text("SELECT to_jsonb(v) ->> 'version_num', to_jsonb(v) ->> 'compatible_from' FROM pos_sync.alembic_version AS v")
+_IS_THERE = text("SELECT to_regclass('pos_sync.alembic_version') IS NOT NULL")
+
+
+async def read_schema_state(connection: AsyncConnection) -> SchemaState:
+    """Where the schema stands; the role needs no more than the service's."""
+    if not await connection.scalar(_IS_THERE):
+        return SchemaState(None)
+    row = (await connection.execute(_STATE)).one_or_none()
+    return SchemaState(None) if row is None else SchemaState(*row)
+
+
+async def migrate(
+    engine: AsyncEngine,
+    *,
+    grant_to: str | None = None,
+    owner: str | None = None,
+    is_forced: bool = False,
+    on_wait: Callable[[str], None] = lambda _what: None,
+) -> SchemaState:
     """Bring the schema to head in one transaction, and return where it stands; safe when several start at once.
 
-    There is no way back but a backup: an older revision would lose what the newer one keeps.
+    There is no way back but a backup: an older revision would lose what the newer one keeps. A schema that a newer release has
+    made, and that this code can work with, is left as it is.
 
     Constraints that a revision added as NOT VALID are validated afterwards, and the ledger's indexes are built, each in a
     transaction of its own: that reads the whole table, and must not happen under a lock that deliveries wait for.
 
-    One holds the lock, the others poll for it and then find nothing to do: waiting inside Postgres for a lock would
-    deadlock with a later CREATE INDEX CONCURRENTLY. `on_wait` is called once if the lock is taken.
-    `grant_to` names an existing role that gets `SERVICE_RIGHTS`.
+    One takes a turn, the others poll for it and then find nothing to do: waiting inside Postgres for a lock would deadlock with
+    a later CREATE INDEX CONCURRENTLY. `on_wait` is told what is waited for, for a person.
+    `grant_to` names an existing role that gets `SERVICE_RIGHTS`; `owner` one that becomes the owner of everything.
+    With `is_forced` replicas that are too old do not matter.
 
     Raises:
         WrongEncodingError: the database is not UTF-8.
+        MissingRights: the role may not make the schema, or not move the tables.
         TablesInUseError: other transactions used the tables all the time.
-        alembic.util.CommandError: the database is at a revision of a newer release.
+        TurnNotGiven: another session held the turn for too long.
+        OldReplicasError: replicas run that cannot work with the new schema.
+        alembic.util.CommandError: the database is at a revision of a newer release that this code cannot work with.
     """
-    reached = await _upgraded(engine, grant_to=grant_to, on_wait=on_wait)
-    await _build_indexes(engine)
-    await _validate_constraints(engine)
-    return reached
+    async with engine.connect() as connection:
+        state = await read_schema_state(connection)
+        if state.revision not in {None, *lineage()} and not state.is_newer:
+            raise CommandError(state.fault or "")
+        if not state.is_newer and state.revision != head() and not is_forced:
+            await _await_old_replicas(connection, state, on_wait)
+    state = await _upgraded(engine, grant_to=grant_to, owner=owner, on_wait=on_wait)
+    if not state.is_newer:
+        await build_indexes(engine)
+        await validate_constraints(engine)
+    return state
 
 
-async def _upgraded(engine: AsyncEngine, *, grant_to: str | None, on_wait: Callable[[], None]) -> str | None:
+async def _await_old_replicas(connection: AsyncConnection, state: SchemaState, on_wait: Callable[[str], None]) -> None:
+    """Give replicas that cannot work with the new schema the time to stop: a rolling upgrade has begun with the wrong end."""
+    if state.revision is None and await _old_schema(connection) is None:
+        return
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + MAX_REPLICA_WAIT.total_seconds()
+    has_waited = False
+    while True:
+        # What is asked for by time would else be the same in each look.
+        await connection.rollback()
+        if state.revision is not None and state.revision >= OWN_SCHEMA:
+            able = lineage()[: lineage().index(compatible_from()) + 1]
+            old = await replicas.running_without(connection, able)
+        else:
+            old = await replicas.connected(connection)
+        if not old:
+            return
+        what = f"{', '.join(old)}: too old for revision {head()}"
+        if loop.time() > ends_at:
+            raise OldReplicasError(
+                f"These replicas cannot work with the new schema ({what}). Nothing was changed. Stop the service, and run this "
+                "again. With --force it is migrated all the same, and they answer 503 until they are replaced."
+            )
+        if not has_waited:
+            on_wait(f"replicas to stop ({what})")
+            has_waited = True
+        await asyncio.sleep(replicas.HEARTBEAT_SECONDS / 10)
+
+
+async def _upgraded(
+    engine: AsyncEngine, *, grant_to: str | None, owner: str | None, on_wait: Callable[[str], None]
+) -> SchemaState:
     attempt = 0
     while True:
         attempt += 1
         try:
-            return await _upgrade_once(engine, grant_to=grant_to, on_wait=on_wait)
+            return await _upgrade_once(engine, grant_to=grant_to, owner=owner, on_wait=on_wait)
         except DBAPIError as error:
             if sqlstate(error) not in _CONFLICTS:
                 raise
+            blockers = await _blockers(engine)
+            if attempt == 1:
+                on_wait(f"transactions that use the tables ({blockers})")
             if attempt == MAX_UPGRADES:
                 raise TablesInUseError(
-                    "Other transactions, such as a dump, use tables that the migration needs for itself. Nothing was changed. "
-                    "Run it again when they have ended; pg_stat_activity shows them."
+                    "Other transactions, such as a dump, use tables that the migration needs for itself "
+                    f"({blockers}). Nothing was changed. Run it again when they have ended."
                 ) from error
         # Meanwhile deliveries go on.
         await asyncio.sleep(_UPGRADE_PAUSE_SECONDS)
 
 
+async def _blockers(engine: AsyncEngine) -> str:
+    """Who holds locks on tables of our names, for a person."""
+    query = text(
+        "SELECT DISTINCT 'pid ' || a.pid || ', application ' || coalesce(nullif(a.application_name, ''), '?')"
+        " FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation JOIN pg_stat_activity AS a USING (pid)"
+        " WHERE l.granted AND c.relname = ANY (CAST(:tables AS text[])) AND a.datname = current_database()"
+        " AND a.pid <> pg_backend_pid() ORDER BY 1 LIMIT 10"
+    )
+    async with engine.connect() as connection:
+        return "; ".join(await connection.scalars(query, {"tables": table_names()})) or "they have ended meanwhile"
+
+
 async def _lock_tables(connection: AsyncConnection) -> None:
     """All at once and levels first, as deliveries lock: so none of them and an upgrade wait for each other."""
-    if await current_revision(connection) in {None, head()}:
-        return
-    existing = set(await connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")))
-    names = [name for name in [stock_level.name, *table_names()] if name in existing]
-    await connection.execute(text(f"LOCK TABLE {', '.join(dict.fromkeys(names))} IN ACCESS EXCLUSIVE MODE"))
+    schema = schema_of(connection)
+    query = text("SELECT tablename FROM pg_tables WHERE schemaname = :schema")
+    existing = set(await connection.scalars(query, {"schema": schema}))
+    names = [f"{quoted(schema)}.{name}" for name in dict.fromkeys([stock_level.name, *table_names()]) if name in existing]
+    if names:
+        await connection.execute(text(f"LOCK TABLE {', '.join(names)} IN ACCESS EXCLUSIVE MODE"))
 
 
-async def _upgrade_once(engine: AsyncEngine, *, grant_to: str | None, on_wait: Callable[[], None]) -> str | None:
-    has_waited = False
+async def _upgrade_once(
+    engine: AsyncEngine, *, grant_to: str | None, owner: str | None, on_wait: Callable[[str], None]
+) -> SchemaState:
+    waiting = Waiting(lambda holder: on_wait(f"another migration to end ({holder})"))
     while True:
         async with engine.begin() as connection:
-            if await connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")):
+            if await try_turn(connection, MIGRATION):
                 await _require_unicode(connection)
                 await connection.execute(text(f"SET LOCAL lock_timeout = '{_UPGRADE_LOCK_TIMEOUT}'"))
-                await _lock_tables(connection)
-                await connection.run_sync(_upgrade)
+                state = await read_schema_state(connection)
+                if not state.is_newer and state.revision != head():
+                    await _upgrade(connection)
                 if grant_to is not None:
-                    await _grant(connection, grant_to)
-                return await current_revision(connection)
-        if not has_waited:
-            on_wait()
-            has_waited = True
-        await asyncio.sleep(_POLL_SECONDS)
+                    await grant(connection, grant_to)
+                if owner is not None:
+                    await transfer(connection, owner)
+                return await read_schema_state(connection)
+            holder = await holder_of(connection, MIGRATION)
+        await waiting.for_holder(holder)
 
 
-def _upgrade(connection: Connection) -> None:
-    config = configuration()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+async def _upgrade(connection: AsyncConnection) -> None:
+    await make_schema(connection)
+    old = await _old_schema(connection)
+    if old is not None:
+        await move(connection, old, tables=table_names())
+    await _lock_tables(connection)
+    schema = schema_of(connection)
+    # For the revisions, which name no schema. What anybody has made in `public` is none of theirs.
+    await connection.execute(text(f"SET LOCAL search_path = {quoted(schema)}, pg_temp"))
+
+    def run(sync: Connection) -> None:
+        config = configuration()
+        config.attributes.update(connection=sync, schema=schema)
+        command.upgrade(config, "head")
+
+    await connection.run_sync(run)
+    await connection.execute(text("SET LOCAL search_path = pg_catalog, pg_temp"))
 
 
-async def _build_indexes(engine: AsyncEngine) -> None:
-    """Build what the ledger lacks, also what an earlier run left unfinished, while deliveries go on.
-
-    A concurrent build waits for every transaction that is open, such as a dump. After a while it is left to the next run.
-    """
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        # Not waited for in a statement: that would be an open transaction, for which the build of the other would wait.
-        while not await connection.scalar(text(f"SELECT pg_try_advisory_lock({INDEX_LOCK})")):  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(_POLL_SECONDS)
-        try:
-            is_filled = await connection.scalar(text("SELECT EXISTS (SELECT FROM stock_movement)"))
-            for name in await missing_indexes(connection):
-                index = next(one for one in stock_movement.indexes if one.name == name)
-                created = str(CreateIndex(index).compile(dialect=postgresql.dialect()))
-                await _build(connection, name, created, is_concurrent=bool(is_filled))
-        finally:
-            await connection.execute(text("RESET lock_timeout"))
-            await connection.execute(text(f"SELECT pg_advisory_unlock({INDEX_LOCK})"))
-
-
-async def missing_indexes(connection: AsyncConnection) -> list[str]:
-    """The indexes that the ledger should have and has not, or not whole."""
-    ready = text(
-        "SELECT c.relname FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
-        " WHERE i.indrelid = 'stock_movement'::regclass AND i.indisvalid"
-    )
-    built = set(await connection.scalars(ready))
-    return sorted({str(index.name) for index in stock_movement.indexes} - built)
-
-
-async def _build(connection: AsyncConnection, name: str, created: str, *, is_concurrent: bool) -> None:
-    await connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
-    how = " CONCURRENTLY" if is_concurrent else ""
-    for _ in range(MAX_BUILDS):
-        try:
-            # One that was cut off while it was built is of no use, and has the name.
-            await connection.execute(text(f"DROP INDEX{how} IF EXISTS {name}"))
-            await connection.execute(text(created.replace("CREATE INDEX", f"CREATE INDEX{how}", 1)))
-        except DBAPIError as error:
-            if sqlstate(error) != _LOCK_NOT_AVAILABLE:
-                raise
-        else:
-            return
-    _log.warning("index not built, since other transactions stayed open", index=name, remedy="pos-sync migrate")
-
-
-async def _validate_constraints(engine: AsyncEngine) -> None:
-    """Also those that an earlier run left, because it was ended in between."""
-    waiting = text(
-        "SELECT conrelid::regclass::text, quote_ident(conname) FROM pg_constraint"
-        " WHERE NOT convalidated AND contype IN ('c', 'f') AND connamespace = current_schema()::regnamespace"
-        " AND conrelid::regclass::text = ANY (:tables)"
-    )
-    async with engine.connect() as connection:
-        found = (await connection.execute(waiting, {"tables": table_names()})).all()
-    for table, check in found:
-        async with engine.begin() as connection:
-            # Lets readers and writers pass, and waits for none of them.
-            await connection.execute(text(f"ALTER TABLE {table} VALIDATE CONSTRAINT {check}"))
+async def _old_schema(connection: AsyncConnection) -> str | None:
+    return await old_schema(connection, [revision for revision in lineage() if revision < OWN_SCHEMA])
 
 
 async def _require_unicode(connection: AsyncConnection) -> None:
@@ -281,17 +290,6 @@ async def _require_unicode(connection: AsyncConnection) -> None:
         )
 
 
-async def _grant(connection: AsyncConnection, role: str) -> None:
-    quoted = await connection.scalar(text("SELECT quote_ident(:role)"), {"role": role})
-    schema = await connection.scalar(text("SELECT quote_ident(current_schema())"))
-    await connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {quoted}"))
-    for table, rights in SERVICE_RIGHTS.items():
-        await connection.execute(text(f"REVOKE ALL ON {table} FROM {quoted}"))
-        await connection.execute(text(f"GRANT {rights} ON {table} TO {quoted}"))
-    for function in SERVICE_FUNCTIONS:
-        await connection.execute(text(f"GRANT EXECUTE ON FUNCTION {function} TO {quoted}"))
-
-
 def table_names() -> list[str]:
     """Every table that the revisions make."""
-    return sorted(metadata.tables)
+    return sorted(table.name for table in metadata.sorted_tables)

@@ -47,6 +47,9 @@ lease = Table(
     PrimaryKeyConstraint("name"),
 )
 
+outbox_claim = Table("outbox_claim", metadata, Column("never", Boolean), CheckConstraint("never IS NULL", name="never"))
+"""Without rows. Who claims messages locks it, and so does who waits until nobody does."""
+
 access_token = Table(
     "access_token",
     metadata,
@@ -191,3 +194,15 @@ change_feed_state = Table(
     PrimaryKeyConstraint("is_only"),
     CheckConstraint("is_only", name="is_only"),
 )
+
+replica = Table(
+    "replica",
+    metadata,
+    Column("replica_id", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("head", Text, nullable=False),
+    time_column("seen_at"),
+    PrimaryKeyConstraint("replica_id"),
+)
+"""Worker processes that run; `head` is the newest revision that their code knows."""

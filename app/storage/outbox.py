@@ -17,11 +17,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.storage.leases import SYNC_LEASE_IN_SQL
 from app.storage.mipos_tables import echo_identity, outbox_message
 
-CHANNEL = "left('pos_sync_outbox:' || current_schema(), 63)"
+CHANNEL = """left('pos_sync_outbox:' || (
+  SELECT nspname FROM pg_namespace AS n JOIN pg_class AS c ON c.relnamespace = n.oid
+  WHERE c.oid = 'pos_sync.outbox_message'::regclass
+), 63)"""
 """SQL for the channel on which a new message is announced, which is only a hint. With the schema in its name, so that two
-installations in one database do not wake each other; as record_pos_movement names it."""
-CLAIMS_LOCK = "hashtextextended('pos_sync outbox claims ' || current_schema(), 0)"
-"""SQL for an advisory lock. Claimers take it shared; a sync takes it exclusively, to wait until no claim is in progress."""
+installations in one database do not wake each other; as record_movement names it."""
+CLAIMING = "LOCK TABLE pos_sync.outbox_claim IN ROW EXCLUSIVE MODE"
+"""Claimers hold the table with each other. No advisory lock, which any role that may connect could hold."""
+_NONE_CLAIMING = "LOCK TABLE pos_sync.outbox_claim IN SHARE MODE"
 
 
 class OutboxState(StrEnum):
@@ -68,44 +72,44 @@ class OutboxMessage:
 _CLAIM = """
 WITH RECURSIVE head AS (
   (
-    SELECT inventory_system_id, store_id, item_id, outbox_message_id FROM outbox_message
+    SELECT inventory_system_id, store_id, item_id, outbox_message_id FROM pos_sync.outbox_message
     WHERE state = 'pending' AND (inventory_system_id, store_id, item_id) > (:system_id, :store_id, :item_id)
     ORDER BY inventory_system_id, store_id, item_id, level_version LIMIT 1
   )
   UNION ALL
   SELECT next.* FROM head CROSS JOIN LATERAL (
-    SELECT inventory_system_id, store_id, item_id, outbox_message_id FROM outbox_message
+    SELECT inventory_system_id, store_id, item_id, outbox_message_id FROM pos_sync.outbox_message
     WHERE state = 'pending'
       AND (inventory_system_id, store_id, item_id) > (head.inventory_system_id, head.store_id, head.item_id)
     ORDER BY inventory_system_id, store_id, item_id, level_version LIMIT 1
   ) AS next
 ), due AS (
-  SELECT message.outbox_message_id FROM outbox_message AS message JOIN head USING (outbox_message_id)
+  SELECT message.outbox_message_id FROM pos_sync.outbox_message AS message JOIN head USING (outbox_message_id)
   WHERE message.state = 'pending' AND message.next_attempt_at <= now()
     AND (message.claimed_until IS NULL OR message.claimed_until <= now())
     AND EXISTS (
-      SELECT FROM integration
+      SELECT FROM pos_sync.integration
       WHERE integration.store_id = message.store_id AND integration.inventory_system_id = message.inventory_system_id
         AND integration.enabled
     )
     AND NOT EXISTS (
-      SELECT FROM system_level AS held
+      SELECT FROM pos_sync.system_level AS held
       WHERE held.inventory_system_id = message.inventory_system_id AND held.store_id = message.store_id
         AND held.item_id = message.item_id AND held.is_held
     )
     AND NOT EXISTS (
-      SELECT FROM lease
+      SELECT FROM pos_sync.lease
       WHERE lease.name = {sync_lease} AND lease.held_until > now()
     )
     AND NOT EXISTS (
-      SELECT FROM outbox_message AS other
+      SELECT FROM pos_sync.outbox_message AS other
       WHERE other.state = 'pending' AND other.inventory_system_id = message.inventory_system_id
         AND other.store_id = message.store_id AND other.item_id = message.item_id AND other.claimed_until > now()
     )
   LIMIT :limit
   FOR UPDATE OF message SKIP LOCKED
 ), claimed AS (
-  UPDATE outbox_message AS message
+  UPDATE pos_sync.outbox_message AS message
   SET claimed_until = now() + :lasts, attempts = message.attempts + 1,
     -- A claim that nobody ended: its process died, perhaps after it had sent.
     unknown_sends = message.unknown_sends + (message.claimed_until IS NOT NULL)::integer,
@@ -118,14 +122,14 @@ SELECT
   claimed.attempts, moved.movement_type, moved.quantity, coalesce(overtaken.quantity, moved.balance_after),
   coalesce(moved.happened_at, moved.received_at), integration.user_id_tps, store.mipos_store_id,
   coalesce(store.timezone, rule.timezone, 'UTC'), claimed.claimed_until
-FROM claimed JOIN stock_movement AS moved USING (store_id, item_id, level_version) JOIN store USING (store_id)
-JOIN integration ON integration.store_id = claimed.store_id
+FROM claimed JOIN pos_sync.stock_movement AS moved USING (store_id, item_id, level_version) JOIN pos_sync.store USING (store_id)
+JOIN pos_sync.integration ON integration.store_id = claimed.store_id
   AND integration.inventory_system_id = claimed.inventory_system_id
-LEFT JOIN service_rule AS rule ON true
+LEFT JOIN pos_sync.service_rule AS rule ON true
 LEFT JOIN LATERAL (
-  SELECT level.quantity FROM stock_level AS level
+  SELECT level.quantity FROM pos_sync.stock_level AS level
   WHERE level.store_id = claimed.store_id AND level.item_id = claimed.item_id AND EXISTS (
-    SELECT FROM outbox_message AS later
+    SELECT FROM pos_sync.outbox_message AS later
     WHERE later.store_id = claimed.store_id AND later.item_id = claimed.item_id
       AND later.inventory_system_id = claimed.inventory_system_id AND later.level_version > claimed.level_version
       AND later.state IN ('sent', 'covered')
@@ -145,7 +149,7 @@ async def claim(
 
     Only of pairs behind `after`; they come in order of their pairs, so that a caller who goes on from the last is fair to all.
     """
-    await connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({CLAIMS_LOCK})"))
+    await connection.execute(text(CLAIMING))
     system_id, store_id, item_id = after
     asked = {"limit": limit, "lasts": lasts, "system_id": system_id, "store_id": store_id, "item_id": item_id}
     rows = await connection.execute(text(_CLAIM), asked)
@@ -169,7 +173,7 @@ async def put_echoes(connection: AsyncConnection, echoes: Sequence[tuple[OutboxM
 
 async def await_claims(connection: AsyncConnection) -> None:
     """Return once nobody is in the middle of claiming: who begins to after this sees all that was committed before."""
-    await connection.execute(text(f"SELECT pg_advisory_xact_lock({CLAIMS_LOCK})"))
+    await connection.execute(text(_NONE_CLAIMING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +192,7 @@ async def settle(connection: AsyncConnection, settled: Sequence[Settled]) -> Non
     """End the claims. What was sent is sent, whatever happened meanwhile; all else counts only while the claim is still held."""
     await connection.execute(
         text("""
-        UPDATE outbox_message AS message
+        UPDATE pos_sync.outbox_message AS message
         SET state = done.state, words = done.words, next_attempt_at = now() + done.pause, claimed_until = NULL,
           closed_at = CASE WHEN done.state <> 'pending' THEN now() END,
           unknown_sends = message.unknown_sends + done.may_have_arrived::integer,

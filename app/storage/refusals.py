@@ -27,20 +27,20 @@ class State(StrEnum):
 
 # The ledger may hold the movement by now: another replica has applied a copy of it. Then nothing is open.
 _RECORD = """
-INSERT INTO refused_delivery (
-  delivery_key, reason, http_status, message, raw_body, store_id, item_id, inventory_system_id, attempts, state, closed_at
+INSERT INTO pos_sync.refused_delivery (
+  delivery_key, reason, status_code, message, raw_body, store_id, item_id, inventory_system_id, attempts, state, closed_at
 )
 SELECT kept.*, CASE WHEN moved.is_known THEN 'resolved' ELSE 'open' END, CASE WHEN moved.is_known THEN now() END
 FROM unnest(
   $1::bytea[], $2::text[], $3::smallint[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::integer[]
-) AS kept (delivery_key, reason, http_status, message, raw_body, store_id, item_id, inventory_system_id, attempts)
+) AS kept (delivery_key, reason, status_code, message, raw_body, store_id, item_id, inventory_system_id, attempts)
 LEFT JOIN LATERAL (
-  SELECT true AS is_known FROM stock_movement
+  SELECT true AS is_known FROM pos_sync.stock_movement
   WHERE stock_movement.store_id = kept.store_id AND stock_movement.dedupe_key = kept.delivery_key LIMIT 1
 ) AS moved ON true
 ON CONFLICT (delivery_key, reason) DO UPDATE SET
   attempts = refused_delivery.attempts + excluded.attempts,
-  http_status = excluded.http_status,
+  status_code = excluded.status_code,
   message = excluded.message,
   raw_body = excluded.raw_body,
   last_seen_at = excluded.last_seen_at,
@@ -50,7 +50,7 @@ ON CONFLICT (delivery_key, reason) DO UPDATE SET
 """
 
 _SEEN_AGAIN = """
-UPDATE refused_delivery SET attempts = attempts + seen.times, last_seen_at = now()
+UPDATE pos_sync.refused_delivery SET attempts = attempts + seen.times, last_seen_at = now()
 FROM (SELECT delivery_key, count(*) AS times FROM unnest($1::bytea[]) AS a (delivery_key) GROUP BY delivery_key) AS seen
 WHERE refused_delivery.delivery_key = seen.delivery_key AND refused_delivery.state = 'dismissed'
 """
@@ -62,7 +62,7 @@ class RefusedDelivery:
 
     delivery_key: bytes
     reason: str
-    http_status: int
+    status_code: int
     message: str
     raw_body: bytes
     store_id: str | None = None
@@ -77,7 +77,7 @@ class KeptDelivery:
     refused_delivery_id: int
     delivery_key: bytes
     reason: str
-    http_status: int
+    status_code: int
     message: str
     raw_body: bytes
     store_id: str | None
@@ -135,7 +135,7 @@ async def record(connection: asyncpg.Connection, refused: Sequence[RefusedDelive
         _RECORD,
         [row.delivery_key for row in rows],
         [row.reason for row in rows],
-        [row.http_status for row in rows],
+        [row.status_code for row in rows],
         [row.message for row in rows],
         [row.raw_body for row in rows],
         [row.store_id for row in rows],

@@ -12,10 +12,11 @@ from app.storage.tables import service_rule
 
 _NAMES = tuple(Rules.__dataclass_fields__)
 _RECORD = """
-INSERT INTO service_rule (pos_id, negative_stock, reported_stock, timezone, max_count_age_days) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO pos_sync.service_rule (pos_id, negative_stock, reported_stock, timezone, max_count_age_days)
+VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (is_only) DO NOTHING
 """
-_READ = "SELECT pos_id, negative_stock, reported_stock, timezone, max_count_age_days FROM service_rule"
+_READ = "SELECT pos_id, negative_stock, reported_stock, timezone, max_count_age_days FROM pos_sync.service_rule"
 
 
 async def record_first(connection: asyncpg.Connection, rules: Rules) -> Rules:

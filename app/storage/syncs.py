@@ -115,7 +115,7 @@ async def read_snapshot(engine: AsyncEngine, store_id: str, connected: Integrati
 async def cover(connection: AsyncConnection, pair: SyncPair, versions: Mapping[str, int]) -> int:
     """Close the messages whose movements are in a snapshot that mipOS took, with these versions; return how many they were."""
     statement = text(
-        "UPDATE outbox_message AS message SET state = 'covered', closed_at = now(), claimed_until = NULL"
+        "UPDATE pos_sync.outbox_message AS message SET state = 'covered', closed_at = now(), claimed_until = NULL"
         " FROM unnest(CAST(:items AS text[]), CAST(:versions AS bigint[])) AS sent (item_id, version)"
         " WHERE message.store_id = :store AND message.inventory_system_id = :system"
         " AND message.state IN ('pending', 'dead')"
@@ -127,7 +127,7 @@ async def cover(connection: AsyncConnection, pair: SyncPair, versions: Mapping[s
 async def anchor(connection: AsyncConnection, pair: SyncPair, snapshot: Snapshot) -> None:
     """Keep what the system's stock was set to. Items whose unit was changed are told again from here on."""
     statement = text(
-        "INSERT INTO system_level AS known"
+        "INSERT INTO pos_sync.system_level AS known"
         " (inventory_system_id, store_id, item_id, synced_stock, synced_version, synced_at)"
         " SELECT :system, :store, sent.item_id, sent.stock, sent.version, now()"
         " FROM unnest(CAST(:items AS text[]), CAST(:versions AS bigint[]), CAST(:stocks AS numeric[]))"
@@ -144,9 +144,10 @@ async def count_overtaken(connection: AsyncConnection, pair: SyncPair, versions:
     """Of how many items we learnt of a movement by the system itself after the snapshot with these versions."""
     statement = text(
         "SELECT count(*) FROM unnest(CAST(:items AS text[]), CAST(:versions AS bigint[])) AS sent (item_id, version)"
-        " JOIN stock_level AS level ON level.store_id = :store AND level.item_id = sent.item_id"
+        " JOIN pos_sync.stock_level AS level ON level.store_id = :store AND level.item_id = sent.item_id"
         " AND level.version > sent.version"
-        " WHERE EXISTS (SELECT FROM stock_movement AS moved WHERE moved.store_id = :store AND moved.item_id = sent.item_id"
+        " WHERE EXISTS (SELECT FROM pos_sync.stock_movement AS moved"
+        " WHERE moved.store_id = :store AND moved.item_id = sent.item_id"
         " AND moved.level_version > sent.version AND moved.inventory_system_id = :system)"
     )
     return (await connection.scalar(statement, _parameters(pair, versions))) or 0

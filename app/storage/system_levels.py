@@ -19,19 +19,19 @@ LevelKey = tuple[str, str]
 # Levels that moved, that were never compared, or whose last result can change without a movement: a message was on its way,
 # something differed, or was not known.
 _DUE = """
-SELECT level.store_id, level.item_id FROM stock_level AS level
+SELECT level.store_id, level.item_id FROM pos_sync.stock_level AS level
 LEFT JOIN LATERAL (
   SELECT min(compared_at) AS compared_at, min(compared_version) AS version,
     bool_or(drift <> 0 OR uncertain <> 0 OR is_unsettled) AS is_open
-  FROM system_level AS known WHERE known.store_id = level.store_id AND known.item_id = level.item_id
+  FROM pos_sync.system_level AS known WHERE known.store_id = level.store_id AND known.item_id = level.item_id
     AND known.compared_at IS NOT NULL
 ) AS known ON true
-WHERE level.version > 0 AND EXISTS (SELECT FROM integration WHERE integration.store_id = level.store_id)
+WHERE level.version > 0 AND EXISTS (SELECT FROM pos_sync.integration WHERE integration.store_id = level.store_id)
   AND (known.version IS NULL OR known.version < level.version OR known.is_open)
 ORDER BY known.compared_at NULLS FIRST, level.store_id, level.item_id LIMIT :limit
 """
 _PUT = """
-INSERT INTO system_level AS known (
+INSERT INTO pos_sync.system_level AS known (
   inventory_system_id, store_id, item_id, anchor_kind, anchor_stock, anchor_version, anchored_at, anchor_date, told_since,
   told_until, anchor_uncertain, drift, uncertain, causes, is_unsettled, compared_version, compared_at
 ) VALUES (
@@ -105,7 +105,7 @@ class DriftSummary:
 async def summarise(connection: AsyncConnection) -> list[DriftSummary]:
     """What was last computed, for each store and cause."""
     query = text(
-        "SELECT store_id, cause.key, count(*), sum(abs(cause.value::numeric)) FROM system_level"
+        "SELECT store_id, cause.key, count(*), sum(abs(cause.value::numeric)) FROM pos_sync.system_level"
         " CROSS JOIN LATERAL jsonb_each_text(causes) AS cause WHERE drift <> 0 GROUP BY store_id, cause.key ORDER BY 1, 2"
     )
     return [DriftSummary(*row) for row in await connection.execute(query)]
@@ -113,4 +113,4 @@ async def summarise(connection: AsyncConnection) -> list[DriftSummary]:
 
 async def oldest_comparison(connection: AsyncConnection) -> datetime | None:
     """When the level was compared that was compared longest ago; None before the first."""
-    return await connection.scalar(text("SELECT min(compared_at) FROM system_level WHERE compared_at IS NOT NULL"))
+    return await connection.scalar(text("SELECT min(compared_at) FROM pos_sync.system_level WHERE compared_at IS NOT NULL"))

@@ -9,8 +9,8 @@ DATELESS = r"^[0-9-]+([ T]00:00(:00)?[.0]*(Z|[+-][0-9:]+)?)?$"
 
 # The summary of received_at finds the pages of a week.
 _DATELESS = """
-SELECT store_id, inventory_system_id FROM stock_movement AS m
-JOIN integration USING (store_id, inventory_system_id)
+SELECT store_id, inventory_system_id FROM pos_sync.stock_movement AS m
+JOIN pos_sync.integration USING (store_id, inventory_system_id)
 WHERE m.received_at > now() - interval '7 days' AND m.source = 'inventory_system' AND integration.repeated_dates = 'suspect'
 GROUP BY store_id, inventory_system_id
 HAVING count(*) >= :least AND bool_and(m.date_text ~ :dateless)

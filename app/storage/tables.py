@@ -30,15 +30,17 @@ from sqlalchemy import (
 )
 
 from app.stock.text import MAX_TEXT_LENGTH
+from app.storage.schema import SCHEMA
 
 metadata = MetaData(
+    schema=SCHEMA,
     naming_convention={
         "pk": "%(table_name)s_pkey",
         "uq": "%(table_name)s_%(column_0_N_name)s_key",
         "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
         "ck": "%(table_name)s_%(constraint_name)s_check",
         "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-    }
+    },
 )
 
 

@@ -149,7 +149,7 @@ async def test_409_when_this_pos_cannot_apply_it(
 
 
 async def test_409_when_the_integration_is_disabled(world: World, client: httpx2.AsyncClient) -> None:
-    await world.execute("UPDATE integration SET enabled = false")
+    await world.execute("UPDATE pos_sync.integration SET enabled = false")
 
     assert 409 == (await deliver(client)).status_code
     assert Decimal("13.69") == await world.level()
@@ -168,7 +168,7 @@ async def test_409_below_zero_only_where_the_store_refuses_it(world: World, clie
     assert 204 == (await deliver(client, quantity="20")).status_code
     assert Decimal("-6.31") == await world.level()
 
-    await world.execute("UPDATE store SET negative_stock = 'refuse' WHERE store_id = '1'")
+    await world.execute("UPDATE pos_sync.store SET negative_stock = 'refuse' WHERE store_id = '1'")
     answer = await deliver(client, quantity="22.51", external_id="tom001")
 
     assert 409 == answer.status_code
@@ -179,7 +179,7 @@ async def test_409_below_zero_only_where_the_store_refuses_it(world: World, clie
 async def test_the_setting_decides_for_stores_without_a_policy_of_their_own(world: World) -> None:
     async with running(settings_for(world, negative_stock="refuse")) as (_, client):
         assert 409 == (await deliver(client, quantity="20")).status_code
-        await world.execute("UPDATE store SET negative_stock = 'allow' WHERE store_id = '1'")
+        await world.execute("UPDATE pos_sync.store SET negative_stock = 'allow' WHERE store_id = '1'")
         assert 204 == (await deliver(client, quantity="20")).status_code
 
 

@@ -57,13 +57,13 @@ async def assert_same(world: World, model: Model) -> None:
     """Hold the tables against the model, but for the samples of the template."""
     owner = await asyncpg.connect(world.owner_url)
     where = "WHERE store_id IN ('allows', 'refuses', 'default')"
-    levels = await owner.fetch(f"SELECT store_id, item_id, quantity, version FROM stock_level {where}")
+    levels = await owner.fetch(f"SELECT store_id, item_id, quantity, version FROM pos_sync.stock_level {where}")
     rows = await owner.fetch(
         "SELECT store_id, item_id, level_version, source, movement_type, delta, balance_after, dedupe_key, occurrence,"
-        f" happened_at, received_at FROM stock_movement {where} ORDER BY store_id, item_id, level_version"
+        f" happened_at, received_at FROM pos_sync.stock_movement {where} ORDER BY store_id, item_id, level_version"
     )
     queued = await owner.fetch(
-        f"SELECT store_id, item_id, level_version, inventory_system_id FROM outbox_message {where} ORDER BY 1, 2, 3, 4"
+        f"SELECT store_id, item_id, level_version, inventory_system_id FROM pos_sync.outbox_message {where} ORDER BY 1, 2, 3, 4"
     )
     await owner.close()
     assert model.levels == {(s, i): Level(quantity, version) for s, i, quantity, version in levels}
@@ -351,7 +351,7 @@ async def test_a_ticket_is_not_decided_where_one_of_its_levels_is_held() -> None
         await apply_movements(connection, [by_pos(item_id=item, key=f"first {item}") for item in ITEMS])
         holder = await asyncpg.connect(world.owner_url)
         async with holder.transaction():
-            await holder.execute("SELECT FROM stock_level WHERE store_id = 'allows' AND item_id = 'avcc123' FOR UPDATE")
+            await holder.execute("SELECT FROM pos_sync.stock_level WHERE store_id = 'allows' AND item_id = 'avcc123' FOR UPDATE")
             held = await apply_movements(connection, asked, tickets=[1, 1, 2], skips_locked=True)
         await holder.close()
         after = await apply_movements(connection, asked, tickets=[1, 1, 2], skips_locked=True)
@@ -371,7 +371,9 @@ async def test_a_row_says_when_why_and_by_whom() -> None:
 
 async def test_received_at_never_falls_below_that_of_the_row_before(world: World) -> None:
     """Whatever the clock says: after a failover it may have gone back."""
-    await world.execute("UPDATE stock_level SET updated_at = '2099-01-01T00:00:00Z' WHERE store_id = '1' AND item_id = 'avcc123'")
+    await world.execute(
+        "UPDATE pos_sync.stock_level SET updated_at = '2099-01-01T00:00:00Z' WHERE store_id = '1' AND item_id = 'avcc123'"
+    )
     connection = await asyncpg.connect(world.service_url)
     await apply_movements(connection, [by_pos(store_id="1"), by_pos(store_id="1", key="l")])
     await connection.close()
@@ -398,7 +400,7 @@ async def test_the_function_of_a_till_comes_to_what_the_model_says() -> None:
                 (expected,) = model.apply([sale])
                 try:
                     found: str | Decimal = await till.fetchval(
-                        "SELECT record_movement($1, $2, $3, $4, $5, $6, 'counted wrongly')",
+                        "SELECT pos_sync.record_movement($1, $2, $3, $4, $5, $6, 'counted wrongly')",
                         *(store_id, item_id, kind.value, Decimal(quantity), key, HAPPENED),
                     )
                 except asyncpg.PostgresError as error:
@@ -452,9 +454,9 @@ async def test_a_plan_that_was_made_on_a_small_ledger_probes_and_does_not_scan(w
     """Postgres plans once in a session. In a small ledger all ways of reading look cheap, and one of them reads a store."""
     async with world.engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await connection.exec_driver_sql("ALTER TABLE stock_movement DISABLE TRIGGER USER")
+        await connection.exec_driver_sql("ALTER TABLE pos_sync.stock_movement DISABLE TRIGGER USER")
         await connection.exec_driver_sql("TRUNCATE stock_movement, suspected_duplicate")
-        await connection.exec_driver_sql("UPDATE stock_level SET quantity = 0, version = 0")
+        await connection.exec_driver_sql("UPDATE pos_sync.stock_level SET quantity = 0, version = 0")
         await connection.exec_driver_sql("VACUUM ANALYZE")
     earlier, till = [await asyncpg.connect(world.owner_url) for _ in range(2)]
     if rows:

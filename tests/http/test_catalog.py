@@ -142,9 +142,9 @@ async def test_stock_that_was_counted_before_a_sale_is_less_by_the_sale(world: W
 
 async def test_a_refused_first_movement_leaves_neither_level_nor_item(world: World, run: Run, client: httpx2.AsyncClient) -> None:
     await run("store", "set", "2", "--negative-stock", "refuse")
-    await world.execute("INSERT INTO unit VALUES ('1', 'box', 'Box', 'bx'), ('2', 'crate', 'Crate', 'cr')")
-    await world.execute("INSERT INTO supplier VALUES ('1', 'mill', 'Mill')")
-    await world.execute("UPDATE item SET purchase_unit_id = 'box', supplier_id = 'mill' WHERE store_id = '1'")
+    await world.execute("INSERT INTO pos_sync.unit VALUES ('1', 'box', 'Box', 'bx'), ('2', 'crate', 'Crate', 'cr')")
+    await world.execute("INSERT INTO pos_sync.supplier VALUES ('1', 'mill', 'Mill')")
+    await world.execute("UPDATE pos_sync.item SET purchase_unit_id = 'box', supplier_id = 'mill' WHERE store_id = '1'")
     before = await world.units_and_suppliers("2")
     delivered = await deliver(client, store_id="2", inventory_system_id=SYSTEM_2)
     sold = await run("movement", "--store", "2", "--item", "tom001", "--sale", "2")
@@ -358,7 +358,7 @@ async def test_what_becomes_of_repeated_dates_is_set_for_each_system(world: Worl
     listed = (await run("store", "list")).output
     await run("store", "set", "1", "--repeated-dates", SYSTEM, "suspect")
     async with world.engine.connect() as connection:
-        kept = set(await connection.scalars(text("SELECT repeated_dates FROM integration")))
+        kept = set(await connection.scalars(text("SELECT repeated_dates FROM pos_sync.integration")))
 
     assert f"{SYSTEM} (user 30, enabled, repeated dates: apply)" in listed
     assert {"suspect"} == kept

@@ -80,7 +80,7 @@ async def test_an_import_makes_store_integration_items_and_opening_stock(world: 
 
 
 async def test_csv_goes_out_and_comes_back(world: World, run: Run, tmp_path: Path) -> None:
-    await world.execute("UPDATE item SET name = '=cmd|''calc''!A1' WHERE item_id = 'tom001'")
+    await world.execute("UPDATE pos_sync.item SET name = '=cmd|''calc''!A1' WHERE item_id = 'tom001'")
     folder = str(tmp_path / "exported")
 
     exported = await run("catalog", "export", "--store", "1", "--format", "csv", "--output", folder)
@@ -376,7 +376,7 @@ async def test_migrate_brings_the_schema_to_head_and_grants(
 
 
 async def test_migrate_says_what_it_does_not_know(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    await world.execute("UPDATE alembic_version SET version_num = '9999'")
+    await world.execute("UPDATE alembic_version SET version_num = '9999', compatible_from = '9998'")
     newer = await runner_for(world.owner_url, monkeypatch, tmp_path)("migrate")
 
     assert 1 == newer.exit_code
@@ -415,7 +415,7 @@ async def test_an_import_does_not_wait_for_ever_for_a_level_that_is_held(
 ) -> None:
     monkeypatch.setattr("app.storage.transactions.BUSY_SECONDS", 0.5)
     async with world.engine.connect() as holder:
-        await holder.execute(text("SELECT FROM stock_level WHERE store_id = '1' AND item_id = 'avcc123' FOR UPDATE"))
+        await holder.execute(text("SELECT FROM pos_sync.stock_level WHERE store_id = '1' AND item_id = 'avcc123' FOR UPDATE"))
         result = await run("catalog", "import", "--store", "1", str(SAMPLES / "store-1.json"))
 
     assert 1 == result.exit_code

@@ -89,7 +89,7 @@ async def test_a_late_count_by_command_and_by_sql_comes_to_the_same(world: World
     late = await run("movement", *at, hour(22).isoformat(), "--count", "10")
     again = await run("movement", *at, hour(21).isoformat(), "--sale", "4")
     async with world.engine.begin() as connection:
-        query = "SELECT record_movement('1', 'avcc123', :kind, :quantity, :key, :at)"
+        query = "SELECT pos_sync.record_movement('1', 'avcc123', :kind, :quantity, :key, :at)"
         stocks = [
             await connection.scalar(text(query), {"kind": kind, "quantity": Decimal(quantity), "key": str(number), "at": at})
             for number, (kind, quantity, at) in enumerate(
@@ -122,7 +122,7 @@ def count(quantity: str, at: datetime | None) -> Movement:
 async def level_at(world: World, at: datetime, store_id: str = "allows") -> Decimal:
     async with world.engine.connect() as connection:
         asked = {"store": store_id, "at": at}
-        found = await connection.scalar(text("SELECT level_at(:store, 'avcc123', :at)"), asked)
+        found = await connection.scalar(text("SELECT pos_sync.level_at(:store, 'avcc123', :at)"), asked)
     return found or Decimal(0)
 
 
@@ -287,12 +287,14 @@ async def test_two_who_reverse_the_same_row_at_once_reverse_it_once() -> None:
 async def test_the_reversal_of_a_report_is_told_to_the_others_and_not_to_who_reported_it() -> None:
     async with new_ledger() as (world, connection):
         await world.execute(
-            "INSERT INTO integration (store_id, inventory_system_id, user_id_tps) VALUES ('allows', 'other', '1')"
+            "INSERT INTO pos_sync.integration (store_id, inventory_system_id, user_id_tps) VALUES ('allows', 'other', '1')"
         )
         await apply_movements(connection, [reported()])
         await reverse(world.engine, store_id="allows", item_id="avcc123", level_version=1, actor="ana", note="came twice")
         async with world.engine.connect() as looking:
-            told = await looking.execute(text("SELECT level_version, inventory_system_id FROM outbox_message ORDER BY 1"))
+            told = await looking.execute(
+                text("SELECT level_version, inventory_system_id FROM pos_sync.outbox_message ORDER BY 1")
+            )
 
         assert [(1, "other"), (2, "other")] == [tuple(row) for row in told]
 
@@ -303,7 +305,7 @@ async def test_both_rows_of_a_late_sale_are_told_each_with_its_own_time() -> Non
         await apply_movements(connection, [by_pos(quantity="2", happened_at=hour(21))])
         async with world.engine.connect() as looking:
             query = (
-                "SELECT m.level_version, m.delta, m.happened_at FROM outbox_message JOIN stock_movement AS m"
+                "SELECT m.level_version, m.delta, m.happened_at FROM pos_sync.outbox_message JOIN pos_sync.stock_movement AS m"
                 " USING (store_id, item_id, level_version) ORDER BY 1"
             )
             told = [tuple(row) for row in await looking.execute(text(query))]
@@ -408,7 +410,7 @@ async def test_a_reported_date_that_says_no_time_counts_as_now(date: str) -> Non
 
 async def test_a_reported_date_is_read_in_the_time_zone_of_its_store() -> None:
     async with new_ledger() as (world, connection):
-        await world.execute("UPDATE store SET timezone = 'America/Guayaquil' WHERE store_id = 'allows'")
+        await world.execute("UPDATE pos_sync.store SET timezone = 'America/Guayaquil' WHERE store_id = 'allows'")
         await apply_movements(connection, [reported(date="2026-05-30 12:00:00"), reported(date="2026-05-30T12:00:00Z")])
         rows = await world.ledger()
 
@@ -458,11 +460,13 @@ async def test_the_halves_of_a_transfer_are_each_before_or_after_the_count_of_it
 
 
 async def test_a_transfer_between_stores_that_measure_differently_is_refused(world: World, till: httpx2.AsyncClient) -> None:
-    await world.execute("UPDATE unit SET name = 'Gram', short_name = 'g' WHERE store_id = '2'")
-    copied = "INSERT INTO item SELECT '2', 'tom001', name, i2.purchase_unit_id, i2.consumption_unit_id, i2.supplier_id, cost"
+    await world.execute("UPDATE pos_sync.unit SET name = 'Gram', short_name = 'g' WHERE store_id = '2'")
+    copied = (
+        "INSERT INTO pos_sync.item SELECT '2', 'tom001', name, i2.purchase_unit_id, i2.consumption_unit_id, i2.supplier_id, cost"
+    )
     await world.execute(
-        f"{copied} FROM (SELECT name, cost FROM item WHERE store_id = '1' AND item_id = 'tom001') AS i1,"
-        " (SELECT purchase_unit_id, consumption_unit_id, supplier_id FROM item WHERE store_id = '2' LIMIT 1) AS i2"
+        f"{copied} FROM (SELECT name, cost FROM pos_sync.item WHERE store_id = '1' AND item_id = 'tom001') AS i1,"
+        " (SELECT purchase_unit_id, consumption_unit_id, supplier_id FROM pos_sync.item WHERE store_id = '2' LIMIT 1) AS i2"
     )
     body = {"item_id": "tom001", "kind": "transfer", "quantity": "1", "to_store_id": "2"}
     answer = await till.post("/pos/stores/1/movements", json=body, headers={"Idempotency-Key": "t"})
@@ -515,10 +519,9 @@ async def test_a_level_from_before_there_were_times_takes_counts_and_late_sales(
     async with new_ledger() as (world, connection):
         await apply_movements(connection, [by_pos(quantity="5", kind=PosKind.RECEIPT, key="r", happened_at=None)])
         await apply_movements(connection, [count("7", None)])
-        await world.execute(
-            "SET LOCAL session_replication_role = replica",
-            "UPDATE stock_movement SET happened_at = NULL, counted = NULL",
-            "UPDATE stock_level SET newest_at = NULL, counted_at = NULL",
+        await world.execute_past_guards(
+            "UPDATE pos_sync.stock_movement SET happened_at = NULL, counted = NULL",
+            "UPDATE pos_sync.stock_level SET newest_at = NULL, counted_at = NULL",
         )
         (late,) = await apply_movements(connection, [by_pos(quantity="2", key="late", happened_at=hour(3))])
         (now,) = await apply_movements(connection, [by_pos(quantity="2", key="now", happened_at=None)])
@@ -533,11 +536,10 @@ async def test_a_count_of_long_ago_reads_only_what_came_since() -> None:
     async with new_ledger() as (world, connection):
         for _ in range(8):
             await apply_movements(connection, [by_pos(quantity="1", key=f"{next(_keys)}", happened_at=None) for _ in range(250)])
-        await world.execute(
-            "SET LOCAL session_replication_role = replica",
-            "UPDATE stock_movement SET received_at = now() - (2001 - level_version) * interval '1 minute',"
+        await world.execute_past_guards(
+            "UPDATE pos_sync.stock_movement SET received_at = now() - (2001 - level_version) * interval '1 minute',"
             " happened_at = now() - (2001 - level_version) * interval '1 minute'",
-            "UPDATE stock_level SET newest_at = now() - interval '1 minute'",
+            "UPDATE pos_sync.stock_level SET newest_at = now() - interval '1 minute'",
         )
         reader = await asyncpg.connect(world.owner_url)
         async with reader.transaction():

@@ -14,8 +14,8 @@ from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
 NEW_ITEM = (
-    "INSERT INTO item SELECT store_id, 'new', 'New dish', purchase_unit_id, consumption_unit_id, supplier_id, cost"
-    " FROM item WHERE item_id = 'avcc123'"
+    "INSERT INTO pos_sync.item SELECT store_id, 'new', 'New dish', purchase_unit_id, consumption_unit_id, supplier_id, cost"
+    " FROM pos_sync.item WHERE item_id = 'avcc123'"
 )
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 
@@ -50,7 +50,7 @@ async def test_a_movement_that_was_dismissed_is_not_applied_when_it_comes_again_
 async def test_a_dismissal_holds_over_all_reasons_of_the_movement(world: World, run: Run) -> None:
     async with running(settings_for(world)) as (_, client):
         await deliver(client, external_id="new")
-        await world.execute(NEW_ITEM, f"UPDATE integration SET enabled = false WHERE inventory_system_id = '{SYSTEM}'")
+        await world.execute(NEW_ITEM, f"UPDATE pos_sync.integration SET enabled = false WHERE inventory_system_id = '{SYSTEM}'")
         await deliver(client, external_id="new")
         await run("refused", "dismiss", "1", "--note", "twice refused")
 
@@ -62,7 +62,7 @@ async def test_a_replay_of_a_movement_from_before_the_opening_asks_whether_the_c
     world: World, client: httpx2.AsyncClient, run: Run, answer: str, stock: str
 ) -> None:
     assert 409 == (await deliver(client, external_id="new", date=f"{YESTERDAY:%Y-%m-%d %H:%M:%S}")).status_code
-    await world.execute(NEW_ITEM, "SELECT record_movement('1', 'new', 'count', 12.5, 'opening')")
+    await world.execute(NEW_ITEM, "SELECT pos_sync.record_movement('1', 'new', 'count', 12.5, 'opening')")
 
     asked = await run("refused", "replay", "1")
     dry = await run("refused", "replay", "1", answer, "--dry-run")
@@ -146,7 +146,7 @@ async def test_an_operator_can_let_repeated_dates_be_applied(world: World, clien
 async def test_a_delivery_dated_before_a_count_is_taken_back_when_it_is_dismissed(
     world: World, client: httpx2.AsyncClient, run: Run
 ) -> None:
-    await world.execute("SELECT record_movement('1', 'avcc123', 'count', 10, 'count')")
+    await world.execute("SELECT pos_sync.record_movement('1', 'avcc123', 'count', 10, 'count')")
     await deliver(client, date=f"{YESTERDAY:%Y-%m-%d %H:%M:%S}")
     assert Decimal("8.75") == await world.level()
 

@@ -90,10 +90,10 @@ async def test_the_window_limits_what_is_looked_at(client: httpx2.AsyncClient, r
 
 async def test_the_windows_are_read_through_the_primary_key(world: World) -> None:
     await world.execute(
-        "INSERT INTO item SELECT store_id, 'i' || n, 'x', purchase_unit_id, consumption_unit_id, supplier_id, cost"
-        " FROM item, generate_series(1, 50) AS n WHERE item_id = 'avcc123'",
-        "INSERT INTO stock_level SELECT '1', 'i' || n, 1000, 1000 FROM generate_series(1, 50) AS n",
-        "INSERT INTO stock_movement (store_id, item_id, level_version, source, movement_type, quantity, balance_after)"
+        "INSERT INTO pos_sync.item SELECT store_id, 'i' || n, 'x', purchase_unit_id, consumption_unit_id, supplier_id, cost"
+        " FROM pos_sync.item, generate_series(1, 50) AS n WHERE item_id = 'avcc123'",
+        "INSERT INTO pos_sync.stock_level SELECT '1', 'i' || n, 1000, 1000 FROM generate_series(1, 50) AS n",
+        "INSERT INTO pos_sync.stock_movement (store_id, item_id, level_version, source, movement_type, quantity, balance_after)"
         " SELECT '1', 'i' || n, v, 'pos_receipt', 1, 1, v FROM generate_series(1, 50) AS n, generate_series(1, 1000) AS v",
         "ANALYZE",
     )
@@ -200,7 +200,7 @@ async def test_a_first_number_makes_the_level(world: World, run: Run) -> None:
     ],
 )
 async def test_reconcile_says_what_is_wrong(world: World, run: Run, arguments: tuple[str, ...], said: str) -> None:
-    await world.execute("UPDATE store SET negative_stock = 'refuse' WHERE store_id = '2'")
+    await world.execute("UPDATE pos_sync.store SET negative_stock = 'refuse' WHERE store_id = '2'")
 
     result = await run(*ADOPT, *arguments)
 

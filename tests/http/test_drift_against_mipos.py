@@ -62,7 +62,7 @@ class Day:
 
     async def sells(self, quantity: Decimal) -> None:
         async with self.world.engine.begin() as connection:
-            statement = text("SELECT record_movement('1', :item, 'sale', :quantity, :key)")
+            statement = text("SELECT pos_sync.record_movement('1', :item, 'sale', :quantity, :key)")
             await connection.execute(statement, {"item": ITEM, "quantity": quantity, "key": f"sale {next(self._numbers)}"})
         await self.until_told()
 
@@ -93,9 +93,9 @@ class Day:
         assert status == answer.status_code, answer.text
 
     async def reports_and_is_refused(self, change: Decimal) -> None:
-        await self.world.execute("UPDATE integration SET enabled = false WHERE store_id = '1'")
+        await self.world.execute("UPDATE pos_sync.integration SET enabled = false WHERE store_id = '1'")
         await self.reports(change, status=409)
-        await self.world.execute("UPDATE integration SET enabled = true WHERE store_id = '1'")
+        await self.world.execute("UPDATE pos_sync.integration SET enabled = true WHERE store_id = '1'")
         self.note(CauseKind.REFUSED, -change)
 
     async def loses(self, quantity: Decimal) -> None:
@@ -114,7 +114,7 @@ class Day:
 
     async def until_told(self) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            waiting = text("SELECT count(*) FROM outbox_message WHERE state = 'pending'")
+            waiting = text("SELECT count(*) FROM pos_sync.outbox_message WHERE state = 'pending'")
             while True:
                 async with self.world.engine.connect() as connection:
                     if not await connection.scalar(waiting):
@@ -141,7 +141,7 @@ async def day(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Da
     monkeypatch.setattr(answers, "MIN_PAUSE", timedelta(seconds=0.01))
     for module in (reports, drift, reader):
         monkeypatch.setattr(module, "IN_TRANSIT", TRANSIT)
-    await world.execute("UPDATE store SET mipos_store_id = store_id")
+    await world.execute("UPDATE pos_sync.store SET mipos_store_id = store_id")
     async with mipos() as remote:
         settings = settings_for(world, **remote.settings())
         async with running(settings) as (_, client):
@@ -254,7 +254,7 @@ async def test_a_count_of_ours_that_is_newer_is_not_overwritten_by_their_number(
     await day.reports(Decimal(-1))
     await day.passes()
     async with day.world.engine.begin() as connection:
-        await connection.execute(text(f"SELECT record_movement('1', '{ITEM}', 'count', 9, 'count')"))
+        await connection.execute(text(f"SELECT pos_sync.record_movement('1', '{ITEM}', 'count', 9, 'count')"))
     await day.until_told()
 
     adoption = Adoption(store_id="1", item_id=ITEM, system_id=SYSTEM, window=200)
@@ -275,7 +275,7 @@ async def test_our_own_movement_that_comes_back_is_an_echo(day: Day) -> None:
     assert [204, 204] == [answer.status_code for answer in answers_]
     assert before == await day.ours()
     async with day.world.engine.connect() as connection:
-        (row,) = list(await connection.execute(text("SELECT reason, attempts, state FROM suspected_duplicate")))
+        (row,) = list(await connection.execute(text("SELECT reason, attempts, state FROM pos_sync.suspected_duplicate")))
     assert ("echo", 2, "open") == tuple(row)
     found = await day.drift()
     assert (Decimal(0), ()) == (found.drift, found.causes)

@@ -100,7 +100,7 @@ async def test_a_transaction_that_another_came_before_is_run_again(world: World,
     await world.execute(
         "CREATE SEQUENCE tries",
         # What a sequence gave is not taken back by a rollback.
-        "CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$ BEGIN"
+        "CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql SET search_path = pos_sync AS $$ BEGIN"
         " IF nextval('tries') = 1 THEN RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '40001'; END IF;"
         " RETURN NULL; END $$",
         "CREATE TRIGGER fail AFTER INSERT ON stock_movement FOR EACH STATEMENT EXECUTE FUNCTION fail_once()",
@@ -113,7 +113,7 @@ async def test_a_transaction_that_another_came_before_is_run_again(world: World,
 
 async def test_a_locked_row_is_503_and_its_neighbours_are_applied(world: World) -> None:
     async with running(settings_for(world, response_deadline=2.5)) as (_, client), world.engine.connect() as other:
-        await other.execute(text("SELECT 1 FROM stock_level WHERE item_id = 'avcc123' FOR UPDATE"))
+        await other.execute(text("SELECT 1 FROM pos_sync.stock_level WHERE item_id = 'avcc123' FOR UPDATE"))
         changes: list[dict[str, Any]] = [{"external_id": "tom001", "date": str(number)} for number in range(10)]
 
         statuses = await deliver_together(client, [{}, *changes])
@@ -127,7 +127,7 @@ async def test_a_locked_row_is_503_and_its_neighbours_are_applied(world: World) 
 
 async def test_many_for_a_locked_row_do_not_hold_up_the_others(world: World) -> None:
     async with running(settings_for(world)) as (_, client), world.engine.connect() as other:
-        await other.execute(text("SELECT 1 FROM stock_level WHERE item_id = 'avcc123' FOR UPDATE"))
+        await other.execute(text("SELECT 1 FROM pos_sync.stock_level WHERE item_id = 'avcc123' FOR UPDATE"))
         held = [asyncio.create_task(deliver(client, date=f"held {number}")) for number in range(40)]
         free = [await deliver(client, external_id="tom001", date=str(number)) for number in range(20)]
         were_held = not any(task.done() for task in held)
@@ -155,7 +155,7 @@ async def test_a_copy_that_waited_for_its_original_is_known_and_not_refused(worl
 
 async def test_a_refusal_and_its_later_success_in_one_batch_leave_no_open_record(world: World) -> None:
     async with running(settings_for(world, negative_stock="refuse")) as (_, client), world.engine.connect() as other:
-        await other.execute(text("LOCK TABLE stock_level"))
+        await other.execute(text("LOCK TABLE pos_sync.stock_level"))
         sent = []
         for changes in ({"quantity": "20"}, {"quantity": "10", "movement_type": 1}, {"quantity": "20", "now": "again"}):
             sent.append(asyncio.create_task(deliver(client, **changes)))
@@ -173,7 +173,7 @@ async def test_a_session_that_has_become_read_only_is_left(world: World, client:
     await world.execute(
         # It keeps the first session that writes, over the rollback too: that one is read-only from then on.
         "CREATE SEQUENCE first_session",
-        "CREATE FUNCTION refuse_first() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$ BEGIN"
+        "CREATE FUNCTION refuse_first() RETURNS trigger LANGUAGE plpgsql SET search_path = pos_sync AS $$ BEGIN"
         " IF NOT (SELECT is_called FROM first_session) THEN PERFORM setval('first_session', pg_backend_pid()); END IF;"
         " IF (SELECT last_value FROM first_session) = pg_backend_pid() THEN"
         " RAISE EXCEPTION 'cannot execute INSERT in a read-only transaction' USING ERRCODE = '25006'; END IF;"
@@ -228,7 +228,7 @@ async def test_a_database_that_is_not_set_up_is_503_and_said_so(world: World, cl
 async def test_past_the_waiting_line_it_is_503_at_once(world: World) -> None:
     async with running(settings_for(world, waiting_line=5, response_deadline=2)) as (_, client):
         async with world.engine.connect() as other:
-            await other.execute(text("LOCK TABLE stock_level"))
+            await other.execute(text("LOCK TABLE pos_sync.stock_level"))
             statuses = await deliver_together(client, [{"date": str(number)} for number in range(20)])
             await other.rollback()
         after = await deliver(client)
@@ -239,7 +239,7 @@ async def test_past_the_waiting_line_it_is_503_at_once(world: World) -> None:
 
 async def test_an_answer_that_would_be_overloaded_says_to_come_back_soon(world: World) -> None:
     async with running(settings_for(world, waiting_line=1, response_deadline=1)) as (_, client), world.engine.connect() as other:
-        await other.execute(text("LOCK TABLE stock_level"))
+        await other.execute(text("LOCK TABLE pos_sync.stock_level"))
         body = body_of()
         answers = await asyncio.gather(*(client.post(PATH, content=body, headers=signed(body)) for _ in range(4)))
 
@@ -336,9 +336,9 @@ async def test_services_that_contend_for_one_level_do_not_conflict(world: World)
 
 async def test_two_services_that_start_one_level_at_once_do_not_lose_a_movement() -> None:
     async with new_world() as world:
-        await world.execute("DELETE FROM integration WHERE store_id = '2'")
+        await world.execute("DELETE FROM pos_sync.integration WHERE store_id = '2'")
         await world.execute(
-            "INSERT INTO integration (store_id, inventory_system_id, user_id_tps)"
+            "INSERT INTO pos_sync.integration (store_id, inventory_system_id, user_id_tps)"
             " VALUES ('2', '4344be8c-c6b9-4c51-88a6-d620144ab406', '30')"
         )
         async with running(settings_for(world)) as (_, one), running(settings_for(world)) as (_, other):

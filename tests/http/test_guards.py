@@ -94,7 +94,7 @@ async def test_an_opening_stock_is_not_told() -> None:
         await apply_movements(connection, [opening_movement(store_id="allows", item_id="avcc123", stock=Decimal(1))])
         await apply_movements(connection, [by_pos(happened_at=None)])
         async with world.engine.connect() as owner:
-            told = list(await owner.execute(text("SELECT level_version FROM outbox_message")))
+            told = list(await owner.execute(text("SELECT level_version FROM pos_sync.outbox_message")))
 
     assert [(2,)] == told
 
@@ -114,7 +114,7 @@ async def test_a_known_movement_closes_what_was_left_open_of_it() -> None:
         await apply_movements(connection, [reported()])
         await refusals.record(connection, [as_refused(reported())])
         assert ["resolved"] == [kept.state for kept in await world.refused()]
-        await world.execute("UPDATE refused_delivery SET state = 'open', closed_at = NULL")
+        await world.execute("UPDATE pos_sync.refused_delivery SET state = 'open', closed_at = NULL")
 
         (outcome,) = await apply_movements(connection, [reported()])
         (kept,) = await world.refused()
@@ -148,7 +148,7 @@ async def until_it_waits(world: World, connection: asyncpg.Connection, call: asy
 
 async def is_held(world: World, item_id: str) -> bool:
     """Whether a session has locked the level."""
-    query = "SELECT true FROM stock_level WHERE store_id = 'allows' AND item_id = $1 FOR UPDATE SKIP LOCKED"
+    query = "SELECT true FROM pos_sync.stock_level WHERE store_id = 'allows' AND item_id = $1 FOR UPDATE SKIP LOCKED"
     async with new_session(world) as observer:
         return await observer.fetchval(query, item_id) is None
 
@@ -188,7 +188,7 @@ async def test_levels_are_locked_in_key_order_so_that_two_calls_cannot_deadlock(
     async with new_ledger() as (world, connection), new_session(world) as holder:
         await apply_movements(connection, [reported(item_id=item) for item in ITEMS])
         async with holder.transaction():
-            await holder.execute("SELECT FROM stock_level WHERE store_id = 'allows' AND item_id = 'avcc123' FOR UPDATE")
+            await holder.execute("SELECT FROM pos_sync.stock_level WHERE store_id = 'allows' AND item_id = 'avcc123' FOR UPDATE")
             call = asyncio.create_task(apply_movements(connection, asked))
             await until_it_waits(world, connection, call)
             is_later_one_held = await is_held(world, "tom001")
@@ -216,7 +216,9 @@ async def test_known_is_said_under_the_lock_of_a_level_that_was_made_while_the_o
         await apply_movements(connection, [reported()])
         async with connection.transaction():
             async with holder.transaction():
-                await holder.execute("SELECT FROM stock_level WHERE store_id = 'allows' AND item_id = 'avcc123' FOR UPDATE")
+                await holder.execute(
+                    "SELECT FROM pos_sync.stock_level WHERE store_id = 'allows' AND item_id = 'avcc123' FOR UPDATE"
+                )
                 call = asyncio.create_task(apply_movements(connection, [reported(date="e"), made]))
                 await until_it_waits(world, connection, call)
                 assert [Applied(1, Decimal(-1))] == await apply_movements(maker, [made])

@@ -199,7 +199,7 @@ async def test_every_committed_row_is_told_once_whatever_was_open_meanwhile(worl
     held = await asyncpg.connect(world.owner_url)
     transaction = held.transaction()
     await transaction.start()
-    await held.execute("SELECT record_movement('1', 'saf001', 'sale', 0.001, 'open')")
+    await held.execute("SELECT pos_sync.record_movement('1', 'saf001', 'sale', 0.001, 'open')")
     await records(till, "b", "sale", "3", NOON + timedelta(hours=1))
     second = await read(till, "changes", after=first["cursor"])
     await transaction.commit()
@@ -252,10 +252,10 @@ async def test_readers_and_writers_at_once_miss_nothing_and_see_nothing_twice(wo
 
 async def rows_told(connection: AsyncConnection) -> int:
     """How many rows got a place."""
-    before = await connection.scalar(text("SELECT count(*) FROM change_feed"))
+    before = await connection.scalar(text("SELECT count(*) FROM pos_sync.change_feed"))
     while await change_feed.number(connection):
         pass
-    return (await connection.scalar(text("SELECT count(*) FROM change_feed")) or 0) - (before or 0)
+    return (await connection.scalar(text("SELECT count(*) FROM pos_sync.change_feed")) or 0) - (before or 0)
 
 
 async def test_a_row_whose_transaction_was_open_for_long_is_found_by_the_sweep(world: World) -> None:
@@ -263,14 +263,13 @@ async def test_a_row_whose_transaction_was_open_for_long_is_found_by_the_sweep(w
     async with engine.begin() as connection:
         await change_feed.switch_on(connection)
         assert 5 == await rows_told(connection)
-    await world.execute(
-        "SELECT record_movement('1', 'avcc123', 'sale', 1, 'k')",
-        "SET LOCAL session_replication_role = replica",
-        "UPDATE stock_movement SET received_at = now() - interval '1 hour'",
+    await world.execute("SELECT pos_sync.record_movement('1', 'avcc123', 'sale', 1, 'k')")
+    await world.execute_past_guards(
+        "UPDATE pos_sync.stock_movement SET received_at = now() - interval '1 hour'",
     )
     async with engine.begin() as connection:
         assert 0 == await rows_told(connection)
-    await world.execute("UPDATE change_feed_state SET swept_at = now() - interval '2 minutes'")
+    await world.execute("UPDATE pos_sync.change_feed_state SET swept_at = now() - interval '2 minutes'")
     async with engine.begin() as connection:
         assert 1 == await rows_told(connection)
     await engine.dispose()

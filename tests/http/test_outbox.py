@@ -20,9 +20,11 @@ from tests.support.world import World
 
 
 async def test_a_sale_is_told_as_documented_in_the_time_of_the_store(world: World) -> None:
-    await world.execute("UPDATE store SET mipos_store_id = 'm-1', timezone = 'America/Guayaquil' WHERE store_id = '1'")
+    await world.execute("UPDATE pos_sync.store SET mipos_store_id = 'm-1', timezone = 'America/Guayaquil' WHERE store_id = '1'")
     async with mipos(stores={"m-1": "1"}) as remote, running(settings_for(world, **remote.settings())):
-        await world.execute("SELECT record_pos_movement('1', 'avcc123', 'sale', 1.25, 'ticket 7', '2020-05-30 17:45:03+00')")
+        await world.execute(
+            "SELECT pos_sync.record_pos_movement('1', 'avcc123', 'sale', 1.25, 'ticket 7', '2020-05-30 17:45:03+00')"
+        )
         await settled(world)
 
     assert [
@@ -55,7 +57,7 @@ async def test_a_movement_of_one_system_reaches_the_other_and_never_comes_back(w
 
 
 async def test_a_switched_off_system_is_not_told(world: World) -> None:
-    await world.execute("UPDATE integration SET enabled = false")
+    await world.execute("UPDATE pos_sync.integration SET enabled = false")
     await sell(world, "1", "ticket")
 
     assert [] == await messages(world)
@@ -135,7 +137,7 @@ async def test_retry_after_is_honoured(world: World) -> None:
 
     async with world.engine.connect() as connection:
         # Not longer than the longest pause of our own.
-        seconds = await connection.scalar(text("SELECT extract(epoch FROM next_attempt_at - now()) FROM outbox_message"))
+        seconds = await connection.scalar(text("SELECT extract(epoch FROM next_attempt_at - now()) FROM pos_sync.outbox_message"))
     assert 200 < seconds <= 300
 
 
@@ -177,7 +179,7 @@ async def test_a_thousand_sales_under_faults_arrive_in_order_each_sent_by_one_of
     await connect_stores(world)
     items = [f"bulk{number}" for number in range(50)]
     await world.execute(
-        "INSERT INTO item SELECT '1', 'bulk' || n, 'Bulk', 'pos_kg', 'pos_kg', 'pos_sup_market', 1"
+        "INSERT INTO pos_sync.item SELECT '1', 'bulk' || n, 'Bulk', 'pos_kg', 'pos_kg', 'pos_sup_market', 1"
         " FROM generate_series(0, 49) AS n"
     )
     async with mipos() as remote:
@@ -198,7 +200,7 @@ async def test_a_thousand_sales_under_faults_arrive_in_order_each_sent_by_one_of
         async with running(one), running(two):
             for batch in range(20):
                 await world.execute(
-                    *[f"SELECT record_pos_movement('1', '{item}', 'sale', 0.1, '{item} {batch}')" for item in items]
+                    *[f"SELECT pos_sync.record_pos_movement('1', '{item}', 'sale', 0.1, '{item} {batch}')" for item in items]
                 )
             await settled(world)
         stock = remote.platform.systems[SYSTEM].stock
@@ -213,7 +215,7 @@ async def test_a_thousand_sales_under_faults_arrive_in_order_each_sent_by_one_of
 async def test_one_that_is_lost_with_its_process_is_sent_by_another_once_its_claim_has_ended(world: World) -> None:
     await connect_stores(world)
     await sell(world, "1", "one")
-    await world.execute("UPDATE outbox_message SET claimed_until = now() + interval '1 second', attempts = 1")
+    await world.execute("UPDATE pos_sync.outbox_message SET claimed_until = now() + interval '1 second', attempts = 1")
     async with mipos() as remote, running(settings_for(world, **remote.settings())):
         await settled(world)
 
@@ -222,7 +224,7 @@ async def test_one_that_is_lost_with_its_process_is_sent_by_another_once_its_cla
 
 async def test_while_a_synchronisation_holds_a_store_nothing_is_sent_to_it(world: World) -> None:
     await connect_stores(world)
-    await world.execute(f"INSERT INTO lease VALUES ('sync 1 {SYSTEM}', now() + interval '1 hour')")
+    await world.execute(f"INSERT INTO pos_sync.lease VALUES ('sync 1 {SYSTEM}', now() + interval '1 hour')")
     await sell(world, "1", "one")
     async with mipos() as remote:
         await connect_other(world, remote)
@@ -233,7 +235,7 @@ async def test_while_a_synchronisation_holds_a_store_nothing_is_sent_to_it(world
                 return len(updates(remote)) == 1
 
             await until(is_other_told)
-            await world.execute("DELETE FROM lease WHERE name LIKE 'sync%'")
+            await world.execute("DELETE FROM pos_sync.lease WHERE name LIKE 'sync%'")
             await settled(world)
 
     assert [OTHER, SYSTEM, SYSTEM] == [body["inventory_system_id"] for body in updates(remote)]
@@ -283,8 +285,8 @@ async def test_operators_list_show_retry_and_dismiss_messages(world: World, run:
     for number in range(3):
         await sell(world, "1", f"ticket {number}")
     await world.execute(
-        "UPDATE outbox_message SET state = 'dead', words = 'Not available.', closed_at = now() WHERE level_version = 2",
-        "UPDATE outbox_message SET state = 'sent', closed_at = now() WHERE level_version = 3",
+        "UPDATE pos_sync.outbox_message SET state = 'dead', words = 'Not available.', closed_at = now() WHERE level_version = 2",
+        "UPDATE pos_sync.outbox_message SET state = 'sent', closed_at = now() WHERE level_version = 3",
     )
     dead, sent, waiting = (message.outbox_message_id for message in await messages(world))
 
@@ -306,7 +308,7 @@ async def test_operators_list_show_retry_and_dismiss_messages(world: World, run:
 
 async def test_all_that_is_dead_is_retried_at_once(world: World, run: Run) -> None:
     await sell(world, "1", "one")
-    await world.execute("UPDATE outbox_message SET state = 'dead', closed_at = now()")
+    await world.execute("UPDATE pos_sync.outbox_message SET state = 'dead', closed_at = now()")
 
     assert "to be sent again: 1\n" == (await run("outbox", "retry", "--dead")).output
     assert "Nothing: every stock update has been sent." not in (await run("outbox", "list")).output
@@ -362,7 +364,7 @@ async def test_who_settles_after_another_has_claimed_changes_nothing_of_that_cla
     lasts = timedelta(seconds=60)
     async with world.engine.begin() as connection:
         (first,) = await outbox.claim(connection, limit=5, lasts=lasts)
-    await world.execute("UPDATE outbox_message SET claimed_until = now() - interval '1 second'")
+    await world.execute("UPDATE pos_sync.outbox_message SET claimed_until = now() - interval '1 second'")
     async with world.engine.begin() as connection:
         (second,) = await outbox.claim(connection, limit=5, lasts=lasts)
     async with world.engine.begin() as connection:
@@ -434,7 +436,7 @@ async def test_a_send_whose_outcome_is_not_known_is_counted_and_one_that_never_l
         await until(is_tried)
         (never_left,) = await messages(world)
     # A further try may be under way when the service stops: its claim would last, and nobody knows what became of it.
-    await world.execute("UPDATE outbox_message SET next_attempt_at = now(), claimed_until = NULL, unknown_sends = 0")
+    await world.execute("UPDATE pos_sync.outbox_message SET next_attempt_at = now(), claimed_until = NULL, unknown_sends = 0")
     async with mipos() as remote:
         remote.fail("stock_update", cut=True)
         async with running(settings_for(world, **remote.settings())):

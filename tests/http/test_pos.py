@@ -163,7 +163,7 @@ async def test_a_ticket_with_a_refused_line_records_the_others_and_only_that_one
 ) -> None:
     ticket = {"movements": [SALE, {**SALE, "item_id": "new001"}, {**SALE, "item_id": "tom001"}]}
     first = await record(till, ticket)
-    await world.execute("INSERT INTO item SELECT '1', 'new001', 'New', 'pos_kg', 'pos_kg', 'pos_sup_market', 1")
+    await world.execute("INSERT INTO pos_sync.item SELECT '1', 'new001', 'New', 'pos_kg', 'pos_kg', 'pos_sup_market', 1")
     second = await record(till, ticket)
 
     assert (409, 201) == (first.status_code, second.status_code)
@@ -179,7 +179,7 @@ async def test_a_ticket_is_recorded_whole_once_the_level_that_it_waits_for_is_fr
 ) -> None:
     ticket = {"movements": [{**SALE, "item_id": "tom001"}, SALE]}
     async with world.engine.connect() as other:
-        await other.execute(text("SELECT FROM stock_level WHERE store_id = '1' AND item_id = 'avcc123' FOR UPDATE"))
+        await other.execute(text("SELECT FROM pos_sync.stock_level WHERE store_id = '1' AND item_id = 'avcc123' FOR UPDATE"))
         # The first one waits for the lock; what comes after it is answered once held levels are skipped.
         held = asyncio.create_task(record(till, SALE, "held"))
         before = await record(till, {**SALE, "item_id": "saf001"}, "before")
@@ -349,14 +349,14 @@ async def test_a_path_that_only_begins_like_a_recording_records_nothing(world: W
 
 async def by_sql(world: World, kind: str, quantity: str, key: str) -> Decimal:
     async with world.engine.begin() as connection:
-        query = text(f"SELECT record_pos_movement('1', 'avcc123', '{kind}', {quantity}, '{key}')")
+        query = text(f"SELECT pos_sync.record_pos_movement('1', 'avcc123', '{kind}', {quantity}, '{key}')")
         return Decimal(await connection.scalar(query))
 
 
 async def test_text_from_a_till_cannot_steer_a_terminal(world: World, run: Run) -> None:
     with pytest.raises(DBAPIError, match="must hold no control characters"):
-        await world.execute(r"SELECT record_movement('1', 'avcc123', 'sale', 1, 'k', NULL, E'\x1b[2J evil')")
-    await world.execute(r"SELECT record_movement('1', 'avcc123', 'sale', 1, 'k', NULL, E'seen \u202e otherwise')")
+        await world.execute(r"SELECT pos_sync.record_movement('1', 'avcc123', 'sale', 1, 'k', NULL, E'\x1b[2J evil')")
+    await world.execute(r"SELECT pos_sync.record_movement('1', 'avcc123', 'sale', 1, 'k', NULL, E'seen \u202e otherwise')")
 
     shown = (await run("ledger", "--store", "1")).output
 
@@ -372,7 +372,7 @@ async def test_sql_records_the_same_in_the_callers_transaction(world: World) -> 
     assert Decimal("15.00") == await by_sql(world, "sale", "3.0 / 2", "4")
     await by_sql(world, "receipt", "1.5", "5")
     async with world.engine.connect() as connection:
-        await connection.execute(text("SELECT record_pos_movement('1', 'avcc123', 'sale', 1, 'never')"))
+        await connection.execute(text("SELECT pos_sync.record_pos_movement('1', 'avcc123', 'sale', 1, 'never')"))
         await connection.rollback()
 
     assert 5 == len(await world.ledger())
@@ -406,13 +406,13 @@ async def test_sql_and_http_know_each_others_movements(world: World, till: httpx
 )
 async def test_sql_says_what_is_wrong(world: World, arguments: str, words: str) -> None:
     with pytest.raises(DBAPIError, match=words):
-        await world.execute(f"SELECT record_pos_movement({arguments})")
+        await world.execute(f"SELECT pos_sync.record_pos_movement({arguments})")
 
     assert [] == await world.ledger()
 
 
 async def test_sql_refuses_below_zero_where_the_store_does_and_another_use_of_a_key(world: World) -> None:
-    await world.execute("UPDATE store SET negative_stock = 'refuse'")
+    await world.execute("UPDATE pos_sync.store SET negative_stock = 'refuse'")
     with pytest.raises(DBAPIError, match="below zero"):
         await by_sql(world, "sale", "14", "k")
     await by_sql(world, "sale", "1", "k")
@@ -453,7 +453,7 @@ async def test_only_who_was_given_the_right_may_record_by_sql(world: World) -> N
 
 
 async def test_a_store_is_synchronised_over_http(world: World) -> None:
-    await world.execute("UPDATE store SET mipos_store_id = store_id")
+    await world.execute("UPDATE pos_sync.store SET mipos_store_id = store_id")
     async with mipos() as remote, running(settings_for(world, pos_api_key=KEY, **remote.settings())) as (_, client):
         client.headers["Authorization"] = f"Bearer {KEY}"
         dry = await client.post("/pos/stores/1/sync", params={"dry_run": "true"})

@@ -10,8 +10,8 @@ from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
 NEW_ITEM = (
-    "INSERT INTO item SELECT store_id, 'new', 'New dish', purchase_unit_id, consumption_unit_id, supplier_id, cost"
-    " FROM item WHERE item_id = 'avcc123'"
+    "INSERT INTO pos_sync.item SELECT store_id, 'new', 'New dish', purchase_unit_id, consumption_unit_id, supplier_id, cost"
+    " FROM pos_sync.item WHERE item_id = 'avcc123'"
 )
 
 
@@ -25,7 +25,7 @@ async def test_a_repeated_refusal_raises_attempts_and_keeps_the_latest_bytes(wor
         assert 409 == await deliver(client, external_id="new", now=f"2020-06-01 02:55:0{second}")
 
     (kept,) = await world.refused()
-    assert (4, "open", "unknown_item", 409) == (kept.attempts, kept.state, kept.reason, kept.http_status)
+    assert (4, "open", "unknown_item", 409) == (kept.attempts, kept.state, kept.reason, kept.status_code)
     assert ("1", "new", "4344be8c-c6b9-4c51-88a6-d620144ab406") == (kept.store_id, kept.item_id, kept.inventory_system_id)
     assert body_of(external_id="new", now="2020-06-01 02:55:03") == kept.raw_body
     assert kept.first_seen_at < kept.last_seen_at
@@ -48,7 +48,7 @@ async def test_a_retry_after_the_item_was_created_applies_once_and_closes_the_re
 
 async def test_each_reason_has_its_own_record(world: World, client: httpx2.AsyncClient) -> None:
     assert 409 == await deliver(client, external_id="new", store_id=9)
-    await world.execute("INSERT INTO store (store_id, name, timezone) VALUES ('9', 'Nine', 'UTC')")
+    await world.execute("INSERT INTO pos_sync.store (store_id, name, timezone) VALUES ('9', 'Nine', 'UTC')")
     assert 409 == await deliver(client, external_id="new", store_id=9)
 
     assert ["unknown_store", "no_integration"] == [kept.reason for kept in await world.refused()]
@@ -63,7 +63,7 @@ async def test_an_unreadable_body_is_kept_by_its_bytes(world: World, client: htt
 
 async def test_what_an_operator_dismissed_stays_dismissed(world: World, client: httpx2.AsyncClient) -> None:
     await deliver(client, external_id="new")
-    await world.execute("UPDATE refused_delivery SET state = 'dismissed', closed_at = now()")
+    await world.execute("UPDATE pos_sync.refused_delivery SET state = 'dismissed', closed_at = now()")
 
     await deliver(client, external_id="new")
 
@@ -75,10 +75,10 @@ async def test_what_an_operator_dismissed_stays_dismissed(world: World, client: 
 async def test_what_was_dismissed_is_not_applied_when_the_same_bytes_come_once_it_could_be(
     world: World, client: httpx2.AsyncClient
 ) -> None:
-    await world.execute("UPDATE integration SET enabled = false")
+    await world.execute("UPDATE pos_sync.integration SET enabled = false")
     await deliver(client)
-    await world.execute("UPDATE refused_delivery SET state = 'dismissed', closed_at = now(), actor = 'ana'")
-    await world.execute("UPDATE integration SET enabled = true")
+    await world.execute("UPDATE pos_sync.refused_delivery SET state = 'dismissed', closed_at = now(), actor = 'ana'")
+    await world.execute("UPDATE pos_sync.integration SET enabled = true")
 
     assert 409 == await deliver(client)
     assert [] == await world.ledger()

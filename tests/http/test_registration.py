@@ -171,7 +171,7 @@ async def test_a_url_that_exists_already_is_fine_if_it_is_ours_and_loud_if_not(w
     async with mipos() as remote:
         async with running(settings_for(world, **remote.settings())) as (_, client):
             await until(client, is_registered)
-        await world.execute("UPDATE webhook_registration SET registered_at = registered_at - interval '1 day'")
+        await world.execute("UPDATE pos_sync.webhook_registration SET registered_at = registered_at - interval '1 day'")
         remote.fail("manage", status=409, body=exists, times=2)
         async with running(settings_for(world, **remote.settings())) as (_, client):
             ours = await until(client, lambda found: is_registered(found) and "already exists" in found["message"])
@@ -445,7 +445,7 @@ async def test_a_holder_whose_lease_has_lapsed_does_not_end_the_next_ones(world:
             working = asyncio.create_task(work())
             while not remote.calls.get(call):  # noqa: ASYNC110 - the sandbox tells by a count
                 await asyncio.sleep(0.005)
-            await world.execute("UPDATE lease SET held_until = now() - interval '1 second'")
+            await world.execute("UPDATE pos_sync.lease SET held_until = now() - interval '1 second'")
             async with world.engine.begin() as connection:
                 assert await leases.acquire(connection, name, lasts=timedelta(minutes=1)) is not None
             await working

@@ -16,8 +16,8 @@ from tests.support.sender import PATH, body_of, signed
 from tests.support.world import POISON, World
 
 NEW_ITEM = (
-    "INSERT INTO item SELECT store_id, 'new', 'New dish', purchase_unit_id, consumption_unit_id, supplier_id, cost"
-    " FROM item WHERE item_id = 'avcc123'"
+    "INSERT INTO pos_sync.item SELECT store_id, 'new', 'New dish', purchase_unit_id, consumption_unit_id, supplier_id, cost"
+    " FROM pos_sync.item WHERE item_id = 'avcc123'"
 )
 
 
@@ -83,7 +83,7 @@ async def test_replays_and_retries_at_once_apply_once(world: World, client: http
     ids = [kept.refused_delivery_id for kept in await world.refused()]
     await world.execute(NEW_ITEM)
     if is_stocked:
-        await world.execute("INSERT INTO stock_level (store_id, item_id, quantity, version) VALUES ('1', 'new', 0, 0)")
+        await world.execute("INSERT INTO pos_sync.stock_level (store_id, item_id, quantity, version) VALUES ('1', 'new', 0, 0)")
     engines = [database_of(world.service_url).create_engine() for _ in range(3)]
 
     results = await asyncio.gather(
@@ -120,7 +120,7 @@ async def test_one_movement_refused_for_two_reasons_is_applied_once_and_both_are
     world: World, client: httpx2.AsyncClient, run: Run
 ) -> None:
     await deliver(client, external_id="new", store_id=9)
-    await world.execute("INSERT INTO store (store_id, name, timezone) VALUES ('9', 'Nine', 'UTC')")
+    await world.execute("INSERT INTO pos_sync.store (store_id, name, timezone) VALUES ('9', 'Nine', 'UTC')")
     await deliver(client, external_id="new", store_id=9)
     await world.execute(NEW_ITEM)
     await run("store", "set", "9", "--connect", "4344be8c-c6b9-4c51-88a6-d620144ab406", "30")

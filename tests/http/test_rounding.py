@@ -21,7 +21,7 @@ def test_both_round_half_even_to_fourteen_decimals() -> None:
         connection = portal.call(connect)
 
         async def rounded(number: Decimal) -> Decimal:
-            return Decimal(await connection.fetchval("SELECT round_half_even($1)", number) or 0)
+            return Decimal(await connection.fetchval("SELECT pos_sync.round_half_even($1)", number) or 0)
 
         @given(numbers)
         @example(Decimal("12.139999999999999"))

@@ -34,7 +34,7 @@ async def test_a_process_with_other_rules_says_so_and_does_not_win(
     by_command = await run("movement", "--store", "1", "--item", "avcc123", "--sale", "23")
     async with world.engine.connect() as connection:
         with pytest.raises(DBAPIError, match="below zero"):
-            await connection.execute(text("SELECT record_pos_movement('1', 'avcc123', 'sale', 24, 'ticket')"))
+            await connection.execute(text("SELECT pos_sync.record_pos_movement('1', 'avcc123', 'sale', 24, 'ticket')"))
 
     assert "other rules than are recorded" in said
     assert "below zero" in by_command.output
@@ -57,7 +57,7 @@ async def test_recorded_again_other_rules_count_at_once(world: World, run: Run, 
 async def test_a_service_records_its_rules_when_it_starts_and_not_with_its_first_delivery(world: World) -> None:
     async with running(settings_for(world, negative_stock="refuse")), world.engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
-        while (recorded := await connection.scalar(text("SELECT negative_stock FROM service_rule"))) is None:  # noqa: ASYNC110
+        while (recorded := await connection.scalar(text("SELECT negative_stock FROM pos_sync.service_rule"))) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     assert "refuse" == recorded
@@ -72,10 +72,10 @@ async def test_a_service_that_starts_before_its_database_records_its_rules_once_
         await rename_database(away, world.database)
         async with world.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            while not await connection.scalar(text("SELECT count(*) FROM service_rule")):  # noqa: ASYNC110
+            while not await connection.scalar(text("SELECT count(*) FROM pos_sync.service_rule")):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             with pytest.raises(DBAPIError, match="below zero"):
-                await connection.execute(text("SELECT record_pos_movement('1', 'avcc123', 'sale', 24, 'ticket')"))
+                await connection.execute(text("SELECT pos_sync.record_pos_movement('1', 'avcc123', 'sale', 24, 'ticket')"))
 
 
 @pytest.mark.parametrize("pooler", ["none", "transaction"])

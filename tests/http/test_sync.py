@@ -58,7 +58,7 @@ class Outbound:
     async def moves(self, kind: str, quantity: str, key: str, *, item: str = "avcc123") -> None:
         """The POS records a movement."""
         async with self.world.engine.begin() as connection:
-            statement = text("SELECT record_pos_movement('1', :item, :kind, CAST(:quantity AS numeric), :key)")
+            statement = text("SELECT pos_sync.record_pos_movement('1', :item, :kind, CAST(:quantity AS numeric), :key)")
             await connection.execute(statement, {"item": item, "kind": kind, "quantity": quantity, "key": key})
 
     async def messages(self) -> list[tuple[int, str]]:
@@ -87,7 +87,7 @@ class Outbound:
 @pytest.fixture
 async def outbound(world: World, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Outbound]:
     monkeypatch.setattr(answers, "MIN_PAUSE", timedelta(seconds=0.01))
-    await world.execute("UPDATE store SET mipos_store_id = store_id")
+    await world.execute("UPDATE pos_sync.store SET mipos_store_id = store_id")
     settings = settings_for(world, **remote.settings())
     async with MiposClient(remote.url, sync_seconds=5) as client:
         yield Outbound(world, remote, settings, client, tokens_of(settings, world.engine, client))
@@ -114,7 +114,7 @@ async def test_the_documented_body_is_sent_from_the_catalogue_of_make_run(outbou
 
 
 async def test_the_path_holds_mipos_id_of_the_store(outbound: Outbound) -> None:
-    await outbound.world.execute("UPDATE store SET mipos_store_id = 'm 9' WHERE store_id = '1'")
+    await outbound.world.execute("UPDATE pos_sync.store SET mipos_store_id = 'm 9' WHERE store_id = '1'")
     outbound.remote.platform.stores["m 9"] = "1"
 
     assert State.DONE == (await outbound.synchronise()).state
@@ -141,7 +141,7 @@ async def test_a_run_is_recorded_and_its_lease_given_back(outbound: Outbound) ->
 async def test_what_the_snapshot_holds_is_not_sent_again(outbound: Outbound) -> None:
     await outbound.moves("sale", "1", "a")
     await outbound.moves("sale", "2", "b")
-    await outbound.world.execute("UPDATE outbox_message SET state = 'dead' WHERE level_version = 2")
+    await outbound.world.execute("UPDATE pos_sync.outbox_message SET state = 'dead' WHERE level_version = 2")
 
     result = await outbound.synchronise()
     await outbound.moves("sale", "0.5", "c")
@@ -153,7 +153,7 @@ async def test_what_the_snapshot_holds_is_not_sent_again(outbound: Outbound) -> 
 
 
 async def test_what_another_system_or_store_is_to_be_told_is_left(outbound: Outbound) -> None:
-    await outbound.world.execute("INSERT INTO integration VALUES ('1', 'other', '31', true, now())")
+    await outbound.world.execute("INSERT INTO pos_sync.integration VALUES ('1', 'other', '31', true, now())")
     await outbound.moves("sale", "1", "a")
 
     await outbound.synchronise(inventory_system_id=SYSTEM)
@@ -181,7 +181,7 @@ async def test_a_claim_that_is_not_yet_committed_is_waited_for(outbound: Outboun
     pair = SyncPair("1", SYSTEM)
     await outbound.moves("sale", "1", "a")
     async with outbound.world.engine.connect() as claiming:
-        await claiming.execute(text(f"SELECT pg_advisory_xact_lock_shared({outbox.CLAIMS_LOCK})"))
+        await claiming.execute(text(outbox.CLAIMING))
         asking = asyncio.create_task(syncs.is_quiet(outbound.world.engine, pair))
         query = text(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -189,7 +189,7 @@ async def test_a_claim_that_is_not_yet_committed_is_waited_for(outbound: Outboun
         )
         while not await claiming.scalar(query):  # noqa: ASYNC110 - Postgres tells by a view
             await asyncio.sleep(0.005)
-        await claiming.execute(text("UPDATE outbox_message SET claimed_until = now() + interval '1 minute'"))
+        await claiming.execute(text("UPDATE pos_sync.outbox_message SET claimed_until = now() + interval '1 minute'"))
         await claiming.commit()
 
     assert not await asking
@@ -377,7 +377,7 @@ async def test_one_whose_lease_was_taken_covers_nothing(outbound: Outbound) -> N
     syncing = asyncio.create_task(outbound.synchronise())
     while not outbound.remote.calls.get("sync"):  # noqa: ASYNC110 - the sandbox tells by a count
         await asyncio.sleep(0.005)
-    await outbound.world.execute("UPDATE lease SET held_until = now() + interval '1 hour'")
+    await outbound.world.execute("UPDATE pos_sync.lease SET held_until = now() + interval '1 hour'")
 
     assert State.UNKNOWN == (await syncing).state
     assert [(2, "pending")] == await outbound.messages()
@@ -389,12 +389,12 @@ async def test_a_lease_of_a_clock_that_went_back_is_cut_to_its_length_and_lost_t
         held = await acquire(connection, "x", lasts=timedelta(seconds=60))
     assert held is not None
     async with world.engine.begin() as connection:
-        later = "UPDATE lease SET held_until = now() + interval '1 day' RETURNING held_until"
+        later = "UPDATE pos_sync.lease SET held_until = now() + interval '1 day' RETURNING held_until"
         held = Lease("x", await connection.scalar(text(later)))
     async with world.engine.begin() as connection:
         taken = await acquire(connection, "x", lasts=timedelta(seconds=60))
     async with world.engine.begin() as connection:
-        left = await connection.scalar(text("SELECT held_until <= now() + interval '61 seconds' FROM lease"))
+        left = await connection.scalar(text("SELECT held_until <= now() + interval '61 seconds' FROM pos_sync.lease"))
         extended = await extend(connection, held, lasts=timedelta(seconds=60))
 
     assert (None, True, None) == (taken, left, extended)
@@ -420,9 +420,9 @@ async def test_a_lease_that_has_lapsed_cannot_be_extended_and_one_that_was_taken
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("UPDATE store SET mipos_store_id = NULL", "pos-sync store set 1 --mipos-id ID"),
-        ("UPDATE integration SET enabled = false", "Enabled for store 1: none"),
-        ("INSERT INTO integration VALUES ('1', 'other', '31', true, now())", "Name one inventory system with --system."),
+        ("UPDATE pos_sync.store SET mipos_store_id = NULL", "pos-sync store set 1 --mipos-id ID"),
+        ("UPDATE pos_sync.integration SET enabled = false", "Enabled for store 1: none"),
+        ("INSERT INTO pos_sync.integration VALUES ('1', 'other', '31', true, now())", "Name one inventory system with --system."),
     ],
 )
 async def test_what_has_to_be_set_up_first_is_said(outbound: Outbound, statement: str, words: str) -> None:
@@ -440,7 +440,7 @@ async def test_a_store_or_system_that_is_not_there_is_said(outbound: Outbound) -
         await outbound.synchronise(store_id="9")
     with pytest.raises(CannotSync, match=SYSTEM):
         await outbound.synchronise(inventory_system_id="nobody")
-    await outbound.world.execute("UPDATE integration SET enabled = false")
+    await outbound.world.execute("UPDATE pos_sync.integration SET enabled = false")
     with pytest.raises(CannotSync, match="--enable"):
         await outbound.synchronise(inventory_system_id=SYSTEM)
 
@@ -448,11 +448,17 @@ async def test_a_store_or_system_that_is_not_there_is_said(outbound: Outbound) -
 @pytest.mark.parametrize(
     ("statement", "problem"),
     [
-        ("UPDATE item SET name = ' ' WHERE item_id = 'tom001'", 'Item 3 ("tom001"): name must not be blank.'),
-        ("UPDATE item SET name = repeat('x', 256) WHERE item_id = 'tom001'", "is longer than 255 characters"),
-        ("UPDATE unit SET short_name = E'k\\tg' WHERE unit_id = 'pos_kg'", "short_name holds the control character U+0009"),
-        ("UPDATE supplier SET name = E'\\n' WHERE supplier_id = 'pos_sup_market'", "Supplier 1"),
-        ("UPDATE integration SET user_id_tps = '' WHERE store_id = '1'", "The catalogue: user_id_tps must not be blank."),
+        ("UPDATE pos_sync.item SET name = ' ' WHERE item_id = 'tom001'", 'Item 3 ("tom001"): name must not be blank.'),
+        ("UPDATE pos_sync.item SET name = repeat('x', 256) WHERE item_id = 'tom001'", "is longer than 255 characters"),
+        (
+            "UPDATE pos_sync.unit SET short_name = E'k\\tg' WHERE unit_id = 'pos_kg'",
+            "short_name holds the control character U+0009",
+        ),
+        ("UPDATE pos_sync.supplier SET name = E'\\n' WHERE supplier_id = 'pos_sup_market'", "Supplier 1"),
+        (
+            "UPDATE pos_sync.integration SET user_id_tps = '' WHERE store_id = '1'",
+            "The catalogue: user_id_tps must not be blank.",
+        ),
     ],
 )
 async def test_what_the_pos_wrote_past_us_is_named_and_nothing_is_sent(outbound: Outbound, statement: str, problem: str) -> None:
@@ -469,8 +475,8 @@ async def test_what_the_pos_wrote_past_us_is_named_and_nothing_is_sent(outbound:
 
 async def test_a_store_without_items_is_named(outbound: Outbound) -> None:
     await outbound.world.execute(
-        "INSERT INTO store (store_id, name, timezone, mipos_store_id) VALUES ('7', 'x', 'UTC', '7')",
-        f"INSERT INTO integration VALUES ('7', '{SYSTEM}', '30', true, now())",
+        "INSERT INTO pos_sync.store (store_id, name, timezone, mipos_store_id) VALUES ('7', 'x', 'UTC', '7')",
+        f"INSERT INTO pos_sync.integration VALUES ('7', '{SYSTEM}', '30', true, now())",
     )
 
     with pytest.raises(UnsendableCatalog, match=r"has no items.*has no units.*has no suppliers"):

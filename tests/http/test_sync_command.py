@@ -33,7 +33,7 @@ async def operator(world: World, run: Run, remote: Remote, monkeypatch: pytest.M
     """Commands with a mipOS account and a store that mipOS knows."""
     for name, value in remote.settings(mipos_client_secret=SECRET).items():
         monkeypatch.setenv(name.upper(), value)
-    await world.execute("UPDATE store SET mipos_store_id = store_id")
+    await world.execute("UPDATE pos_sync.store SET mipos_store_id = store_id")
     return run
 
 
@@ -60,7 +60,7 @@ async def test_a_dry_run_checks_and_calls_nobody(world: World, operator: Run, re
 
 
 async def test_a_dry_run_names_every_bad_entry(world: World, operator: Run) -> None:
-    await world.execute("UPDATE item SET name = ' '")
+    await world.execute("UPDATE pos_sync.item SET name = ' '")
 
     result = await operator("sync", "--store", "1", "--dry-run")
 
@@ -82,7 +82,7 @@ async def test_the_exit_status_tells(operator: Run, remote: Remote) -> None:
 
 async def test_what_has_to_be_set_up_is_one_sentence(world: World, operator: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 'Error: The POS has no store "9".' in (await operator("sync", "--store", "9")).output
-    await world.execute("UPDATE store SET mipos_store_id = NULL")
+    await world.execute("UPDATE pos_sync.store SET mipos_store_id = NULL")
     without_id = await operator("sync", "--store", "1")
     for name in ("MIPOS_CLIENT_ID", "MIPOS_EMAIL", "MIPOS_PASSWORD"):
         monkeypatch.delenv(name)
@@ -125,7 +125,7 @@ def test_progress_is_one_bar_for_each_phase(monkeypatch: pytest.MonkeyPatch, cap
 
 async def test_replicas_with_a_schedule_synchronise_once(world: World, operator: Run, remote: Remote) -> None:
     del operator
-    await world.execute("UPDATE integration SET enabled = false WHERE store_id = '2'")
+    await world.execute("UPDATE pos_sync.integration SET enabled = false WHERE store_id = '2'")
     settings = settings_for(world, **remote.settings(sync_every=1, mipos_register_on_startup=False))
 
     async with running(settings), running(settings):
@@ -142,14 +142,16 @@ async def test_what_is_not_due_or_not_possible_is_left(world: World, remote: Rem
         schedule = Schedule(world.engine, client, tokens_of(settings, world.engine, client), every=timedelta(hours=1))
         await schedule.look()  # no store has a mipOS id
         assert {} == remote.calls
-        await world.execute("UPDATE store SET mipos_store_id = store_id WHERE store_id = '1'")
+        await world.execute("UPDATE pos_sync.store SET mipos_store_id = store_id WHERE store_id = '1'")
         await schedule.look()
         await schedule.look()  # done just now
         assert 1 == remote.calls["sync"]
-        await world.execute("UPDATE sync_run SET started_at = now() - interval '61 minutes'")
+        await world.execute("UPDATE pos_sync.sync_run SET started_at = now() - interval '61 minutes'")
         remote.fail("sync", status=409, body='{"message": ["Not today."]}')
         await schedule.look()
-        await world.execute("UPDATE sync_run SET started_at = now() - interval '61 minutes'", "UPDATE item SET name = ' '")
+        await world.execute(
+            "UPDATE pos_sync.sync_run SET started_at = now() - interval '61 minutes'", "UPDATE pos_sync.item SET name = ' '"
+        )
         await schedule.look()
 
     assert ["refused"] == [run.state async for run in _runs(world)]

@@ -43,7 +43,7 @@ async def imports(run: Run) -> Import:
 
 async def held(world: World) -> list[tuple[str, str]]:
     async with world.engine.connect() as connection:
-        query = text("SELECT inventory_system_id, item_id FROM system_level WHERE is_held ORDER BY 1, 2")
+        query = text("SELECT inventory_system_id, item_id FROM pos_sync.system_level WHERE is_held ORDER BY 1, 2")
         return [(system, item) for system, item in await connection.execute(query)]
 
 
@@ -59,7 +59,7 @@ async def sell(run: Run, item_id: str, quantity: str, *options: str) -> None:
 
 @pytest.fixture
 async def remote(world: World) -> AsyncIterator[Remote]:
-    await world.execute("UPDATE store SET mipos_store_id = store_id")
+    await world.execute("UPDATE pos_sync.store SET mipos_store_id = store_id")
     async with mipos() as it:
         it.platform.systems[SYSTEM].stock["saff"] = "12.5"
         yield it
@@ -145,7 +145,7 @@ async def test_a_level_below_zero_is_stock_too(world: World, run: Run, imports: 
 async def test_an_item_that_was_never_stocked_is_opened_in_its_new_unit(world: World, run: Run, imports: Import) -> None:
     await imports(KG)
     await world.execute(
-        "INSERT INTO item (store_id, item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)"
+        "INSERT INTO pos_sync.item (store_id, item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)"
         " VALUES ('1', 'new', 'New', 'kg', 'kg', 's1', 1)"
     )
     result = await imports(catalog(item("new", stock="5", unit="g")))

@@ -56,10 +56,10 @@ async def test_on_the_first_day_500_dishes_are_synchronised_while_they_sell_and_
 ) -> None:
     await connect_stores(world)
     await world.execute(
-        "INSERT INTO item SELECT '1', 'dish' || n, 'Dish', 'pos_kg', 'pos_kg', 'pos_sup_market', 1"
+        "INSERT INTO pos_sync.item SELECT '1', 'dish' || n, 'Dish', 'pos_kg', 'pos_kg', 'pos_sup_market', 1"
         f" FROM generate_series(1, {DISHES}) AS n",
         f"SELECT record_pos_movement('1', 'dish' || n, 'receipt', 100, 'delivery ' || n) FROM generate_series(1, {DISHES}) AS n",
-        "UPDATE outbox_message SET state = 'dismissed', actor = 'test', note = 'before the first synchronisation'",
+        "UPDATE pos_sync.outbox_message SET state = 'dismissed', actor = 'test', note = 'before the first synchronisation'",
     )
     async with mipos() as remote:
         remote.platform.systems[SYSTEM] = InventorySystem("30", {"1"}, stock={})
@@ -74,7 +74,7 @@ async def test_on_the_first_day_500_dishes_are_synchronised_while_they_sell_and_
 
     assert {"done"} == {run.json()["state"] for run in [first, *runs]}
     async with world.engine.connect() as connection:
-        levels = await connection.execute(text("SELECT item_id, quantity FROM stock_level WHERE store_id = '1'"))
+        levels = await connection.execute(text("SELECT item_id, quantity FROM pos_sync.stock_level WHERE store_id = '1'"))
         ours = {item: quantity for item, quantity in levels if item.startswith("dish")}
     assert ours == {item: Decimal(number) for item, number in stock.items() if item.startswith("dish")}
     assert {"sent", "covered", "dismissed"} >= {message.state for message in await messages(world)}
@@ -83,6 +83,6 @@ async def test_on_the_first_day_500_dishes_are_synchronised_while_they_sell_and_
 async def _sell_all_day(world: World) -> None:
     for hour in range(20):
         await world.execute(
-            f"SELECT record_pos_movement('1', 'dish' || n, 'sale', 0.5, 'ticket {hour} ' || n)"
+            f"SELECT pos_sync.record_pos_movement('1', 'dish' || n, 'sale', 0.5, 'ticket {hour} ' || n)"
             f" FROM generate_series({hour + 1}, {DISHES}, 20) AS n"
         )

@@ -16,17 +16,17 @@ from tests.conftest import new_world
 from tests.support.world import World
 
 SET_UP = """
-INSERT INTO store (store_id, name, timezone, negative_stock) VALUES
+INSERT INTO pos_sync.store (store_id, name, timezone, negative_stock) VALUES
   ('allows', 'A', 'UTC', 'allow'), ('refuses', 'R', 'UTC', 'refuse'), ('default', 'D', 'UTC', NULL);
-INSERT INTO integration (store_id, inventory_system_id, user_id_tps, enabled)
-SELECT store_id, 'on', '1', true FROM store UNION ALL SELECT store_id, 'off', '1', false FROM store;
-INSERT INTO service_rule (pos_id, negative_stock, reported_stock, timezone, max_count_age_days)
+INSERT INTO pos_sync.integration (store_id, inventory_system_id, user_id_tps, enabled)
+SELECT store_id, 'on', '1', true FROM pos_sync.store UNION ALL SELECT store_id, 'off', '1', false FROM pos_sync.store;
+INSERT INTO pos_sync.service_rule (pos_id, negative_stock, reported_stock, timezone, max_count_age_days)
 VALUES ('8', 'allow', 'after', 'UTC', 3650);
 INSERT INTO unit (store_id, unit_id, name, short_name) SELECT store_id, 'u', 'Unit', 'u' FROM store WHERE length(store_id) > 1;
 INSERT INTO supplier (store_id, supplier_id, name) SELECT store_id, 's', 'S' FROM store WHERE length(store_id) > 1;
-INSERT INTO item (store_id, item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)
+INSERT INTO pos_sync.item (store_id, item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)
 SELECT store_id, item_id, item_id, 'u', 'u', 's', 1
-FROM store CROSS JOIN unnest(ARRAY['avcc123', 'tom001', 'saf001']) AS item_id WHERE length(store_id) > 1
+FROM pos_sync.store CROSS JOIN unnest(ARRAY['avcc123', 'tom001', 'saf001']) AS item_id WHERE length(store_id) > 1
 """
 STORES = {"allows": NegativeStock.ALLOW, "refuses": NegativeStock.REFUSE, "default": None}
 ITEMS = ("avcc123", "tom001", "saf001")
@@ -51,10 +51,9 @@ async def new_ledger(default: NegativeStock = NegativeStock.ALLOW) -> AsyncItera
 
 async def reset(world: World, default: NegativeStock) -> None:
     """Empty the ledger, past its guard, for the next example: a database for each takes longer than the example."""
-    await world.execute(
-        "SET LOCAL session_replication_role = replica",
+    await world.execute_past_guards(
         "TRUNCATE stock_movement, outbox_message, stock_level, suspected_duplicate",
-        f"UPDATE service_rule SET negative_stock = '{default}'",
+        f"UPDATE pos_sync.service_rule SET negative_stock = '{default}'",
     )
 
 

@@ -15,23 +15,25 @@ PATIENCE_SECONDS = 60
 
 
 async def connect_stores(world: World) -> None:
-    await world.execute("UPDATE store SET mipos_store_id = store_id")
+    await world.execute("UPDATE pos_sync.store SET mipos_store_id = store_id")
 
 
 async def connect_other(world: World, remote: Remote) -> None:
     """Store 1 is connected to a second inventory system."""
-    await world.execute(f"INSERT INTO integration (store_id, inventory_system_id, user_id_tps) VALUES ('1', '{OTHER}', '31')")
+    await world.execute(
+        f"INSERT INTO pos_sync.integration (store_id, inventory_system_id, user_id_tps) VALUES ('1', '{OTHER}', '31')"
+    )
     remote.platform.systems[OTHER] = InventorySystem("31", {"1"}, stock={"avcc123": "13.69", "tom001": "22.5"})
 
 
 async def sell(world: World, quantity: str, key: str, *, item: str = "avcc123") -> None:
     """A sale that the POS records by SQL."""
-    await world.execute(f"SELECT record_pos_movement('1', '{item}', 'sale', {quantity}, '{key}')")
+    await world.execute(f"SELECT pos_sync.record_pos_movement('1', '{item}', 'sale', {quantity}, '{key}')")
 
 
 async def messages(world: World) -> list[Any]:
     async with world.engine.connect() as connection:
-        query = text("SELECT * FROM outbox_message ORDER BY inventory_system_id, store_id, item_id, level_version")
+        query = text("SELECT * FROM pos_sync.outbox_message ORDER BY inventory_system_id, store_id, item_id, level_version")
         return list(await connection.execute(query))
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import asyncpg
 from alembic import command
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import app
@@ -76,6 +77,18 @@ def database_of(address: str) -> Database:
     return Database(read_address(address))
 
 
+def looking_engine(address: str) -> AsyncEngine:
+    """An engine for a test's own statements, which need not name the schema."""
+    engine = database_of(address).create_engine()
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def look(connection: DBAPIConnection, _record: object) -> None:
+        connection.cursor().execute("SET search_path = pos_sync, public")
+        connection.commit()
+
+    return engine
+
+
 async def _make_template() -> None:
     connection = await asyncpg.connect(os.environ[VARIABLE])
     await connection.execute(f"DROP DATABASE IF EXISTS {TEMPLATE}")
@@ -92,15 +105,16 @@ async def _make_template() -> None:
     await engine.dispose()
 
 
-async def migrate_to(engine: AsyncEngine, revision: str) -> None:
-    """Bring an empty database to an older revision, as an older release would have."""
+async def migrate_to(engine: AsyncEngine, revision: str, *, schema: str = "public") -> None:
+    """Bring an empty database to an older revision, as an older release would have: in `public`, until 0008."""
 
     def upgrade(connection: Connection) -> None:
         config = configuration()
-        config.attributes["connection"] = connection
+        config.attributes.update(connection=connection, schema=schema)
         command.upgrade(config, revision)
 
     async with engine.begin() as connection:
+        await connection.execute(text(f"SET LOCAL search_path = {schema}, pg_temp"))
         await connection.run_sync(upgrade)
 
 

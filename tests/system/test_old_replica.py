@@ -12,23 +12,24 @@ from sqlalchemy import text
 from app.storage.embedded_postgres import SERVICE_ROLE
 from app.storage.migrations import migrate
 from tests.conftest import running, settings_for
-from tests.support.postgres import SAMPLES
+from tests.support.postgres import SAMPLES, url
 from tests.support.sender import PATH, body_of, signed
 from tests.support.service import Service, environment, serving
 from tests.support.world import World
 
 TREE = Path(__file__).parents[2]
-OLD = "3ac84fa"
-"""The last revision whose replicas write the ledger by their own rules."""
+RELEASES = {"0007": "7ee4515", "0005": "3ac84fa"}
+"""Revisions of the code: the last before the own schema, and the last whose replicas write the ledger by their own rules."""
 
 
-@pytest.fixture(scope="session")
-def old_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code of the release before."""
+@pytest.fixture(scope="session", params=["0007", pytest.param("0005", marks=pytest.mark.slow)])
+def old_tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The code of an older release."""
+    old = RELEASES[request.param]
     folder = tmp_path_factory.mktemp("old")
-    archive = subprocess.run(["git", "-C", TREE, "archive", OLD, "app", "migrations"], capture_output=True, check=False)
+    archive = subprocess.run(["git", "-C", TREE, "archive", old, "app", "migrations"], capture_output=True, check=False)
     if archive.returncode != 0:
-        pytest.skip(f"revision {OLD} is not in this checkout (a shallow clone, or no git)")
+        pytest.skip(f"revision {old} is not in this checkout (a shallow clone, or no git)")
     subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
     return folder
 
@@ -60,11 +61,20 @@ async def deliver_to(service: Service, *, raw: bytes | None = None, **changes: A
         return (await client.post(PATH, content=body, headers=signed(body))).status_code
 
 
-async def test_an_old_replica_answers_503_once_the_schema_is_new(old_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving(old_world.service_url) as old:
+@pytest.mark.parametrize("has_other_role", [False, True])
+async def test_an_old_replica_answers_503_once_the_schema_is_new(
+    old_world: World, monkeypatch: pytest.MonkeyPatch, *, has_other_role: bool
+) -> None:
+    """Also where its role has the name of the new schema, and so finds in it what it knows."""
+    assert SERVICE_ROLE == "pos_sync"
+    role = f"service_of_{old_world.database}" if has_other_role else SERVICE_ROLE
+    if has_other_role:
+        await old_world.execute(f"CREATE ROLE {role} LOGIN")
+        run_old(old_world, "migrate", "--grant-to", role)
+    with serving(url(old_world.database, user=role)) as old:
         assert [204, 409] == [await deliver_to(old), await deliver_to(old, external_id="unknown")]
         monkeypatch.delenv("PYTHONPATH")
-        await migrate(old_world.engine)
+        await migrate(old_world.engine, is_forced=True)
 
         answers = {
             "new": await deliver_to(old, date="2026-05-31"),
@@ -82,6 +92,8 @@ async def test_an_old_replica_answers_503_once_the_schema_is_new(old_world: Worl
     assert [204, 204] == again
     assert 2 == len(await old_world.ledger())
     assert {} == await old_world.broken_invariants()
+    if has_other_role:
+        await old_world.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 async def test_a_till_that_may_call_the_function_still_may_and_is_told_on(
@@ -96,7 +108,7 @@ async def test_a_till_that_may_call_the_function_still_may_and_is_told_on(
 
     async with old_world.engine.begin() as connection:
         await connection.execute(text(f"SET LOCAL ROLE {role}"))
-        stock = await connection.scalar(text("SELECT record_pos_movement('1', 'avcc123', 'sale', 1, 'ticket')"))
+        stock = await connection.scalar(text("SELECT public.record_pos_movement('1', 'avcc123', 'sale', 1, 'ticket')"))
     async with old_world.engine.connect() as connection:
         queued = await connection.scalar(text("SELECT count(*) FROM outbox_message WHERE inventory_system_id = 'other'"))
     await old_world.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")

@@ -11,7 +11,7 @@ from app.operator.catalog import import_catalog
 from app.storage.embedded_postgres import EmbeddedPostgres
 from app.storage.migrations import migrate
 from tests.conftest import running, settings_for
-from tests.support.postgres import SAMPLES, database_of
+from tests.support.postgres import SAMPLES, looking_engine
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
@@ -31,7 +31,7 @@ async def test_no_copy_is_answered_204_before_the_standby_has_the_first() -> Non
     folder = Path(tempfile.mkdtemp(prefix="pos-sync-replication-"))
     server = EmbeddedPostgres(folder)
     await asyncio.to_thread(server.start)
-    world = OwnWorld("postgres", database_of(server.url("postgres")).create_engine(), server.url("postgres"))
+    world = OwnWorld("postgres", looking_engine(server.url("postgres")), server.url("postgres"))
     body = body_of()
     try:
         await migrate(world.engine)

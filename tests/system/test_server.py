@@ -93,7 +93,7 @@ async def test_without_a_database_it_starts_and_recovers_by_itself(world: World)
 async def test_it_ends_with_status_0_and_answers_what_it_has_received(world: World, number: int, workers: str) -> None:
     with serving(world.service_url, "--workers", workers) as service:
         async with world.engine.connect() as other:
-            await other.execute(text("LOCK TABLE stock_level"))
+            await other.execute(text("LOCK TABLE pos_sync.stock_level"))
             connection = await Connection.open(service.port)
             await connection.send(raw_request(body_of(), signed(body_of())))
             await waiting_for_a_lock(world)
@@ -163,7 +163,7 @@ async def test_while_draining_it_says_not_ready_and_still_takes_deliveries(world
 async def test_a_movement_goes_on_when_its_sender_has_left(world: World) -> None:
     with serving(world.service_url) as service:
         async with world.engine.connect() as other:
-            await other.execute(text("LOCK TABLE stock_level"))
+            await other.execute(text("LOCK TABLE pos_sync.stock_level"))
             connection = await Connection.open(service.port)
             await connection.send(raw_request(body_of(), signed(body_of())))
             await waiting_for_a_lock(world)

@@ -1,0 +1,63 @@
+"""Checks of the schema: its revision, its owner, the rights of the service's role, and what keeps the ledger as it is."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.doctor.check import Check, Verdict
+from app.storage.engine import schema_of
+from app.storage.migrations import read_schema_state
+from app.storage.rights import creators, has_right, idle_guards, missing_rights, owner_of_schema
+from app.storage.schema import quoted
+from app.storage.tables import stock_movement
+
+
+async def examine_schema(connection: AsyncConnection) -> Check:
+    """Whether this version can work with the schema."""
+    state = await read_schema_state(connection)
+    if state.fault is None:
+        newer = ", made by a newer version, with which this one can work" if state.is_newer else ""
+        return Check("schema", Verdict.OK, f"at revision {state.revision}{newer}")
+    reason, _, remedy = state.fault.rpartition(". ")
+    return Check("schema", Verdict.FAILED, reason, remedy)
+
+
+async def examine_rights(connection: AsyncConnection) -> Check:
+    """Whether the role has what the service needs, and no more."""
+    role = await connection.scalar(text("SELECT current_user"))
+    missing = await missing_rights(connection)
+    if missing:
+        remedy = "As the schema's owner, run: pos-sync migrate --grant-to ROLE"
+        return Check("rights", Verdict.FAILED, f"role {role} lacks {', '.join(missing)}", remedy)
+    if any([await has_right(connection, stock_movement.name, right) for right in ("INSERT", "UPDATE", "DELETE")]):
+        remedy = "Let the service use a role of its own: pos-sync migrate --grant-to ROLE"
+        return Check("rights", Verdict.WARNING, f"role {role} may do more than the service needs", remedy)
+    return Check("rights", Verdict.OK, f"role {role} may apply movements and not write the ledger by itself")
+
+
+async def examine_owner(connection: AsyncConnection) -> Check:
+    """Functions of the schema run with their owner's rights: whoever could create in it, or be that owner, could use them."""
+    schema = schema_of(connection)
+    others = await creators(connection)
+    if others:
+        remedy = f"As its owner, run: REVOKE CREATE ON SCHEMA {quoted(schema)} FROM {', '.join(others)}"
+        return Check("owner", Verdict.FAILED, f"{', '.join(others)} may create in the schema {schema}", remedy)
+    owner, is_superuser, has_others = await owner_of_schema(connection)
+    if is_superuser:
+        remedy = "Make a role that is none, and run: pos-sync migrate --owner ROLE"
+        return Check("owner", Verdict.WARNING, f"the schema belongs to {owner}, a superuser", remedy)
+    if has_others:
+        remedy = f"Run: pos-sync migrate --owner {owner}"
+        return Check("owner", Verdict.WARNING, f"not every table of the schema belongs to {owner}, as the schema does", remedy)
+    return Check("owner", Verdict.OK, f"the schema {schema} belongs to {owner}, and only {owner} may create in it")
+
+
+async def examine_guards(connection: AsyncConnection) -> Check:
+    """Whether no row of the ledger can be changed."""
+    idle = await idle_guards(connection)
+    if idle:
+        remedy = "As the schema's owner, run: " + " ".join(
+            f"ALTER TABLE {quoted(schema_of(connection))}.{stock_movement.name} ENABLE ALWAYS TRIGGER {name};" for name in idle
+        )
+        reason = f"the ledger's {' and '.join(idle)} {'does' if len(idle) == 1 else 'do'} not work always"
+        return Check("guards", Verdict.FAILED, reason, remedy)
+    return Check("guards", Verdict.OK, "no row of the ledger can be changed or deleted")

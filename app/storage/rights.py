@@ -1,0 +1,158 @@
+"""What the service's database role may do, and who owns the schema."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.storage.delivery_tables import refused_delivery, suspected_duplicate
+from app.storage.engine import schema_of
+from app.storage.mipos_tables import (
+    access_token,
+    change_feed,
+    change_feed_level,
+    change_feed_state,
+    echo_identity,
+    lease,
+    outbox_claim,
+    outbox_message,
+    replica,
+    sync_run,
+    system_level,
+    webhook_registration,
+)
+from app.storage.schema import quoted
+from app.storage.tables import integration, item, service_rule, stock_level, stock_movement, store, supplier, unit
+
+SERVICE_RIGHTS = {
+    store.name: "SELECT, INSERT, UPDATE",
+    integration.name: "SELECT, INSERT, UPDATE",
+    unit.name: "SELECT, INSERT, UPDATE",
+    supplier.name: "SELECT, INSERT, UPDATE",
+    item.name: "SELECT, INSERT, UPDATE",
+    # Written by apply_movements alone, with its owner's rights. UPDATE is for locking a level.
+    stock_level.name: "SELECT, UPDATE",
+    stock_movement.name: "SELECT",
+    service_rule.name: "SELECT, INSERT, UPDATE",
+    refused_delivery.name: "SELECT, INSERT, UPDATE",
+    suspected_duplicate.name: "SELECT, INSERT, UPDATE",
+    outbox_message.name: "SELECT, UPDATE",
+    # For locking it.
+    outbox_claim.name: "SELECT, UPDATE",
+    sync_run.name: "SELECT, INSERT, UPDATE",
+    webhook_registration.name: "SELECT, INSERT, UPDATE",
+    access_token.name: "SELECT, INSERT, UPDATE",
+    lease.name: "SELECT, INSERT, UPDATE, DELETE",
+    echo_identity.name: "SELECT, INSERT, UPDATE",
+    system_level.name: "SELECT, INSERT, UPDATE",
+    change_feed.name: "SELECT, INSERT",
+    change_feed_level.name: "SELECT, INSERT, UPDATE",
+    change_feed_state.name: "SELECT, INSERT, UPDATE",
+    replica.name: "SELECT, INSERT, UPDATE, DELETE",
+    "alembic_version": "SELECT",
+}
+"""All that the service's database role may do, beside calling `SERVICE_FUNCTIONS`."""
+SERVICE_FUNCTIONS = ("apply_movements", "level_at", "version_before", "unit_of")
+"""Those that its statements name, and what these call with its rights."""
+GUARDS = ("stock_movement_keeps_rows", "stock_movement_keeps_all_rows")
+"""Triggers of the ledger that let nobody change or delete a row. They work always, in replication and restores too."""
+
+_OBJECTS = text("""
+SELECT 'TABLE' AS kind, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, c.relowner AS owner
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = :schema AND c.relkind IN ('r', 'p') AND c.relname = ANY (CAST(:tables AS text[]))
+UNION ALL
+SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner
+FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+WHERE n.nspname = :schema AND p.proname = ANY (CAST(:functions AS text[]))
+ORDER BY 1 DESC, 2
+""")
+_CREATORS = text("""
+SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
+FROM pg_namespace, aclexplode(nspacl) WHERE nspname = :schema AND privilege_type = 'CREATE' AND grantee <> nspowner
+""")
+_OWNER = text("""
+SELECT rolname, rolsuper, EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relkind = 'r' AND relowner <> n.nspowner)
+FROM pg_namespace AS n JOIN pg_roles ON pg_roles.oid = n.nspowner WHERE nspname = :schema
+""")
+_IDLE_GUARDS = text("""
+SELECT tgname FROM pg_trigger
+WHERE tgrelid = 'pos_sync.stock_movement'::regclass AND tgname = ANY (CAST(:names AS text[])) AND tgenabled = 'A'
+""")
+
+
+async def grant(connection: AsyncConnection, role: str) -> None:
+    """Give the existing `role` just what the service needs."""
+    quoted_role = await connection.scalar(text("SELECT quote_ident(:role)"), {"role": role})
+    schema = quoted(schema_of(connection))
+    await connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {quoted_role}"))
+    for table, rights in SERVICE_RIGHTS.items():
+        await connection.execute(text(f"REVOKE ALL ON {schema}.{table} FROM {quoted_role}"))
+        await connection.execute(text(f"GRANT {rights} ON {schema}.{table} TO {quoted_role}"))
+    for function in SERVICE_FUNCTIONS:
+        await connection.execute(text(f"GRANT EXECUTE ON FUNCTION {schema}.{function} TO {quoted_role}"))
+
+
+async def objects(
+    connection: AsyncConnection, schema: str, *, tables: Sequence[str], functions: Sequence[str]
+) -> list[tuple[str, str, int]]:
+    """Those of the named tables and functions that are in `schema`: TABLE or FUNCTION, the full name, and the owner's oid."""
+    asked = {"schema": schema, "tables": list(tables), "functions": list(functions)}
+    return [(kind, name, owner) for kind, name, owner in await connection.execute(_OBJECTS, asked)]
+
+
+async def transfer(connection: AsyncConnection, role: str) -> None:
+    """Make the existing `role` the owner of the schema and of all that is in it, object by object.
+
+    REASSIGN OWNED is refused where the present owner is the role that the server was made with.
+    """
+    schema = schema_of(connection)
+    quoted_role = await connection.scalar(text("SELECT quote_ident(:role)"), {"role": role})
+    everything = text(
+        "SELECT 'TABLE ' || c.oid::regclass FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = :schema AND c.relkind IN ('r', 'p') UNION ALL "
+        "SELECT 'FUNCTION ' || p.oid::regprocedure FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace"
+        " WHERE n.nspname = :schema"
+    )
+    for it in list(await connection.scalars(everything, {"schema": schema})):
+        await connection.execute(text(f"ALTER {it} OWNER TO {quoted_role}"))
+    await connection.execute(text(f"ALTER SCHEMA {quoted(schema)} OWNER TO {quoted_role}"))
+
+
+async def creators(connection: AsyncConnection) -> list[str]:
+    """Who may create in the schema beside its owner: nobody should."""
+    return list(await connection.scalars(_CREATORS, {"schema": schema_of(connection)}))
+
+
+async def owner_of_schema(connection: AsyncConnection) -> tuple[str, bool, bool]:
+    """The schema's owner, whether it is a superuser, and whether some table has another owner."""
+    name, is_superuser, has_others = (await connection.execute(_OWNER, {"schema": schema_of(connection)})).one()
+    return name, is_superuser, has_others
+
+
+async def idle_guards(connection: AsyncConnection) -> list[str]:
+    """Guards of the ledger that are missing, or do not work always."""
+    working = set(await connection.scalars(_IDLE_GUARDS, {"names": list(GUARDS)}))
+    return sorted(set(GUARDS) - working)
+
+
+async def missing_rights(connection: AsyncConnection) -> list[str]:
+    """What this connection's role lacks of the service's rights, for a person."""
+    schema = quoted(schema_of(connection))
+    missing = [
+        f"{right} on {table}"
+        for table, rights in SERVICE_RIGHTS.items()
+        for right in rights.split(", ")
+        if not await has_right(connection, table, right)
+    ]
+    query = text(
+        "SELECT proname FROM pg_proc WHERE oid = ANY (CAST(:names AS regproc[])) AND NOT has_function_privilege(oid, 'EXECUTE')"
+    )
+    names = [f"{schema}.{function}" for function in SERVICE_FUNCTIONS]
+    return missing + [f"EXECUTE on {name}" for name in await connection.scalars(query, {"names": names})]
+
+
+async def has_right(connection: AsyncConnection, table: str, right: str) -> bool:
+    """Whether this connection's role has `right` on our `table`."""
+    name = f"{quoted(schema_of(connection))}.{table}"
+    return bool(await connection.scalar(text("SELECT has_table_privilege(:table, :right)"), {"table": name, "right": right}))
