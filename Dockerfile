@@ -19,10 +19,12 @@ LABEL org.opencontainers.image.title="mipos-pos-sync" \
       org.opencontainers.image.licenses="MIT"
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0 PORT=8080
 COPY --from=builder /venv /venv
-WORKDIR /tmp
+# `.env` of the working directory is read, so nobody but root may write here.
+WORKDIR /
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --start-interval=1s CMD ["python", "-m", "app.server.healthcheck"]
+# No --start-interval: Docker before 25 and buildah refuse the file for it.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=20s CMD ["python", "-m", "app.server.healthcheck"]
 ENTRYPOINT ["pos-sync"]
 CMD ["serve"]

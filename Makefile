@@ -72,8 +72,8 @@ proof: setup
 	@$(BIN)/python -m proof $(ARGS)
 
 format: .venv/check-installed
-	@$(BIN)/ruff format app bench migrations proof tests
-	@$(BIN)/ruff check --fix app bench migrations proof tests
+	@$(BIN)/ruff format app bench deploy migrations proof tests
+	@$(BIN)/ruff check --fix app bench deploy migrations proof tests
 
 lock:
 	@requirements/lock

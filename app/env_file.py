@@ -14,8 +14,11 @@ from app.database_address import VARIABLES
 ENV_FILE_VARIABLE = "POS_SYNC_ENV_FILE"
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 """In which systemd names the folder of a service's credentials"""
-OTHER_NAMES = {ENV_FILE_VARIABLE, "DB_OWNER_PASSWORD", "DB_SERVICE_PASSWORD", "PROXY_PORT"}
-"""What the Compose file uses, and what names the env file"""
+COMPOSE_NAMES = frozenset(
+    {"DB_SUPERUSER_PASSWORD", "DB_OWNER_PASSWORD", "DB_SERVICE_PASSWORD", "PROXY_PORT", "POS_API_PORT", "EDGE_PREFIX"}
+)
+"""What docker-compose.yml reads from the same env file beside the settings"""
+OTHER_NAMES = {ENV_FILE_VARIABLE, *COMPOSE_NAMES}
 OWN_PREFIXES = ("MIPOS_", "POS_", "DATABASE_", "OUTBOX_")
 NEAR = 0.8
 """How alike a name must be to be a misspelt one"""

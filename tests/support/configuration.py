@@ -1,22 +1,37 @@
-"""The pages that are generated from the settings: `.env.example`, and the table of docs/configuration.md.
+"""What is generated from the settings: `.env.example`, the table of docs/configuration.md, and the lists of docker-compose.yml.
 
-`python -m tests.support.configuration` writes both; a test holds them to the settings.
+`python -m tests.support.configuration` writes them; a test holds them to the settings.
 """
 
 from pathlib import Path
 
-from app.settings import Settings
+from app.settings import DatabaseSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / ".env.example"
 PAGE = ROOT / "docs" / "configuration.md"
+COMPOSE = ROOT / "docker-compose.yml"
+SET_BY_COMPOSE = {"database_url", "host", "port", "forwarded_allow_ips"}
+"""What the Compose file decides by itself: it follows from its networks and its database."""
+REFUSED_UNLESS_NAMED = {"mipos_client_secret"}
+"""Compose says so before it starts anything. An empty value passes: the secret can be a file."""
+COMPOSE_MEANINGS = {
+    "DB_SUPERUSER_PASSWORD": "The password of the superuser `postgres` of Compose's database. Required there.",
+    "DB_OWNER_PASSWORD": "The password of pos_owner, who owns the schema. Required there.",
+    "DB_SERVICE_PASSWORD": "The password of pos_sync, the role of the service. Required there.",
+    "PROXY_PORT": "The port of nginx on this machine. Default: 8080",
+    "POS_API_PORT": "The port of the service itself on this machine, for /pos/, /metrics and /docs. Default: 8081",
+    "EDGE_PREFIX": "The first three numbers of the proxy's network. Default: 10.231.77",
+}
+_LISTS_START = "x-database-settings: &database-settings\n"
+_LISTS_END = "# End of the lists.\n"
 
 
 def example() -> str:
     """The text of `.env.example`: each setting with its type, default and meaning; the required ones first."""
     lines = [
-        "# Settings of pos-sync. Copy to .env and fill in; each can also be an environment variable (which goes first)",
-        "# or a file of that name, in lower case, in /run/secrets. Made by `python -m tests.support.configuration`.",
+        "# Settings of pos-sync. Copy to .env, if there is none, and fill in. Each can also be an environment variable or a file",
+        "# in /run/secrets with its name in lower case; these go first. Made by `python -m tests.support.configuration`.",
     ]
     for name, field in sorted(Settings.model_fields.items(), key=lambda item: not item[1].is_required()):
         lines += ["", f"# {field.description}"]
@@ -25,6 +40,9 @@ def example() -> str:
         else:
             default = "" if field.default is None else getattr(field.default, "value", field.default)
             lines += [f"# Default: {default if default != '' else '(not set)'}", f"# {name.upper()}={default}"]
+    lines += ["", "# What follows is for Docker Compose only (docs/deploying.md)."]
+    for name, meaning in COMPOSE_MEANINGS.items():
+        lines += ["", f"# {meaning}", f"# {name}="]
     return "\n".join(lines) + "\n"
 
 
@@ -37,8 +55,34 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def compose_lists() -> str:
+    """The settings as the lists of docker-compose.yml: those of every command, and the others of the service."""
+    database = [name for name in DatabaseSettings.model_fields if name not in SET_BY_COMPOSE]
+    service = [name for name in Settings.model_fields if name not in {*SET_BY_COMPOSE, *DatabaseSettings.model_fields}]
+    lines = [
+        "x-database-settings: &database-settings",
+        *(_line_of_compose(name) for name in database),
+        "x-settings: &settings",
+        *(_line_of_compose(name) for name in service),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line_of_compose(name: str) -> str:
+    variable = name.upper()
+    absent = f"?set {variable} in .env (docs/deploying.md)" if name in REFUSED_UNLESS_NAMED else ":-"
+    return f"  {variable}: ${{{variable}{absent}}}"
+
+
+def compose_file() -> str:
+    """docker-compose.yml with its lists as they should be."""
+    text = COMPOSE.read_text(encoding="utf-8")
+    return text[: text.index(_LISTS_START)] + compose_lists() + text[text.index(_LISTS_END) :]
+
+
 def write() -> None:
-    """Bring both pages up to date."""
+    """Bring all of them up to date."""
+    COMPOSE.write_text(compose_file(), encoding="utf-8")
     EXAMPLE.write_text(example(), encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")
     start = page.index("| setting | default")

@@ -24,7 +24,7 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _STATUS = re.compile(r"^(?P<line>.*?)\s+# status (?P<status>\d)$")
-_NO_COMMANDS = {"mermaid", "nginx"}
+_NO_COMMANDS = {"mermaid", "nginx", "yaml"}
 
 
 @dataclass(frozen=True)
