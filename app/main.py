@@ -34,6 +34,7 @@ from app.pos.history import history_router
 from app.pos.movements import movements_router
 from app.pos.queries import queries_router
 from app.pos.reversals import reversals_router
+from app.pos.status import status_router
 from app.pos.sync import sync_router
 from app.receiving.endpoint import StockWebhook, WebhookShortcut, describe_webhook, webhook_router
 from app.receiving.signature import Key
@@ -251,6 +252,7 @@ def _include_pos(app: FastAPI, service: Service, api_key: ApiKey) -> None:
     app.include_router(queries_router(engine, api_key))
     app.include_router(history_router(engine, api_key, service.feed))
     app.include_router(sync_router(service.settings, engine, api_key))
+    app.include_router(status_router(service.readiness, api_key))
 
 
 def _secrets(settings: Settings) -> list[tuple[Key, bytes]]:

@@ -129,7 +129,10 @@ def _run(postgres: Postgres, data: Path, *, port: int, sandbox_port: int) -> Non
         _wait_for(f"{settings.mipos_base_url}/sandbox/received", processes[-1], data / "sandbox.log")
         _step("Sandbox", f"a stand-in mipOS at {settings.mipos_base_url}")
         processes.append(_start(["serve"], {ENV_FILE_VARIABLE: str(env_file.resolve())}, log))
-        _wait_for(f"{settings.public_url}/readyz", processes[-1], log, until=_is_registered_at(f"{settings.public_url}/"))
+        assert settings.pos_api_key is not None
+        key = settings.pos_api_key.get_secret_value()
+        is_registered = _is_registered_at(f"{settings.public_url}/")
+        _wait_for(f"{settings.public_url}/pos/status", processes[-1], log, until=is_registered, key=key)
         _step("Service", f"registered at the sandbox: {settings.public_url}/webhooks/stock")
         asyncio.run(demonstrate(database_of(postgres), settings))
         _show_next(activate, settings)
@@ -210,13 +213,18 @@ def _end_with_parent() -> None:
 
 
 def _wait_for(
-    url: str, process: subprocess.Popen[bytes], log: Path, *, until: Callable[[dict[str, Any]], bool] = lambda _: True
+    url: str,
+    process: subprocess.Popen[bytes],
+    log: Path,
+    *,
+    until: Callable[[dict[str, Any]], bool] = lambda _: True,
+    key: str = "",
 ) -> None:
     """Return as soon as `url` answers 200 and `until` is content with what it says."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            answer = httpx2.get(url, timeout=1, trust_env=False)
+            answer = httpx2.get(url, timeout=1, trust_env=False, headers={"Authorization": f"Bearer {key}"} if key else {})
             if answer.status_code == httpx2.codes.OK and until(answer.json()):
                 return
         except (httpx2.HTTPError, ValueError):

@@ -15,8 +15,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from app.operations.metrics import Metrics
-from app.operations.readiness import Readiness, ReadinessReport
-from app.wire import ErrorBody
+from app.operations.readiness import Readiness, Ready
 
 
 class Alive(BaseModel):
@@ -37,13 +36,13 @@ def probe_router(readiness: Readiness, metrics: Metrics, *, waiting: Callable[[]
         "/readyz",
         operation_id="readyz",
         summary="Should traffic come here?",
-        responses={503: {"model": ReadinessReport | ErrorBody, "description": "No: the message says why."}},
+        responses={503: {"model": Ready, "description": "No: the message says why."}},
     )
-    async def readyz(response: Response) -> ReadinessReport:
+    async def readyz(response: Response) -> Ready:
         report = await readiness.check()
         if not report.is_ready:
             response.status_code = int(HTTPStatus.SERVICE_UNAVAILABLE)
-        return report
+        return Ready(message=report.message)
 
     @router.head("/livez", include_in_schema=False)
     @router.head("/metrics", include_in_schema=False)

@@ -26,6 +26,12 @@ FRESH_SECONDS = 1.0
 _Found = tuple[str, str, Registration | None]
 
 
+class Ready(BaseModel):
+    """What anybody may know: one of a few fixed sentences. The parts are for who has the POS's key, and for `pos-sync status`."""
+
+    message: str
+
+
 class ReadinessReport(BaseModel):
     """Whether traffic should come here, and each part of the reason."""
 
@@ -52,8 +58,10 @@ def _message(database: str, schema: str, *, draining: bool) -> str:
     if database == ServerState.READ_ONLY:
         return "The database server is read-only: a standby, or a former primary. DATABASE_URL takes several hosts (h1,h2)."
     if database != "ok":
-        return f"The database {database}. Check DATABASE_URL, and the role's rights: pos-sync migrate --grant-to ROLE"
-    return "Ready." if schema == "ok" else schema
+        return "The database refuses this service. `pos-sync doctor` says why."
+    if schema != "ok":
+        return "This version cannot work with the database's schema. `pos-sync status` says what to do."
+    return "Ready."
 
 
 class Readiness:

@@ -72,10 +72,10 @@ async def require_known_parameters(request: Request) -> None:
             raise InvalidField(name, f"is not a parameter of this address, which takes: {listed}")
 
 
-def guarded_router(api_key: ApiKey) -> APIRouter:
-    """A router for what belongs to one store, whose every route asks for the key first."""
+def guarded_router(api_key: ApiKey, *, prefix: str = "/pos/stores/{store_id:id}") -> APIRouter:
+    """A router, usually for what belongs to one store, whose every route asks for the key first."""
     return APIRouter(
-        prefix="/pos/stores/{store_id:id}",
+        prefix=prefix,
         dependencies=[Security(_Guard(api_key)), Depends(require_known_parameters)],
         responses=errors({401: "The key of the POS is missing or wrong."}),
         tags=["POS"],

@@ -25,7 +25,7 @@ from app.storage import leases
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, put_registration, put_token, read_token
 from app.storage.transactions import database_now
 from tests.conftest import running, settings_for
-from tests.support.mipos import CREDENTIALS, SYSTEM, credentials_with, mipos, platform
+from tests.support.mipos import AUTHORIZED, CREDENTIALS, KEY, SYSTEM, credentials_with, mipos, platform
 from tests.support.postgres import database_of
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.service import free_port, serving
@@ -35,11 +35,11 @@ OURS = "https://pos.example.com/webhooks/stock"
 
 
 async def registration(client: httpx2.AsyncClient) -> dict[str, Any]:
-    return dict((await client.get("/readyz")).json()["registration"])
+    return dict((await client.get("/pos/status", headers=AUTHORIZED)).json()["registration"])
 
 
 async def until(client: httpx2.AsyncClient, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The registration as /readyz tells it, once `is_so` of it."""
+    """The registration as /pos/status tells it, once `is_so` of it."""
     while not is_so(found := await registration(client)):  # noqa: ASYNC110 - seen from outside only
         await asyncio.sleep(0.05)
     return found
@@ -96,7 +96,7 @@ async def test_without_what_it_needs_it_says_so_and_receives(world: World, chang
 
 async def test_started_while_mipos_is_down_it_receives_and_registers_once_it_is_up(world: World) -> None:
     port = free_port()
-    settings = {"mipos_base_url": f"http://127.0.0.1:{port}", "public_url": "https://pos.example.com"}
+    settings = {"mipos_base_url": f"http://127.0.0.1:{port}", "public_url": "https://pos.example.com", "pos_api_key": KEY}
     account = {"mipos_client_id": "sandbox-client", "mipos_email": "pos@example.com", "mipos_password": "open sesame"}
     async with running(settings_for(world, **settings, **account)) as (_, client):
         found = await until(client, lambda found: found.get("attempts", 0) >= 2)

@@ -15,6 +15,7 @@ from app.main import create_app
 from app.operations.logs import configure_logging
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT
 from tests.conftest import new_world, running, settings_for
+from tests.support.mipos import AUTHORIZED, KEY
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.world import World
 
@@ -46,8 +47,21 @@ async def test_ready_with_a_database_at_head(client: httpx2.AsyncClient) -> None
     alive, ready = await client.get("/livez"), await client.get("/readyz")
 
     assert (200, 200) == (alive.status_code, ready.status_code)
-    expected = {"message": "Ready.", "database": "ok", "schema": "ok", "draining": False}
-    assert expected == {name: ready.json()[name] for name in expected}
+    assert {"message": "Ready."} == ready.json()
+
+
+async def test_the_parts_of_readiness_are_for_who_has_the_key(world: World) -> None:
+    async with running(settings_for(world, pos_api_key=KEY)) as (_, client):
+        stranger = await client.get("/pos/status")
+        status = (await client.get("/pos/status", headers=AUTHORIZED)).json()
+
+    assert 401 == stranger.status_code
+    assert ("ok", "ok", False, "off") == (
+        status["database"],
+        status["schema"],
+        status["draining"],
+        status["registration"]["state"],
+    )
 
 
 async def test_alive_but_not_ready_without_a_database(world: World) -> None:
@@ -63,7 +77,8 @@ async def test_not_ready_on_a_schema_that_is_not_at_head() -> None:
         ready = await client.get("/readyz")
 
     assert 503 == ready.status_code
-    assert "pos-sync migrate" in ready.json()["message"]
+    message = "This version cannot work with the database's schema. `pos-sync status` says what to do."
+    assert {"message": message} == ready.json()
 
 
 async def test_not_ready_where_the_database_refuses(world: World) -> None:
@@ -71,7 +86,7 @@ async def test_not_ready_where_the_database_refuses(world: World) -> None:
         ready = await client.get("/readyz")
 
     assert 503 == ready.status_code
-    assert "refuses this service (28000)" in ready.json()["message"]
+    assert {"message": "The database refuses this service. `pos-sync doctor` says why."} == ready.json()
 
 
 async def test_not_ready_while_draining_and_still_receiving(world: World) -> None:
@@ -80,7 +95,7 @@ async def test_not_ready_while_draining_and_still_receiving(world: World) -> Non
         ready, alive, delivered = await client.get("/readyz"), await client.get("/livez"), await deliver(client)
 
     assert (503, 200, 204) == (ready.status_code, alive.status_code, delivered.status_code)
-    assert ready.json()["draining"]
+    assert {"message": "The service is stopping."} == ready.json()
 
 
 async def test_metrics_count_what_happened(client: httpx2.AsyncClient) -> None:

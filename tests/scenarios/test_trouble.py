@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
-from tests.support.mipos import mipos
+from tests.support.mipos import AUTHORIZED, mipos
 from tests.support.postgres import rename_database
 from tests.support.restaurant import SYSTEM, Restaurant
 from tests.support.sender import body_of, raw_request, signed
@@ -158,7 +158,7 @@ async def test_on_a_bad_morning_three_replicas_receive_while_mipos_is_down_and_t
         assert 204 == (await restaurant.reports("-1", "avcc123", now_at="12.69")).status_code
         remote = await stack.enter_async_context(mipos(port=port))
         for replica in replicas:
-            while (await replica.get("/readyz")).json()["registration"]["state"] != "registered":  # noqa: ASYNC110
+            while (await replica.get("/pos/status", headers=AUTHORIZED)).json()["registration"]["state"] != "registered":  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
         assert 1 == remote.calls["manage"]

@@ -32,6 +32,10 @@ def credentials_with(**changes: str) -> Credentials:
     return Credentials(values["client_id"], SecretStr(values["client_secret"]), values["email"], SecretStr(values["password"]))
 
 
+KEY = "k" * 32
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+
+
 @dataclass
 class Remote:
     """A running sandbox."""
@@ -56,8 +60,8 @@ class Remote:
         self.sandbox.faults.append(Fault.model_validate({"call": call, **how}))
 
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """The settings of a service that registers here."""
-        return {**SETTINGS, "mipos_base_url": self.url, "public_url": "https://pos.example.com", **changes}
+        """The settings of a service that registers here, and tells of it to who has `KEY`."""
+        return {**SETTINGS, "pos_api_key": KEY, "mipos_base_url": self.url, "public_url": "https://pos.example.com", **changes}
 
 
 def platform(**changes: Any) -> Platform:

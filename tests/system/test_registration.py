@@ -17,7 +17,7 @@ from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
 from app.storage.embedded_postgres import EmbeddedPostgres
 from app.storage.migrations import migrate
-from tests.support.mipos import SYSTEM, Remote, mipos
+from tests.support.mipos import AUTHORIZED, SYSTEM, Remote, mipos
 from tests.support.postgres import SAMPLES, looking_engine
 from tests.support.sender import SECRET
 from tests.support.service import environment, free_port, run_command, serving
@@ -36,7 +36,7 @@ async def run(*arguments: str, **values: str) -> subprocess.CompletedProcess[str
 
 async def until_registered(url: str) -> None:
     async with httpx2.AsyncClient() as client:
-        while (await client.get(f"{url}/readyz")).json()["registration"]["state"] != "registered":  # noqa: ASYNC110
+        while (await client.get(f"{url}/pos/status", headers=AUTHORIZED)).json()["registration"]["state"] != "registered":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
@@ -124,12 +124,15 @@ async def test_doctor_is_content_with_what_is_right(world: World) -> None:
     found = verdicts(ended)
     # The tests' own server has fsync off, and the public URL is not https: the doctor is to say so.
     # So it is to say that the schema belongs to the tests' superuser.
-    assert {"durability": "failed", "registration": "warning", "owner": "warning"} == {k: v for k, v in found.items() if v != "ok"}
+    assert {"durability": "failed", "registration": "warning", "owner": "warning"} == {
+        k: v for k, v in found.items() if v != "ok"
+    }
     assert 1 == ended.returncode
     assert "fsync, full_page_writes off" in ended.stdout
     assert "is not https" in ended.stdout
     assert {
-        "settings", "database", "schema", "durability", "rights", "owner", "guards", "connections", "timeouts", "invariants", "indexes", "dates",
+        "settings", "database", "schema", "durability", "rights", "owner", "guards", "connections", "timeouts",
+        "invariants", "indexes", "dates",
         "clock", "token",
         "registration", "mipOS", "public URL",
     } == set(found)  # fmt: skip

@@ -156,7 +156,7 @@ async def test_while_draining_it_says_not_ready_and_still_takes_deliveries(world
         service.signal()
         assert 0 == await asyncio.to_thread(service.wait)
 
-    assert ready["draining"]
+    assert {"message": "The service is stopping."} == ready
     assert 204 == answer.status_code
 
 
