@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import with_database
 from app.cli.output import document_of, show_json, show_table, to_shown
+from app.cli.readiness import wait_until_ready
 from app.doctor import Check, Verdict, examine
 from app.mipos.wiring import registrar, token_account, why_not_registering
 from app.operations.readiness import describe_registration
@@ -58,17 +59,28 @@ def serve_command(workers: int, host: str | None, port: int | None) -> None:
 
 @click.command()
 @click.option("--grant-to", metavar="ROLE", help="An existing database role that gets the rights that the service needs.")
-def migrate_command(grant_to: str | None) -> None:
+@click.option("--wait", "only_waits", is_flag=True, help="Change nothing: wait until another one has migrated.")
+@click.option("--timeout", "seconds", type=click.FloatRange(0), default=600, show_default=True, help="Of --wait, in seconds.")
+def migrate_command(grant_to: str | None, seconds: float, *, only_waits: bool) -> None:
     """Bring the database schema to the newest revision; safe when several start at once.
 
     Needs DATABASE_URL only, as a role that may create tables; connect to Postgres itself, not through a pooler. The service
     should run as another role: --grant-to gives it just the rights that it needs. It may read the ledger, and write it by
     calling one function.
 
+    With --wait it needs the rights of the service only. It ends with status 0 when this version can run with the schema, and
+    with status 1 if that takes longer than --timeout.
+
     \b
     Example:  pos-sync migrate --grant-to pos_sync
     """
     settings = load_database_settings()
+    if only_waits:
+        if grant_to is not None:
+            raise click.UsageError("--wait changes nothing, so it does not go with --grant-to.")
+        wait_until_ready(settings, seconds=seconds)
+        click.echo("This version can run with the schema.")
+        return
 
     async def work(engine: AsyncEngine) -> tuple[str | None, list[str]]:
         async with engine.connect() as connection:
@@ -235,10 +247,6 @@ async def _token_status(connection: AsyncConnection, settings: Settings) -> str:
 
 
 _COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red", Verdict.SKIPPED: None}
-
-
-ZONES_OF_THEIR_OWN = "0007"
-"""The revision from which a store may have no time zone of its own."""
 
 
 @click.command()
