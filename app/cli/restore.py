@@ -1,10 +1,12 @@
 """`pos-sync restored`: what has to be done when a database came out of a backup."""
 
 import click
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cli.database import in_transaction
 from app.cli.options import actor_option
-from app.storage.restore import GuardMissing, begin_anew
+from app.storage.migrations import current_revision, fault_in_revision
+from app.storage.restore import GuardMissing, Restored, begin_anew
 
 
 @click.command()
@@ -22,8 +24,15 @@ def restored_command(*, yes: bool, actor: str) -> None:
     """
     if not yes:
         click.confirm("Does this database come out of a backup, and is every replica stopped?", abort=True, err=True)
+
+    async def work(connection: AsyncConnection) -> Restored:
+        fault = fault_in_revision(await current_revision(connection))
+        if fault is not None:
+            raise click.ClickException(fault)
+        return await begin_anew(connection, actor=actor)
+
     try:
-        done = in_transaction(lambda connection: begin_anew(connection, actor=actor))
+        done = in_transaction(work)
     except GuardMissing as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"Messages held: {done.messages}" + (". Look at them: pos-sync outbox list" if done.messages else ""))

@@ -146,6 +146,14 @@ async def test_without_a_guard_nothing_is_done(world: World, run_as_owner: Run) 
     assert ["pending"] == [one.state for one in await messages(world)]
 
 
+async def test_an_older_schema_is_to_be_migrated_first(world: World, run_as_owner: Run) -> None:
+    await world.execute("UPDATE alembic_version SET version_num = '0006'")
+    result = await run_as_owner("restored", "--yes")
+
+    assert 1 == result.exit_code
+    assert "Run: pos-sync migrate" in result.output
+
+
 async def test_it_asks_first_and_wants_the_owner(world: World, run_as_owner: Run, run: Run) -> None:
     await connect_stores(world)
     await sell(world, "1", "sale-1")
