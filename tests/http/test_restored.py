@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from app.storage.mipos_tables import access_token, change_feed, lease, outbox_message
 from app.storage.restore import GUARDS, read_guards
+from app.storage.tables import stock_movement
 from tests.conftest import running, settings_for
 from tests.support.commands import Run, runner_for
 from tests.support.outbox import connect_stores, messages, sell
@@ -126,7 +127,7 @@ async def test_an_epoch_begins_also_where_nobody_had_read_the_feed_before_the_ba
 async def test_guards_are_set_again(world: World, run_as_owner: Run, weakened: str) -> None:
     await run_as_owner("restored", "--yes")
     strong = await guards_of(world)
-    await world.execute(f"ALTER TABLE stock_movement {weakened} {GUARDS[0]}")
+    await world.execute(f"ALTER TABLE {stock_movement.fullname} {weakened} {GUARDS[0]}")
     result = await run_as_owner("restored", "--yes")
     again = await run_as_owner("restored", "--yes")
 
@@ -138,7 +139,7 @@ async def test_guards_are_set_again(world: World, run_as_owner: Run, weakened: s
 async def test_without_a_guard_nothing_is_done(world: World, run_as_owner: Run) -> None:
     await connect_stores(world)
     await sell(world, "1", "sale-1")
-    await world.execute(f"DROP TRIGGER {GUARDS[1]} ON stock_movement")
+    await world.execute(f"DROP TRIGGER {GUARDS[1]} ON {stock_movement.fullname}")
     result = await run_as_owner("restored", "--yes")
 
     assert 1 == result.exit_code
