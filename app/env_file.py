@@ -32,11 +32,16 @@ def secret_folders(shared: Path, names: Collection[str]) -> list[Path]:
     """The folders with a file for each secret: systemd's, and `shared`, which goes before it. `names` are those of all settings.
 
     Raises:
-        UnusableFile: a file in one of them cannot be read.
+        UnusableFile: one of them, or a file in it, cannot be read.
     """
     named = [os.environ.get(CREDENTIALS_VARIABLE), shared]
     folders = [Path(folder) for folder in named if folder and Path(folder).is_dir()]
     for folder in folders:
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise UnusableFile(
+                f"The folder of secrets {folder} of user {folder.stat().st_uid} cannot be read by user {os.geteuid()}, "
+                "which runs this."
+            )
         for file in sorted(folder.iterdir()):
             if file.name.upper() in names and file.is_file() and not os.access(file, os.R_OK):
                 raise UnusableFile(

@@ -25,6 +25,7 @@ _COMMANDS = {
     "reconcile": ("stock", "reconcile_command", "Adopt a number as the stock, with actor and note."),
     "refused": ("refusals", "command", "List refused deliveries, and replay or dismiss them."),
     "register": ("service", "register_command", "Register the webhook at mipOS now."),
+    "restored": ("restore", "restored_command", "Make a database that came out of a backup safe to run on."),
     "reverse": ("movement", "reverse_command", "Take back one ledger row."),
     "rules": ("service", "rules_command", "Show and record the rules that decide what becomes of a movement."),
     "sandbox": ("sandbox", "command", "Run a stand-in mipOS; let it report a movement."),

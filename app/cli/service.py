@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import with_database
 from app.cli.output import document_of, show_json, show_table, to_shown
+from app.cli.readiness import wait_until_ready
 from app.doctor import Check, Verdict, examine
 from app.mipos.wiring import registrar, token_account, why_not_registering
 from app.operations.readiness import describe_registration
@@ -62,7 +63,9 @@ def serve_command(workers: int, host: str | None, port: int | None) -> None:
 @click.option("--grant-to", metavar="ROLE", help="An existing database role that gets the rights that the service needs.")
 @click.option("--owner", metavar="ROLE", help="An existing database role that becomes the owner of the schema and all in it.")
 @click.option("--force", "is_forced", is_flag=True, help="Migrate though replicas run that cannot work with the new schema.")
-def migrate_command(grant_to: str | None, owner: str | None, *, is_forced: bool) -> None:
+@click.option("--wait", "only_waits", is_flag=True, help="Change nothing: wait until another one has migrated.")
+@click.option("--timeout", "seconds", type=click.FloatRange(0), default=600, show_default=True, help="Of --wait, in seconds.")
+def migrate_command(grant_to: str | None, owner: str | None, seconds: float, *, is_forced: bool, only_waits: bool) -> None:
     """Bring the database schema to the newest revision; safe when several start at once.
 
     Needs DATABASE_URL only, as a role that may create a schema; connect to Postgres itself, not through a pooler. The service
@@ -72,10 +75,19 @@ def migrate_command(grant_to: str | None, owner: str | None, *, is_forced: bool)
     A schema that a newer version has made is left as it is, with status 0, where this version can work with it. Where replicas
     run that cannot work with the new schema, it waits 30 seconds for them to stop, and ends with 1.
 
+    With --wait it needs the rights of the service only. It ends with status 0 when this version can run with the schema, and
+    with status 1 if that takes longer than --timeout.
+
     \b
     Example:  pos-sync migrate --grant-to pos_sync
     """
     settings = load_database_settings()
+    if only_waits:
+        if grant_to is not None or owner is not None or is_forced:
+            raise click.UsageError("--wait changes nothing, so it does not go with --grant-to, --owner or --force.")
+        wait_until_ready(settings, seconds=seconds)
+        click.echo("This version can run with the schema.")
+        return
 
     async def work(engine: AsyncEngine) -> tuple[SchemaState, list[str]]:
         async with engine.connect() as connection:
@@ -247,10 +259,6 @@ async def _token_status(connection: AsyncConnection, settings: Settings) -> str:
 
 
 _COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red", Verdict.SKIPPED: None}
-
-
-ZONES_OF_THEIR_OWN = "0007"
-"""The revision from which a store may have no time zone of its own."""
 
 
 @click.command()

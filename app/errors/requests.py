@@ -118,6 +118,17 @@ class NoSuchStore(PosSyncError):
         super().__init__(f"The POS has no store {shown(store_id)}. Make it with pos-sync catalog import.")
 
 
+class CursorOfAnOlderEpoch(PosSyncError):
+    """The change feed began anew after a restore, and the reader goes on from before that."""
+
+    status = HTTPStatus.GONE
+    reason = "older_epoch"
+    text = (
+        "The database was restored from a backup, and the change feed began anew. Forget what you have of this store, and read "
+        "again from after=0."
+    )
+
+
 class NotReadable(DatabaseAway):
     """Postgres could not be reached, or could not answer in time."""
 

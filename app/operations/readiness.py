@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import asyncpg
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,7 +22,9 @@ CHECK_TURNS = 5
 LATE_SECONDS = 0.1
 """How late the end of the check may be; past it, it was this very process that was slow, and not the database."""
 FRESH_SECONDS = 1.0
-
+WAIT_SECONDS = 1.0
+"""Between two looks at a schema that is waited for"""
+CONNECT_SECONDS = 10.0
 
 _Found = tuple[str, str, Registration | None]
 
@@ -129,9 +132,7 @@ class Readiness:
                     return "ok", fault, None
                 return "ok", "ok", await _registration(connection)
         except (OSError, TimeoutError, SQLAlchemyError) as error:
-            # With a code Postgres said no: it is there, and something is not as it should be.
-            code = sqlstate(error)
-            return f"refuses this service ({code})" if code else "away", "unknown", None
+            return _refusal(error), "unknown", None
 
 
 async def _registration(connection: AsyncConnection) -> Registration | None:
@@ -140,6 +141,46 @@ async def _registration(connection: AsyncConnection) -> Registration | None:
         return await read_registration(connection, STOCK_WEBHOOK)
     except SQLAlchemyError:
         return None
+
+
+class SchemaNotReady(Exception):
+    """The schema did not get ready in time; the message says what it lacks."""
+
+
+async def wait_for_schema(engine: AsyncEngine, *, seconds: float, on_wait: Callable[[str], None]) -> None:
+    """Return when this code can run with the schema. It changes nothing, and needs no right but the service role's.
+
+    A database that is away is waited for too. `on_wait` gets each new reason for waiting.
+
+    Raises:
+        SchemaNotReady: not within `seconds`.
+    """
+    end = time.monotonic() + seconds
+    told = None
+    while True:
+        fault = await _fault_in_schema(engine)
+        if fault is None:
+            return
+        if fault != told:
+            on_wait(fault)
+            told = fault
+        if time.monotonic() + WAIT_SECONDS > end:
+            raise SchemaNotReady(f"After {seconds:g} seconds: {fault}")
+        await asyncio.sleep(WAIT_SECONDS)
+
+
+async def _fault_in_schema(engine: AsyncEngine) -> str | None:
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS), engine.connect() as connection:
+            return (await read_schema_state(connection)).fault
+    except (OSError, TimeoutError, SQLAlchemyError, asyncpg.InterfaceError) as error:
+        return _message(_refusal(error), "unknown", draining=False)
+
+
+def _refusal(error: Exception) -> str:
+    """What a failure says of the database. With a code Postgres said no: it is there, and something is not as it should be."""
+    code = sqlstate(error)
+    return f"refuses this service ({code})" if code else ServerState.SILENT.value
 
 
 def describe_registration(registration: Registration | None, *, why_not: str | None) -> dict[str, Any]:

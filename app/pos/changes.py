@@ -7,7 +7,7 @@ from contextlib import suppress
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.errors.requests import NoSuchStore
+from app.errors.requests import CursorOfAnOlderEpoch, NoSuchStore
 from app.storage import change_feed
 from app.storage.catalog import find_store
 from app.storage.ledger_rows import LedgerRow
@@ -55,6 +55,7 @@ class ChangeFeed:
 
         Raises:
             NoSuchStore: there is no such store.
+            CursorOfAnOlderEpoch: the place is of a time before a restore.
         """
         async with self._engine.begin() as connection:
             if await find_store(connection, store_id) is None:
@@ -69,6 +70,8 @@ class ChangeFeed:
         while True:
             moved = self._moved
             async with self._engine.connect() as connection:
+                if 0 < after < await change_feed.first_position(connection, store_id):
+                    raise CursorOfAnOlderEpoch
                 found = await change_feed.read_changes(connection, store_id, after=after, limit=limit)
             if found or self._is_stopping:
                 return found

@@ -14,7 +14,17 @@ from app.errors import InvalidField
 from app.errors.requests import NotReadable
 from app.pos.api_key import ApiKey, guarded_router
 from app.pos.changes import MAX_WAIT, ChangeFeed
-from app.pos.queries import ERRORS, LedgerMovement, Limit, Number, read_cursor, read_moment, reading, require_id
+from app.pos.queries import (
+    ERRORS,
+    ERRORS_OF_THE_FEED,
+    LedgerMovement,
+    Limit,
+    Number,
+    read_cursor,
+    read_moment,
+    reading,
+    require_id,
+)
 from app.storage.ledger_rows import Period, account, list_newest
 
 MAX_CURSOR = 2**63 - 1
@@ -106,7 +116,7 @@ def history_router(engine: AsyncEngine, api_key: ApiKey, feed: ChangeFeed) -> AP
         "/changes",
         operation_id="read_changes",
         summary="Every committed row of the ledger once, from a cursor on; waits for the next one if asked to.",
-        responses=ERRORS,
+        responses=ERRORS_OF_THE_FEED,
     )
     async def changes(
         store_id: str,

@@ -27,6 +27,7 @@ MAX_READ_TIME = "5s"
 ERRORS = errors(
     {404: "There is no such store.", 422: "A parameter is out of its contract.", 503: "The database is away. Ask again."}
 )
+ERRORS_OF_THE_FEED = ERRORS | errors({410: "The cursor is of a time before a restore. Read again from the beginning."})
 Number = Annotated[str, BeforeValidator(lambda value: value if value is None else to_plain(value))]
 Moment = Annotated[
     str,

@@ -25,6 +25,7 @@ from app.main import Service, create_app
 from app.operations.logs import configure_logging
 from app.operations.metrics import MULTIPROCESS_FOLDER
 from app.server.protocol import Protocol
+from app.server.systemd import READY, STOPPING, systemd
 from app.settings import Settings, load_settings
 from app.storage.engine import Database, unreachable
 from app.storage.migrations import read_schema_state
@@ -54,18 +55,34 @@ class CannotListen(Exception):
 class _Workers(Multiprocess):
     """uvicorn's supervisor, which would keep the port open while the workers end: callers would connect and be cut off."""
 
+    _has_started = False
+
     def keep_subprocess_alive(self) -> None:
-        """Say when a worker died; it is replaced."""
+        """Say when all workers serve, and when one died; it is replaced."""
         for worker in self.processes:
             if worker.exitcode is not None:
                 _log.error("worker died", pid=worker.pid, status=worker.exitcode)
         super().keep_subprocess_alive()
+        if not self._has_started and all(worker.is_ready() for worker in self.processes):
+            self._has_started = True
+            systemd.notify(READY)
 
     def terminate_all(self) -> None:
         """Close the port first."""
+        systemd.notify(STOPPING)
         for listener in self.sockets:
             listener.close()
         super().terminate_all()
+
+
+class _OneWorker(uvicorn.Server):
+    """uvicorn's server, which tells systemd when it serves."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            systemd.notify(READY)
 
 
 def application() -> FastAPI:
@@ -90,6 +107,7 @@ def serve(settings: Settings, *, workers: int = 1) -> int:
         CannotListen: the address is in use, or not ours.
     """
     configure_logging(log_format=settings.log_format, log_level=settings.log_level)
+    systemd.take_over()
     _raise_descriptors()
     asyncio.run(require_schema(settings))
     # Before uvicorn listens to signals, and when it is done, since it then raises the one that stopped it once more.
@@ -102,7 +120,7 @@ def serve(settings: Settings, *, workers: int = 1) -> int:
         with _shared_metrics():
             _Workers(config, sockets=[listener]).run()
         return 0
-    server = uvicorn.Server(config)
+    server = _OneWorker(config)
     server.run(sockets=[listener])
     return 0 if server.started else 3
 
@@ -178,6 +196,7 @@ def _drain_on_signals(service: Service, delay: float) -> None:
             if first_at is None:
                 first_at = loop.time()
                 service.drain()
+                systemd.notify(STOPPING)
                 loop.call_later(delay, end)
             elif loop.time() - first_at > ONE_SIGNAL_SECONDS:
                 end()

@@ -112,6 +112,12 @@ async def last_position(connection: AsyncConnection, store_id: str) -> int:
     return await connection.scalar(newest) or 0
 
 
+async def first_position(connection: AsyncConnection, store_id: str) -> int:
+    """The oldest place of a store's rows; 0 where none has one. A cursor that is lower is of an epoch before a restore."""
+    oldest = select(func.min(change_feed.c.position)).where(change_feed.c.store_id == store_id)
+    return await connection.scalar(oldest) or 0
+
+
 _READ = f"""
 SELECT feed.position, row.*
 FROM (

@@ -75,10 +75,16 @@ _OWNER = text("""
 SELECT rolname, rolsuper, EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relkind = 'r' AND relowner <> n.nspowner)
 FROM pg_namespace AS n JOIN pg_roles ON pg_roles.oid = n.nspowner WHERE nspname = :schema
 """)
-_IDLE_GUARDS = text("""
-SELECT tgname FROM pg_trigger
-WHERE tgrelid = 'pos_sync.stock_movement'::regclass AND tgname = ANY (CAST(:names AS text[])) AND tgenabled = 'A'
+_GUARDS = text("""
+SELECT tgname, CAST(tgenabled AS text) FROM pg_trigger
+WHERE tgrelid = 'pos_sync.stock_movement'::regclass AND tgname = ANY (CAST(:names AS text[]))
 """)
+_ALWAYS = "A"
+"""As pg_trigger tells it: also where a session says that it replays another server's changes, as a restore does"""
+
+
+class GuardMissing(Exception):
+    """A trigger that guards the ledger does not exist; the message says what to do."""
 
 
 async def grant(connection: AsyncConnection, role: str) -> None:
@@ -132,8 +138,32 @@ async def owner_of_schema(connection: AsyncConnection) -> tuple[str, bool, bool]
 
 async def idle_guards(connection: AsyncConnection) -> list[str]:
     """Guards of the ledger that are missing, or do not work always."""
-    working = set(await connection.scalars(_IDLE_GUARDS, {"names": list(GUARDS)}))
-    return sorted(set(GUARDS) - working)
+    found = await read_guards(connection)
+    return [name for name in GUARDS if found.get(name) != _ALWAYS]
+
+
+async def set_guards(connection: AsyncConnection) -> list[str]:
+    """Let each guard work always, as the owner; return those that did not.
+
+    Raises:
+        GuardMissing: one does not exist. Nothing was changed.
+    """
+    found = await read_guards(connection)
+    missing = [name for name in GUARDS if name not in found]
+    if missing:
+        raise GuardMissing(
+            f"The ledger has no {' and no '.join(missing)}: this trigger refuses to change it. "
+            "Restore the schema too, not the data alone."
+        )
+    idle = await idle_guards(connection)
+    for name in idle:
+        await connection.execute(text(f"ALTER TABLE pos_sync.stock_movement ENABLE ALWAYS TRIGGER {name}"))
+    return idle
+
+
+async def read_guards(connection: AsyncConnection) -> dict[str, str]:
+    """The guards of the ledger that exist, and when they fire, as pg_trigger tells it."""
+    return {str(name): str(state) for name, state in await connection.execute(_GUARDS, {"names": list(GUARDS)})}
 
 
 async def missing_rights(connection: AsyncConnection) -> list[str]:

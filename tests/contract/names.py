@@ -36,6 +36,8 @@ EXEMPT = {
     "run": "uvicorn's word for starting a server",
     "protocol": "uvicorn's class",
     "healthcheck": "Docker's word",
+    "systemd": "the program, and what it wants to be told",
+    "status": "the command",
     "service": "systemd's word for what runs",
     "engine": "SQLAlchemy's word",
     "driver": "the field's word",

@@ -338,5 +338,5 @@ async def test_the_doctor_sees_who_may_create_who_owns_and_whether_the_guards_wo
 
     assert 'REVOKE CREATE ON SCHEMA "pos_sync" FROM pos_sync' in " ".join(may_create.split())
     assert "a superuser" in " ".join(unguarded.split())
-    assert "stock_movement_keeps_all_rows and stock_movement_keeps_rows do not work always" in " ".join(unguarded.split())
+    assert "stock_movement_keeps_rows and stock_movement_keeps_all_rows do not work always" in " ".join(unguarded.split())
     assert 2 == remedies

@@ -24,6 +24,7 @@ EXAMPLES = [
     requests.NoSuchPage(),
     requests.WrongMethod(),
     requests.NoSuchStore("7"),
+    requests.CursorOfAnOlderEpoch(),
     requests.NotReadable(),
     requests.ReadStopped(),
     errors.NotParseable("it is empty"),
