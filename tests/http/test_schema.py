@@ -89,7 +89,7 @@ async def test_two_installations_in_one_database_work_side_by_side(
         for schema in schemas:
             await installed(empty_world, schema)
         for number, schema in enumerate(schemas, start=1):
-            settings = settings_for(empty_world, database_schema=schema, pos_api_key="k" * 20, **remote.settings())
+            settings = settings_for(empty_world, database_schema=schema, **remote.settings(pos_api_key="k" * 20))
             async with running(settings) as (_, client):
                 while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - seen from outside only
                     await asyncio.sleep(0.05)
