@@ -12,6 +12,8 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
+from app.mipos.redaction import documented, redact
+
 MAX_WORDS_LENGTH = 300
 _TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
@@ -56,14 +58,26 @@ class NeedsHuman:
 Answer = Done | Unauthorized | Transient | NeedsHuman
 
 
-def read_answer(status: int, body: bytes, *, retry_after: str | None = None, secrets: Collection[str] = ()) -> Answer:
+def read_answer(
+    status: int,
+    body: bytes,
+    *,
+    retry_after: str | None = None,
+    secrets: Collection[str] = (),
+    only_documented: bool = False,
+) -> Answer:
     """What `status` and `body` mean; `secrets` are blacked out of the words. Never raises, whatever the bytes are.
+
+    With `only_documented`, other words of a refusal are not kept: that of a token call may repeat what was sent.
 
     A success is an empty body or a JSON object: a 200 with anything else is a portal or a maintenance page in between.
     """
     document = _parse(body)
     words = _words(document, body, secrets) or f"status {status}, without a word"
-    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+    is_success = HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+    if only_documented and not (is_success and isinstance(document, dict)):
+        words = documented(words, status)
+    if is_success:
         if body.strip() and not isinstance(document, dict):
             return Transient(f"an answer that is not mipOS's: {words}", may_have_arrived=True)
         data = document.get("data") if isinstance(document, dict) else None
@@ -85,14 +99,15 @@ def _parse(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
 def _words(document: Any, body: bytes, secrets: Collection[str]) -> str:  # noqa: ANN401 - any JSON value
     """What a person should read of an answer, in mipOS's own words."""
     if document is None:
-        text = _TAG.sub(" ", body[: MAX_WORDS_LENGTH * 20].decode("utf-8", "replace"))
+        # Before anything is cut out or off: a part of a secret is none that would be recognised.
+        text = redact(body.decode("utf-8", "replace"), secrets)
+        text = _TAG.sub(" ", text[: MAX_WORDS_LENGTH * 20])
     elif isinstance(document, dict) and "message" in document:
         text = " ".join(_texts(document["message"]))
     else:
         text = " ".join(_texts(document))
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    for secret in secrets:
-        text = text.replace(secret, "***")
+    text = redact(text, secrets)
+    text = redact(" ".join("".join(c if c.isprintable() else " " for c in text).split()), secrets)
     return text if len(text) <= MAX_WORDS_LENGTH else text[: MAX_WORDS_LENGTH - 1] + "…"
 
 

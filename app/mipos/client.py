@@ -80,6 +80,7 @@ class MiposClient:
                 "email": credentials.email,
                 "password": credentials.password.get_secret_value(),
             },
+            is_for_token=True,
         )
 
     async def refresh_token(self, credentials: Credentials, token: SecretStr) -> Answer:
@@ -93,6 +94,7 @@ class MiposClient:
                 "refresh_token": token.get_secret_value(),
             },
             token=token,
+            is_for_token=True,
         )
 
     async def manage_webhook(self, url: str, *, token: SecretStr) -> Answer:
@@ -127,9 +129,13 @@ class MiposClient:
         """Send one movement; `mipos_store_id` is mipOS's id of the store, not ours."""
         return await self._call(f"{_store(mipos_store_id)}/system/stock/update", body, token=token)
 
-    async def _call(self, path: str, body: Mapping[str, Any], *, token: SecretStr | None = None) -> Answer:
-        content = json.dumps(body).encode("ascii")
-        return await self._send(path, content, headers={}, seconds=self._call_seconds, secrets=_secrets(body), token=token)
+    async def _call(
+        self, path: str, body: Mapping[str, Any], *, token: SecretStr | None = None, is_for_token: bool = False
+    ) -> Answer:
+        content, secrets = json.dumps(body).encode("ascii"), _secrets(body)
+        return await self._send(
+            path, content, headers={}, seconds=self._call_seconds, secrets=secrets, token=token, is_for_token=is_for_token
+        )
 
     async def _send(  # noqa: PLR0913 - one call's parts, each by name
         self,
@@ -140,6 +146,7 @@ class MiposClient:
         seconds: float,
         secrets: list[str],
         token: SecretStr | None,
+        is_for_token: bool = False,
     ) -> Answer:
         headers = {"Content-Type": "application/json", **headers}
         if token is not None:
@@ -154,7 +161,9 @@ class MiposClient:
             ):
                 received = await beginning_of(response)
                 retry_after = response.headers.get("retry-after")
-                return read_answer(response.status_code, received, retry_after=retry_after, secrets=secrets)
+                return read_answer(
+                    response.status_code, received, retry_after=retry_after, secrets=secrets, only_documented=is_for_token
+                )
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.InvalidURL) as error:
             # Nothing was sent.
             return Transient(f"mipOS could not be reached ({type(error).__name__})")
