@@ -13,6 +13,8 @@ from app.scope import WEBHOOK_PATH
 
 MIN_SECRET_LENGTH = 16
 MIN_API_KEY_LENGTH = 16
+MIN_API_KEY_VARIETY = 8
+"""Different characters in a key. Of 20 random bytes in hexadecimal, hardly one in a million has fewer."""
 
 
 def _database_url(value: SecretStr) -> SecretStr:
@@ -99,16 +101,42 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-def _api_key(value: SecretStr) -> SecretStr:
-    key = value.get_secret_value()
+def _fault_in_key(key: str) -> str | None:
     if len(key) < MIN_API_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError(f"must be {MIN_API_KEY_LENGTH} or more visible ASCII characters, without spaces")
+        return f"must be {MIN_API_KEY_LENGTH} or more visible ASCII characters, without spaces"
+    if len(set(key)) < MIN_API_KEY_VARIETY:
+        return "is too simple to be secret. Make one with: openssl rand -hex 20"
+    return None
+
+
+def _api_key(value: SecretStr) -> SecretStr:
+    if fault := _fault_in_key(value.get_secret_value()):
+        raise ValueError(fault)
     return value
+
+
+def _store_keys(value: SecretStr) -> SecretStr:
+    keys = read_store_keys(value.get_secret_value())
+    for store_id, key in keys:
+        if not store_id or not key:
+            raise ValueError("must be STORE=KEY pairs, comma separated")
+        if fault := _fault_in_key(key):
+            raise ValueError(f"{fault} (the key of store {store_id})")
+    if len({key for _, key in keys}) < len(keys):
+        raise ValueError("gives one key to two stores. POS_API_KEY is the key for all stores")
+    return value
+
+
+def read_store_keys(text: str) -> list[tuple[str, str]]:
+    """Stores and their keys, of `STORE=KEY` pairs with commas between; a store may have two keys while one is replaced."""
+    pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
+    return [(store_id.strip(), key.strip()) for store_id, _, key in pairs]
 
 
 Timezone = Annotated[str, AfterValidator(_timezone)]
 ClientSecret = Annotated[SecretStr, AfterValidator(_client_secret)]
 ApiKeyText = Annotated[SecretStr, AfterValidator(_api_key)]
+StoreKeys = Annotated[SecretStr, AfterValidator(_store_keys)]
 DatabaseSchema = Annotated[str, AfterValidator(_schema)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]

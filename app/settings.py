@@ -21,8 +21,10 @@ from app.setting_values import (
     LogLevel,
     MiposUrl,
     PublicUrl,
+    StoreKeys,
     Timezone,
     Token,
+    read_store_keys,
 )
 from app.stock.rules import NegativeStock, ReportedStock, Rules
 
@@ -160,7 +162,14 @@ class Settings(DatabaseSettings):
     )
     pos_api_key: ApiKeyText | None = Field(
         default=None,
-        description="The key with which the POS records and reads over HTTP (/pos/...). Not set: these routes do not exist.",
+        description="The key with which the POS records and reads over HTTP (/pos/...). Without a key these routes do not exist.",
+    )
+    pos_api_key_previous: ApiKeyText | None = Field(
+        default=None, description="A second key for all stores, while the first is being replaced."
+    )
+    pos_store_keys: StoreKeys | None = Field(
+        default=None,
+        description="Keys that are good for one store each: STORE=KEY pairs, comma separated.",
     )
     docs_enabled: bool = Field(
         default=True, description="Serve /docs, a page that describes the HTTP API. /openapi.json is always served."
@@ -195,6 +204,13 @@ class Settings(DatabaseSettings):
         if 0 < len(missing) < len(parts):
             raise ValueError(f"{' and '.join(missing)} not set: the token call needs client id, e-mail and password together")
         return self
+
+    @property
+    def pos_keys(self) -> dict[str, str | None]:
+        """Every key of the POS, and the store that it is good for; None is all stores."""
+        stores = read_store_keys(self.pos_store_keys.get_secret_value()) if self.pos_store_keys else []
+        everywhere = [key.get_secret_value() for key in (self.pos_api_key_previous, self.pos_api_key) if key is not None]
+        return {**{key: store_id for store_id, key in stores}, **dict.fromkeys(everywhere)}
 
     @property
     def has_mipos_account(self) -> bool:

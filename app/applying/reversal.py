@@ -1,6 +1,6 @@
 """Reversing one ledger row: the opposite of it, once, with actor and note."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -38,8 +38,11 @@ async def reverse(  # noqa: PLR0913 - which row, who and why
     actor: str,
     note: str,
     is_dry: bool = False,
+    permit: Callable[[Iterable[str]], None] = lambda _store_ids: None,
 ) -> Sequence[Reversal]:
     """Take back a row, in a transaction of its own; again, it changes nothing. Of a transfer both halves are taken back.
+
+    `permit` is asked, with the stores that are written, and raises where the caller may not.
 
     The opposite row happens when the original did. So the reversal of a sale that a count had held leaves the level as it is,
     and that of a count is as if there had been none.
@@ -58,6 +61,7 @@ async def reverse(  # noqa: PLR0913 - which row, who and why
             movements.append(
                 reversing_movement(store_id=other.store_id, item_id=other.item_id, level_version=other.level_version)
             )
+        permit(movement.store_id for movement in movements)
         together = [0] * len(movements)
         outcomes = await apply_movements(driver, movements, tickets=together, units=together, actor=actor, note=note)
         refused = next((outcome.error for outcome in outcomes if isinstance(outcome, Refused)), None)

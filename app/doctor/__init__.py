@@ -118,7 +118,7 @@ WRITERS_AND_LISTENERS = 3
 
 def _examine_connections(server: Server, settings: Settings, *, workers: int) -> Check:
     # Readiness and the background tasks, and the comparing of drift.
-    pools = 2 + (settings.pos_api_key is not None) + (settings.sync_every is not None)
+    pools = 2 + bool(settings.pos_keys) + (settings.sync_every is not None)
     wanted = workers * (WRITERS_AND_LISTENERS + pools * POOL_SIZE)
     reason = f"{workers} workers use up to {wanted} of {server.max_connections}; more replicas, more of them"
     if settings.database_pooler == "none" and wanted > server.max_connections // 2:

@@ -59,6 +59,14 @@ class NotAuthorized(PosSyncError):
     text = "The key is missing or wrong. Send POS_API_KEY as Authorization: Bearer KEY."
 
 
+class KeyOfAnotherStore(PosSyncError):
+    """A key that is good for one store, used for another one: one fixed text for all."""
+
+    status = HTTPStatus.FORBIDDEN
+    reason = "key_of_another_store"
+    text = "This key is not for this store. Use the store's own key, or POS_API_KEY."
+
+
 class NoIdempotencyKey(PosSyncError):
     """A movement of the POS without a header that names it."""
 

@@ -39,6 +39,7 @@ class Metrics:
         self._unverified = Counter(
             "pos_sync_signature_failures", "Not verified, by cause: missing, wrong.", ["cause"], registry=registry
         )
+        self._refused_keys = Counter("pos_sync_pos_keys_refused", "Requests of the POS with a wrong key.", registry=registry)
         self._below_zero = Counter("pos_sync_below_zero", "Movements that left a level below zero.", registry=registry)
         self._batch_size = Histogram(
             "pos_sync_batch_size", "Deliveries in a transaction.", buckets=_BATCH_BUCKETS, registry=registry
@@ -121,6 +122,10 @@ class Metrics:
         self._answered: dict[int, Counter] = {}
         self._by_outcome: dict[DeliveryOutcome, Counter] = {}
         self._by_signature: dict[str, Counter] = {}
+
+    def observe_refused_key(self) -> None:
+        """Count a request of the POS with a key that is none of ours."""
+        self._refused_keys.inc()
 
     def observe_registration(self, state: str, *, attempts: int) -> None:
         """Where the registration stands, and how many attempts of this worker led there."""

@@ -1,8 +1,9 @@
-"""The POS's key: Authorization: Bearer KEY, compared in constant time."""
+"""The POS's keys: Authorization: Bearer KEY, compared in constant time."""
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Depends, Request, Security
@@ -10,7 +11,7 @@ from fastapi.security import HTTPBearer
 from starlette.convertors import Convertor, register_url_convertor
 
 from app.errors import InvalidField
-from app.errors.requests import NotAuthorized
+from app.errors.requests import KeyOfAnotherStore, NotAuthorized
 from app.wire import errors
 
 _SCHEME = b"bearer"
@@ -31,32 +32,60 @@ class _IdConvertor(Convertor[str]):
 register_url_convertor("id", _IdConvertor())
 
 
+@dataclass(frozen=True, slots=True)
+class KeyScope:
+    """What a key is good for."""
+
+    store_id: str | None
+    """None is all stores."""
+
+    def require(self, store_ids: Iterable[str]) -> None:
+        """Refuse a store that the key is not for.
+
+        Raises:
+            KeyOfAnotherStore: it is for another one.
+        """
+        if self.store_id is not None and any(store_id != self.store_id for store_id in store_ids):
+            raise KeyOfAnotherStore
+
+
 class ApiKey:
-    """One key."""
+    """The keys of the POS, each with the store that it is good for. `on_refused` is called for each that is none of them."""
 
-    def __init__(self, key: str) -> None:
-        self._digest = hashlib.sha256(key.encode()).digest()
+    def __init__(self, keys: Mapping[str, str | None], *, on_refused: Callable[[], None] = lambda: None) -> None:
+        self._scopes = [(hashlib.sha256(key.encode()).digest(), KeyScope(store_id)) for key, store_id in keys.items()]
+        self._on_refused = on_refused
 
-    def is_in(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Whether `headers` (raw ASGI headers) carry it, once."""
+    def scope_of(self, headers: Iterable[tuple[bytes, bytes]]) -> KeyScope:
+        """What the key in `headers` (raw ASGI headers), which must be there once, is good for.
+
+        Raises:
+            NotAuthorized: it is missing, or no key of ours.
+        """
         given = [value for name, value in headers if name == b"authorization"]
-        if len(given) != 1:
-            return False
-        scheme, _, key = given[0].partition(b" ")
-        # Hashed, so that neither its bytes nor its length decide how long comparing takes.
-        return scheme.lower() == _SCHEME and hmac.compare_digest(hashlib.sha256(key.strip()).digest(), self._digest)
+        scheme, _, key = (given[0] if len(given) == 1 else b"").partition(b" ")
+        # Hashed, so that neither its bytes nor its length decide how long comparing takes; and all are compared.
+        digest = hashlib.sha256(key.strip()).digest()
+        found = [scope for known, scope in self._scopes if hmac.compare_digest(digest, known)]
+        if scheme.lower() != _SCHEME or not found:
+            if given:
+                self._on_refused()
+            raise NotAuthorized
+        return found[0]
 
 
 class _Guard(HTTPBearer):
     """Asks for the key, and is one dependency where a scheme to describe and a function to ask would be two."""
 
     def __init__(self, api_key: ApiKey) -> None:
-        super().__init__(scheme_name="pos", description="POS_API_KEY.")
+        super().__init__(scheme_name="pos", description="POS_API_KEY, or a key of the store (POS_STORE_KEYS).")
         self._api_key = api_key
 
     async def __call__(self, request: Request) -> None:  # type: ignore[override]
-        if not self._api_key.is_in(request.scope["headers"]):
-            raise NotAuthorized
+        scope = self._api_key.scope_of(request.scope["headers"])
+        store_id = request.path_params.get("store_id")
+        if store_id is not None:
+            scope.require([store_id])
 
 
 async def require_known_parameters(request: Request) -> None:
@@ -77,6 +106,6 @@ def guarded_router(api_key: ApiKey, *, prefix: str = "/pos/stores/{store_id:id}"
     return APIRouter(
         prefix=prefix,
         dependencies=[Security(_Guard(api_key)), Depends(require_known_parameters)],
-        responses=errors({401: "The key of the POS is missing or wrong."}),
+        responses=errors({401: "The key of the POS is missing or wrong.", 403: "The key is for another store."}),
         tags=["POS"],
     )

@@ -146,6 +146,8 @@ def movements_router(  # noqa: PLR0913 - what one route needs
         raw = await read_json_body(request, receipt, max_body_bytes=MAX_BODY_BYTES, deadline=deadline)
         now = datetime.now(UTC)
         read = read_ticket(raw, store_id=store_id, idempotency_key=idempotency_key, now=now)
+        # A transfer writes another store's stock as well.
+        api_key.scope_of(request.scope["headers"]).require(movement.store_id for movement in read.movements)
         if sent != idempotency_key:
             # Before revision 0007, the quotes were a part of the key.
             former = read_ticket(raw, store_id=store_id, idempotency_key=sent, now=now)

@@ -107,6 +107,7 @@ def reversals_router(engine: AsyncEngine, api_key: ApiKey, receipt: Receipt, *, 
                 level_version=order.level_version,
                 actor=order.actor,
                 note=order.note,
+                permit=api_key.scope_of(request.scope["headers"]).require,
             )
         except Refusal:
             raise

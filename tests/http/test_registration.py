@@ -294,8 +294,9 @@ async def test_what_mipos_quotes_back_of_a_token_call_is_not_kept(world: World, 
         async with running(settings_for(world, **remote.settings())) as (_, client):
             found = await until(client, lambda found: found["state"] == "failed")
 
-    assert "mipOS refused the token call in words that are not kept, since they may repeat what was sent (status 422)" == (
-        found["message"]
+    assert (
+        "mipOS refused the token call in words that are not kept, since they may repeat what was sent (status 422)"
+        == (found["message"])
     )
     assert "open sesame" not in capsys.readouterr().out
 

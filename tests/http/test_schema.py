@@ -23,7 +23,7 @@ from app.storage.migrations import OldReplicasError, SchemaState, head, migrate,
 from app.storage.schema_move import MissingRights
 from tests.conftest import running, settings_for
 from tests.support.commands import Run, runner_for
-from tests.support.mipos import mipos
+from tests.support.mipos import AUTHORIZED, mipos
 from tests.support.postgres import SAMPLES, database_of, migrate_to
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.world import World
@@ -89,12 +89,12 @@ async def test_two_installations_in_one_database_work_side_by_side(
         for schema in schemas:
             await installed(empty_world, schema)
         for number, schema in enumerate(schemas, start=1):
-            settings = settings_for(empty_world, database_schema=schema, **remote.settings(pos_api_key="k" * 20))
+            settings = settings_for(empty_world, database_schema=schema, **remote.settings())
             async with running(settings) as (_, client):
                 while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - seen from outside only
                     await asyncio.sleep(0.05)
                 assert [204] * number == [await deliver(client, date=f"d{date}") for date in range(number)]
-                headers = {"Authorization": f"Bearer {'k' * 20}", "Idempotency-Key": "ticket"}
+                headers = {**AUTHORIZED, "Idempotency-Key": "ticket"}
                 sale = {"movements": [{"item_id": "avcc123", "kind": "sale", "quantity": "1"}]}
                 assert 201 == (await client.post("/pos/stores/1/movements", json=sale, headers=headers)).status_code
     run = runner_for(empty_world.service_url, monkeypatch, tmp_path)

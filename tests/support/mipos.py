@@ -32,7 +32,7 @@ def credentials_with(**changes: str) -> Credentials:
     return Credentials(values["client_id"], SecretStr(values["client_secret"]), values["email"], SecretStr(values["password"]))
 
 
-KEY = "k" * 32
+KEY = "a-key-of-the-tills-of-all-stores"
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 
 

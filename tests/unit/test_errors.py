@@ -18,6 +18,7 @@ EXAMPLES = [
     requests.SlowBody(),
     requests.WrongMediaType("The request body is compressed."),
     requests.NotAuthorized(),
+    requests.KeyOfAnotherStore(),
     requests.NoIdempotencyKey(),
     requests.InvalidIdempotencyKey("must be 1 to 255 visible ASCII characters"),
     requests.IdempotencyKeyReused("ticket 7"),
