@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import fcntl
 import os
+import secrets
 import shlex
 import signal
 import socket
@@ -30,6 +31,7 @@ from app.cli.dev_setup import (
     secret,
     write_files,
 )
+from app.cli.sandbox import RUN_ID
 from app.settings import ENV_FILE_VARIABLE, Settings
 from app.storage.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from app.storage.migrations import WrongEncodingError
@@ -125,8 +127,10 @@ def _run(postgres: Postgres, data: Path, *, port: int, sandbox_port: int) -> Non
             _step("Port", f"{port} is in use; taking {service_port}")
         settings = make_settings(postgres, data, port=service_port, sandbox_port=sandbox_port)
         env_file, activate = write_files(data, settings)
-        processes.append(_start_sandbox(settings, data, sandbox_port))
-        _wait_for(f"{settings.mipos_base_url}/sandbox/received", processes[-1], data / "sandbox.log")
+        run_id = secrets.token_hex(8)
+        processes.append(_start_sandbox(settings, data, sandbox_port, run_id))
+        sandbox = f"{settings.mipos_base_url}/sandbox/received"
+        _wait_for(sandbox, processes[-1], data / "sandbox.log", until=lambda told: told.get("run_id") == run_id)
         _step("Sandbox", f"a stand-in mipOS at {settings.mipos_base_url}")
         processes.append(_start(["serve"], {ENV_FILE_VARIABLE: str(env_file.resolve())}, log))
         assert settings.pos_api_key is not None
@@ -180,12 +184,12 @@ def _free(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _start_sandbox(settings: Settings, data: Path, port: int) -> subprocess.Popen[bytes]:
+def _start_sandbox(settings: Settings, data: Path, port: int, run_id: str) -> subprocess.Popen[bytes]:
     catalogs = [part for store_id, sample in SAMPLES.items() for part in ("--catalog", store_id, str(SAMPLE_FOLDER / sample))]
     state = str((data / "sandbox.json").resolve())
     key = settings.mipos_client_secret.get_secret_value()
     arguments = ["sandbox", "--port", str(port), "--state", state, *catalogs]
-    return _start(arguments, {"MIPOS_CLIENT_SECRET": key}, data / "sandbox.log")
+    return _start(arguments, {"MIPOS_CLIENT_SECRET": key, RUN_ID: run_id}, data / "sandbox.log")
 
 
 def _start(arguments: list[str], variables: dict[str, str], log: Path) -> subprocess.Popen[bytes]:

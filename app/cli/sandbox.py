@@ -1,5 +1,6 @@
 """`pos-sync sandbox`, `sandbox move` and `send`: what mipOS does, on this machine."""
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,14 +17,14 @@ DEFAULT_PORT = 8090
 SYSTEM = DOCUMENTED_MOVEMENT["inventory_system_id"]
 CLIENT_SECRET = "MIPOS_CLIENT_SECRET"  # noqa: S105 - the name of a variable
 ANSWER_SECONDS = 60
+RUN_ID = "POS_SYNC_SANDBOX_RUN"
+"""The variable with which `pos-sync dev` knows its own sandbox again, whatever else may listen on the port"""
 
 
 @click.group(invoke_without_command=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True, help="On this machine only.")
 @click.option("--client-id", default="sandbox-client", show_default=True, envvar="MIPOS_CLIENT_ID")
-@click.option("--client-secret", envvar=CLIENT_SECRET, show_envvar=True, help="The key with which it signs deliveries.")
 @click.option("--email", default="pos@example.com", show_default=True, envvar="MIPOS_EMAIL")
-@click.option("--password", default="sandbox", envvar="MIPOS_PASSWORD", help="[default: sandbox]")
 @click.option("--token-seconds", type=click.IntRange(1), default=3600, show_default=True, help="How long a token lives.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
@@ -44,9 +45,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     *,
     port: int,
     client_id: str,
-    client_secret: str | None,
     email: str,
-    password: str,
     token_seconds: int,
     host: str,
     catalogs: tuple[tuple[str, Path], ...],
@@ -55,15 +54,17 @@ def command(  # noqa: PLR0913 - one parameter per option
     """Run a stand-in mipOS with the documented calls: token, refresh, manage-webhook, sync and stock update.
 
     It signs and relays the movements of its inventory systems (`pos-sync sandbox move`). POST /sandbox/faults makes it fail.
-    GET /openapi.json describes all of it.
+    GET /openapi.json describes all of it. It signs with MIPOS_CLIENT_SECRET, and takes the password MIPOS_PASSWORD (or sandbox).
+    Both come from the environment, since others see arguments. Never give it the secret of your mipOS account.
 
     \b
     Example:  MIPOS_CLIENT_SECRET=a-secret-of-16-or-more pos-sync sandbox --port 8090
     """
     if context.invoked_subcommand is not None:
         return
+    client_secret, password = os.environ.get(CLIENT_SECRET), os.environ.get("MIPOS_PASSWORD") or "sandbox"
     if not client_secret or not client_secret.isascii():
-        raise click.UsageError(f"Set {CLIENT_SECRET} (or --client-secret): the key with which the sandbox signs.")
+        raise click.UsageError(f"Set the variable {CLIENT_SECRET}: the key with which the sandbox signs.")
     import uvicorn  # noqa: PLC0415 - `sandbox move` needs no web server
 
     from app.catalog_body import read_catalog  # noqa: PLC0415
@@ -81,7 +82,8 @@ def command(  # noqa: PLR0913 - one parameter per option
         system.stores.add(store_id)
         system.stock.update(stock)
     configure_logging(log_format="console", log_level="INFO")
-    uvicorn.run(Sandbox(platform, state_file=state), host=host, port=port, log_config=None, access_log=False, server_header=False)
+    sandbox = Sandbox(platform, state_file=state, run_id=os.environ.get(RUN_ID))
+    uvicorn.run(sandbox, host=host, port=port, log_config=None, access_log=False, server_header=False)
 
 
 _url_option = click.option(

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
+from app.sandbox.browsers import NoBrowsers
 from app.sandbox.faults import Fault, Faulty
 from app.sandbox.platform import POS_WEBHOOK_TYPE, UNAUTHORIZED, InventorySystem, Platform, Reply, after_movement
 from app.stock.movement import MovementType
@@ -67,9 +68,11 @@ class Received:
 class Sandbox(FastAPI):
     """The stand-in mipOS."""
 
-    def __init__(self, platform: Platform, *, state_file: Path | None = None) -> None:
+    def __init__(self, platform: Platform, *, state_file: Path | None = None, run_id: str | None = None) -> None:
         super().__init__(title="mipOS sandbox", docs_url=None, redoc_url=None, redirect_slashes=False)
+        self.add_middleware(NoBrowsers)
         self.platform = platform
+        self._run_id = run_id
         self._state_file = state_file
         if state_file is not None and state_file.exists():
             try:
@@ -135,7 +138,8 @@ class Sandbox(FastAPI):
         async def show_received() -> dict[str, Any]:
             """What was received, and how often each call was made."""
             received = [{"call": r.call, "store_id": r.store_id, "body": r.body} for r in self.received]
-            return {"calls": dict(self.calls), "received": received, "webhooks": self.platform.webhooks}
+            told = {"calls": dict(self.calls), "received": received, "webhooks": self.platform.webhooks}
+            return {**told, "run_id": self._run_id}
 
         @self.put("/sandbox/systems/{system_id}", status_code=204)
         async def put_system(system_id: str, system: NewSystem) -> None:

@@ -63,6 +63,8 @@ EXEMPT = {
     "queries": "the field's word",
     "requests": "HTTP's word",
     "client": "HTTP's word",
+    "browsers": "the field's word",
+    "redaction": "the field's word for blacking out secrets",
     "answers": "what mipOS answers",
     "schedule": "the field's word",
     "wiring": "a noun: the parts put together",

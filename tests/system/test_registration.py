@@ -17,7 +17,7 @@ from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
 from app.storage.embedded_postgres import EmbeddedPostgres
 from app.storage.migrations import migrate
-from tests.support.mipos import AUTHORIZED, SYSTEM, Remote, mipos
+from tests.support.mipos import AUTHORIZED, KEY, SYSTEM, Remote, mipos
 from tests.support.postgres import SAMPLES, looking_engine
 from tests.support.sender import SECRET
 from tests.support.service import environment, free_port, run_command, serving
@@ -238,10 +238,14 @@ async def test_the_sandbox_as_a_command_of_its_own(world: World) -> None:
             "mipos_client_id": "sandbox-client",
             "mipos_email": "pos@example.com",
             "mipos_password": "open sesame",
+            "pos_api_key": KEY,
         }
         with serving(world.service_url, port=str(port), **settings) as service:
             await until_registered(service.url)
             moved = await run("sandbox", "move", "--url", url, "--remove", "1.25", "--system", SYSTEM)
+            page = httpx2.post(f"{url}/sandbox/faults", json={"call": "token"}, headers={"Origin": "https://evil.example"})
+            rebound = httpx2.get(f"{url}/sandbox/received", headers={"Host": "evil.example"})
+            named = httpx2.get(f"{url}/sandbox/received", headers={"Host": "sandbox:8090"})
             refused = await run("sandbox", "move", "--url", url, "--add", "1", "--item", "unknown")
     finally:
         sandbox.terminate()
@@ -251,6 +255,7 @@ async def test_the_sandbox_as_a_command_of_its_own(world: World) -> None:
     neither = await run("sandbox", "move", "--url", url)
     no_secret = await run("sandbox", "--port", str(sandbox_port))
     assert (0, 1, 1, 2, 2) == tuple(e.returncode for e in (moved, refused, away, neither, no_secret))
+    assert [403, 403, 200] == [page.status_code, rebound.status_code, named.status_code]
     assert "has applied the movement" in moved.stdout
     assert 'no item with external_id "unknown"' in refused.stderr
     assert "Is the sandbox running" in away.stderr
