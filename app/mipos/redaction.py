@@ -13,8 +13,21 @@ from itertools import chain
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
-_DOCUMENTED = re.compile(r"(?:Access token\.|Invalid credentials\.|Unauthorized\.|The [a-z_ ]{1,40} field is required\.)(?: |$)")
-"""docs/reference/mipos-api.md, and the forms of Laravel's validation, in which it answers."""
+_DOCUMENTED = re.compile(
+    "(?:"
+    + "|".join(
+        (
+            r"(?:Access token|New access token|Invalid credentials|Unauthorized)\.",
+            r"(?:Client id|Client secret|Token) not found with this user\.",
+            r"Authenticated user not found\.",
+            r"Token Mismatch\.",
+            r"The [a-z_ ]{1,40} field is required\.",
+            r"The selected grant type is invalid\.",
+        )
+    )
+    + ")(?: |$)"
+)
+"""What the pages of mipOS's documentation list for these calls, and the forms of Laravel's validation, in which it answers."""
 _UNKNOWN_WORDS = "mipOS refused the token call in words that are not kept, since they may repeat what was sent"
 MIN_PART_BYTES = 6
 """A shorter part of a base64 text could be by chance."""
