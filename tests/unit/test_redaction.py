@@ -6,7 +6,7 @@ import json
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.mipos.answers import NeedsHuman, Transient, read_answer
@@ -58,6 +58,7 @@ def test_a_secret_is_blacked_out_of_the_base64_of_a_longer_text(before: str, aft
     assert len(left) <= (len(before) + len(after)) * 4 / 3 + 8
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.text(min_size=8, max_size=60), st.sampled_from(sorted(WRITERS)))
 def test_whatever_the_secret_is(secret: str, form: str) -> None:
     try:
