@@ -1,5 +1,6 @@
 """Where Postgres is: what `DATABASE_URL` and libpq's PG* variables say, read once and checked before anything connects."""
 
+import ipaddress
 import os
 import ssl
 from collections.abc import Iterable, Mapping
@@ -59,6 +60,14 @@ class Host:
     def is_socket(self) -> bool:
         """Whether `name` is a folder with a socket in it."""
         return self.name.startswith("/")
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it is on this machine, or by its name without dots a neighbour of its, as in Compose."""
+        try:
+            return ipaddress.ip_address(self.name).is_loopback
+        except ValueError:
+            return self.is_socket or "." not in self.name
 
     def __str__(self) -> str:
         name = f"[{self.name}]" if ":" in self.name else self.name

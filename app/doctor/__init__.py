@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.doctor.check import Check, Verdict
-from app.doctor.schema import examine_guards, examine_owner, examine_rights, examine_schema
+from app.doctor.schema import examine_encryption, examine_guards, examine_owner, examine_rights, examine_schema
 from app.doctor.stock import examine_dates, examine_indexes, examine_invariants
 from app.errors.requests import NotSigned
 from app.mipos.answers import NeedsHuman, Transient
@@ -53,6 +53,7 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
             yield schema
             is_set_up = schema.verdict is Verdict.OK
             yield _examine_durability(server)
+            yield await examine_encryption(connection, settings)
             yield _examine_connections(server, settings, workers=workers)
     except (OSError, TimeoutError, SQLAlchemyError) as error:
         code = sqlstate(error)
@@ -60,7 +61,7 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
         reason = f"refuses this service ({code})" if code else unreachable(settings.database_address, cause)
         remedy = "Check DATABASE_URL, that Postgres runs, and that it lets this machine and role in."
         yield Check("database", Verdict.FAILED, reason, remedy)
-        for name in ("schema", "durability", "connections"):
+        for name in ("schema", "durability", "encryption", "connections"):
             yield Check(name, Verdict.SKIPPED, "needs the database")
     yield _examine_timeouts(settings)
     if is_set_up:

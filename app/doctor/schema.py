@@ -4,11 +4,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.doctor.check import Check, Verdict
+from app.settings import Settings
 from app.storage.engine import schema_of
 from app.storage.migrations import read_schema_state
 from app.storage.rights import creators, has_right, idle_guards, missing_rights, owner_of_schema
 from app.storage.schema import quoted
 from app.storage.tables import stock_movement
+from app.storage.transactions import is_encrypted
 
 
 async def examine_schema(connection: AsyncConnection) -> Check:
@@ -19,6 +21,16 @@ async def examine_schema(connection: AsyncConnection) -> Check:
         return Check("schema", Verdict.OK, f"at revision {state.revision}{newer}")
     reason, _, remedy = state.fault.rpartition(". ")
     return Check("schema", Verdict.FAILED, reason, remedy)
+
+
+async def examine_encryption(connection: AsyncConnection, settings: Settings) -> Check:
+    """Whether what goes to the database over a network can be read on the way."""
+    if await is_encrypted(connection):
+        return Check("encryption", Verdict.OK, "the connection to the database is encrypted")
+    if all(host.is_near for host in settings.database_address.hosts):
+        return Check("encryption", Verdict.OK, "not encrypted, and the database is on this machine or in its own network")
+    remedy = "Write sslmode=verify-full into DATABASE_URL (docs/deploying.md)."
+    return Check("encryption", Verdict.WARNING, "the connection to the database is not encrypted", remedy)
 
 
 async def examine_rights(connection: AsyncConnection) -> Check:

@@ -14,9 +14,9 @@ from urllib.parse import quote, quote_plus
 
 MASK = "***"
 _DOCUMENTED = re.compile(
-    r"(?:(?:Access token|New access token|Invalid credentials|Unauthorized)\.|(?:Client id|Client secret|Token) not found with this"
-    r" user\.|Authenticated user not found\.|Token Mismatch\.|The [a-z_ ]{1,40} field is required\.|The selected grant type is"
-    r" invalid\.)(?: |$)"
+    r"(?:(?:Access token|New access token|Invalid credentials|Unauthorized)\.|(?:Client id|Client secret|Token) not found"
+    r" with this user\.|Authenticated user not found\.|Token Mismatch\.|The [a-z_ ]{1,40} field is required\."
+    r"|The selected grant type is invalid\.)(?: |$)"
 )
 """What the pages of mipOS's documentation list for these calls, and the forms of Laravel's validation, in which it answers."""
 _UNKNOWN_WORDS = "mipOS refused the token call in words that are not kept, since they may repeat what was sent"

@@ -39,6 +39,12 @@ class Metrics:
         self._unverified = Counter(
             "pos_sync_signature_failures", "Not verified, by cause: missing, wrong.", ["cause"], registry=registry
         )
+        self._connections = Gauge(
+            "pos_sync_connections", "Open connections of callers.", multiprocess_mode="livesum", registry=registry
+        )
+        self._refused_connections = Counter(
+            "pos_sync_connections_refused", "Connections or requests that were refused at the cap.", registry=registry
+        )
         self._refused_keys = Counter("pos_sync_pos_keys_refused", "Requests of the POS with a wrong key.", registry=registry)
         self._below_zero = Counter("pos_sync_below_zero", "Movements that left a level below zero.", registry=registry)
         self._batch_size = Histogram(
@@ -122,6 +128,14 @@ class Metrics:
         self._answered: dict[int, Counter] = {}
         self._by_outcome: dict[DeliveryOutcome, Counter] = {}
         self._by_signature: dict[str, Counter] = {}
+
+    def observe_connections(self, open_now: int) -> None:
+        """Note how many connections of callers this worker has."""
+        self._connections.set(open_now)
+
+    def observe_refused_connection(self) -> None:
+        """Count one that was refused at the cap on connections."""
+        self._refused_connections.inc()
 
     def observe_refused_key(self) -> None:
         """Count a request of the POS with a key that is none of ours."""

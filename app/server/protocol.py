@@ -6,9 +6,10 @@ uvicorn has neither: a silent connection stays open without limit, a header may 
 import asyncio
 import socket
 import struct
+import typing
 from collections.abc import MutableMapping
 from http import HTTPStatus
-from typing import cast
+from typing import ClassVar, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -57,9 +58,26 @@ class HeadTooLarge(PosSyncError):
         super().__init__(f"The request's headers are larger than {MAX_HEAD_BYTES} bytes.")
 
 
+class ConnectionObserver(typing.Protocol):
+    """Is told of this worker's connections."""
+
+    def observe_connections(self, open_now: int) -> None:
+        """How many there are, whenever that changes."""
+
+    def observe_refused_connection(self) -> None:
+        """One was refused at the cap, or a request on one that may only probe."""
+
+
+class _Nobody:
+    def observe_connections(self, open_now: int) -> None: ...
+
+    def observe_refused_connection(self) -> None: ...
+
+
 class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with a deadline and a cap for the head of a request, and errors with a `message`."""
 
+    observer: ClassVar[ConnectionObserver] = _Nobody()
     _head_timer: asyncio.TimerHandle | None = None
     _unread_timer: asyncio.TimerHandle | None = None
     _head_size = 0
@@ -73,6 +91,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection on which nothing comes is closed."""
         super().connection_made(transport)
+        self.observer.observe_connections(len(self.connections))
         self._make_room()
         self._expect_head()
 
@@ -80,6 +99,7 @@ class Protocol(HttpToolsProtocol):
         """Stop the clock."""
         self._stop_clock()
         super().connection_lost(exc)
+        self.observer.observe_connections(len(self.connections))
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -161,6 +181,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse(BadRequest())
             return
         if self._takes_probes_only and self.url not in PROBES:
+            self.observer.observe_refused_connection()
             self._refuse(TooManyConnections())
             return
         self._stop_clock()
@@ -211,6 +232,7 @@ class Protocol(HttpToolsProtocol):
         if idle:
             min(idle)[-1].transport.close()
         elif open_now > MAX_CONNECTIONS + PROBE_CONNECTIONS:
+            self.observer.observe_refused_connection()
             self._refuse(TooManyConnections())
         else:
             self._takes_probes_only = True

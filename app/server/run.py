@@ -29,7 +29,7 @@ from app.server.systemd import READY, STOPPING, systemd
 from app.settings import Settings, load_settings
 from app.storage.engine import Database, unreachable
 from app.storage.migrations import read_schema_state
-from app.storage.transactions import sqlstate
+from app.storage.transactions import is_encrypted, sqlstate
 
 MAX_DESCRIPTORS = 65536
 BACKLOG = 2048
@@ -91,6 +91,7 @@ def application() -> FastAPI:
     configure_logging(log_format=settings.log_format, log_level=settings.log_level)
 
     def on_start(service: Service) -> None:
+        Protocol.observer = service.metrics
         _drain_on_signals(service, settings.drain_delay)
         _spare_the_collector()
 
@@ -166,6 +167,8 @@ async def require_schema(settings: Settings) -> None:
     try:
         async with engine.connect() as connection:
             state = await read_schema_state(connection)
+            if not all(host.is_near for host in settings.database_address.hosts) and not await is_encrypted(connection):
+                _log.warning("the connection to the database is not encrypted", remedy="DATABASE_URL with sslmode=verify-full")
     except (OSError, TimeoutError, SQLAlchemyError, asyncpg.InterfaceError) as error:
         code = sqlstate(error)
         if code == INSUFFICIENT_PRIVILEGE:

@@ -23,6 +23,9 @@ _UNPRIVILEGED_USER = "nobody"
 _START_SECONDS = 60
 
 
+PRIVATE = 0o700
+
+
 class EmbeddedPostgresError(Exception):
     """The embedded Postgres is not installed or does not start; the message says why and what to do."""
 
@@ -61,8 +64,8 @@ class EmbeddedPostgres:
         self._open_path_to(self._binaries)
         if not (self._data / "PG_VERSION").exists():
             self._create()
-        self.socket_folder.mkdir(mode=0o700, exist_ok=True)
-        self._own(self.socket_folder)
+        if self.socket_folder != self._data:
+            self._make_socket_folder()
         self._write_settings()
         if self._is_running():
             return
@@ -78,6 +81,21 @@ class EmbeddedPostgres:
             self._run("pg_ctl", "stop", "-w", "-s", "-m", "fast", "-D", str(self._data))
         if self.socket_folder != self._data:
             shutil.rmtree(self.socket_folder, ignore_errors=True)
+
+    def _make_socket_folder(self) -> None:
+        """In the folder for temporary files anybody can make one of this name, with rights of theirs, or a link to elsewhere."""
+        folder = self.socket_folder
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            found = folder.lstat()
+            owner = os.geteuid() if self._user is None else self._user.pw_uid
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or stat.S_IMODE(found.st_mode) != PRIVATE:
+                raise EmbeddedPostgresError(
+                    f"{folder} was not made by this program. Remove it, or use a folder for the data with a shorter path."
+                ) from None
+        else:
+            self._own(folder)
 
     def _is_running(self) -> bool:
         return self._run("pg_ctl", "status", "-D", str(self._data)).returncode == 0

@@ -212,6 +212,12 @@ async def database_now(connection: AsyncConnection) -> datetime:
     return now
 
 
+async def is_encrypted(connection: AsyncConnection) -> bool:
+    """Whether this connection goes by TLS."""
+    query = text("SELECT ssl FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()")
+    return bool(await connection.scalar(query))
+
+
 def is_server_lost(error: BaseException) -> bool:
     """Whether the server that `error` came from is gone, stopping, or read-only; not one that was only too slow."""
     if isinstance(error, asyncpg.PostgresError):

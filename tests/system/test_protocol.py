@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from app.operations.metrics import Metrics
 from app.server import protocol
 from tests.support.service import Connection, free_port
 
@@ -92,6 +93,8 @@ async def test_at_the_cap_the_longest_idle_connection_gives_way_and_probes_still
 ) -> None:
     monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 2)
     monkeypatch.setattr(protocol, "PROBE_CONNECTIONS", 1)
+    metrics = Metrics()
+    monkeypatch.setattr(protocol.Protocol, "observer", metrics)
     _begun.clear()
     first, second = await Connection.open(port), await Connection.open(port)
     for connection in (first, second):
@@ -117,6 +120,9 @@ async def test_at_the_cap_the_longest_idle_connection_gives_way_and_probes_still
     assert 200 == probed[0]
     assert (503, "5") == (refused[0], refused[1]["retry-after"])
     assert b"too many connections" in refused[2]
+    told = metrics.exposition(waiting=0).decode()
+    assert "pos_sync_connections_refused_total 1.0" in told
+    assert "pos_sync_connections " in told
 
 
 async def test_pipelined_requests_are_answered_in_order(port: int) -> None:

@@ -131,7 +131,7 @@ async def test_doctor_is_content_with_what_is_right(world: World) -> None:
     assert "fsync, full_page_writes off" in ended.stdout
     assert "is not https" in ended.stdout
     assert {
-        "settings", "database", "schema", "durability", "rights", "owner", "guards", "connections", "timeouts",
+        "settings", "database", "schema", "durability", "rights", "owner", "guards", "encryption", "connections", "timeouts",
         "invariants", "indexes", "dates",
         "clock", "token",
         "registration", "mipOS", "public URL",

@@ -108,3 +108,19 @@ def test_what_checks_nothing_is_left_to_the_driver(mode: str, used: object) -> N
     found = read(f"postgresql://db/pos?sslmode={mode}")
 
     assert (used, False) == (found.tls(Host("db")), found.tls(Host("/run/postgres")))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_near"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("db", True),
+        ("/run/postgresql", True),
+        ("10.0.0.5", False),
+        ("db.example.com", False),
+    ],
+)
+def test_what_is_near_may_go_unencrypted(name: str, *, is_near: bool) -> None:
+    assert is_near is Host(name).is_near
