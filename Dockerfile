@@ -1,17 +1,18 @@
 FROM python:3.13-slim AS builder
 WORKDIR /build
 RUN python -m venv /venv
-COPY requirements/runtime.txt requirements/build.txt requirements/
+COPY requirements/runtime.txt requirements/build.txt requirements/sbom.txt requirements/
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements/runtime.txt \
  && python -m venv /tools \
- && /tools/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements/build.txt
+ && /tools/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements/build.txt -r requirements/sbom.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY migrations migrations
 # The wheel is built with the pinned setuptools and goes into /venv, which needs no pip from then on.
 RUN /tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \
  && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-index dist/*.whl \
- && /venv/bin/pip uninstall --yes --quiet pip
+ && /venv/bin/pip uninstall --yes --quiet pip \
+ && /tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-file /venv/sbom.cdx.json /venv
 
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="mipos-pos-sync" \

@@ -14,7 +14,7 @@ define install
 	wait $$pip || { echo; tail -n 20 .venv/pip.log; exit 1; }; echo
 endef
 
-.PHONY: help setup run test test-fast check bench proof format lock clean
+.PHONY: help setup run test test-fast check bench proof package format lock clean
 
 help:
 	@echo "make run     run everything here and send a first movement (Ctrl-C stops it); POSTGRES=URL: on a server of yours"
@@ -22,7 +22,8 @@ help:
 	@echo "make test-fast  the tests of the pure core and of the webhook alone (under a minute)"
 	@echo "make check   lint, types, imports, names, contract, migrations, packages, documents, deployment files"
 	@echo "make bench   measure (45 minutes; bench/README.md)"
-	@echo "make proof   kill, cut, stop, overload; nothing may be lost or doubled (15 minutes)"
+	@echo "make proof   kill, cut, stop, overload; nothing may be lost or doubled (half an hour)"
+	@echo "make package the wheel, the sdist, and what they run on (an SBOM in CycloneDX's form), in dist"
 	@echo "make setup   build .venv (the others do it by themselves)"
 	@echo "make format  format the code"
 	@echo "make lock    pin the requirements again (needs uv)"
@@ -58,7 +59,7 @@ FAST := tests/unit tests/http/test_answers.py tests/http/test_refusals.py tests/
 test-fast: setup
 	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
 
-check: .venv/check-installed
+check: .venv/check-installed .venv/sbom-installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/check
 
 .venv/bench-installed: .venv/installed requirements/bench.txt
@@ -71,6 +72,13 @@ bench: .venv/bench-installed
 proof: setup
 	@$(BIN)/python -m proof $(ARGS)
 
+.venv/sbom-installed: .venv/installed requirements/sbom.txt
+	$(call install,requirements/sbom.txt,Installing what lists the parts)
+	@touch $@
+
+package: .venv/sbom-installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/package dist
+
 format: .venv/check-installed
 	@$(BIN)/ruff format app bench deploy migrations proof tests
 	@$(BIN)/ruff check --fix app bench deploy migrations proof tests
@@ -80,4 +88,4 @@ lock:
 
 clean:
 	@if [ -x $(BIN)/pos-sync ] && [ -d .data ]; then $(BIN)/pos-sync dev --stop; fi
-	@rm -rf .venv .data build *.egg-info
+	@rm -rf .venv .data build dist *.egg-info

@@ -116,6 +116,8 @@ def _documented_start(stack: Stack) -> None:
     expect("import by standard input", "New store 1: added 3" in output, True)
     second = stack.run("docker compose run --rm app status")
     expect("a second app says", "Address already in use" in second.stdout + second.stderr, True)
+    listed = stack.must("docker compose exec -T app cat /venv/sbom.cdx.json")
+    expect("the image lists its parts", all(f'"{name}"' in listed for name in ("fastapi", "asyncpg", "mipos-pos-sync")), True)
     expect("mode of .env", oct((stack.folder / ".env").stat().st_mode & 0o777), "0o600")
 
 
