@@ -184,7 +184,7 @@ async def test_a_claim_that_is_not_yet_committed_is_waited_for(outbound: Outboun
         await claiming.execute(text(outbox.CLAIMING))
         asking = asyncio.create_task(syncs.is_quiet(outbound.world.engine, pair))
         query = text(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'relation' AND NOT granted"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
         while not await claiming.scalar(query):  # noqa: ASYNC110 - Postgres tells by a view
