@@ -22,7 +22,7 @@ help:
 	@echo "make test-fast  the tests of the pure core and of the webhook alone (under a minute)"
 	@echo "make check   lint, types, imports, names, contract, migrations, packages, documents, deployment files"
 	@echo "make bench   measure (45 minutes; bench/README.md)"
-	@echo "make proof   kill, cut, stop, overload; nothing may be lost or doubled (half an hour)"
+	@echo "make proof   kill, cut, stop, overload, fail over; nothing may be lost or doubled (half an hour)"
 	@echo "make package the wheel, the sdist, and what they run on (an SBOM in CycloneDX's form), in dist"
 	@echo "make setup   build .venv (the others do it by themselves)"
 	@echo "make format  format the code"
@@ -59,7 +59,7 @@ FAST := tests/unit tests/http/test_answers.py tests/http/test_refusals.py tests/
 test-fast: setup
 	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
 
-check: .venv/check-installed .venv/sbom-installed
+check: .venv/check-installed .venv/sbom-installed .venv/proof-installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/check
 
 .venv/bench-installed: .venv/installed requirements/bench.txt
@@ -69,7 +69,13 @@ check: .venv/check-installed .venv/sbom-installed
 bench: .venv/bench-installed
 	@$(BIN)/python -m bench $(ARGS)
 
-proof: setup
+.venv/proof-installed: .venv/installed requirements/proof.txt
+	$(call install,requirements/proof.txt,Installing Patroni)
+	@touch $@
+# One of them comes as its source, and is built by the setuptools that is pinned.
+.venv/proof-installed: export PIP_NO_BUILD_ISOLATION := 1
+
+proof: .venv/proof-installed
 	@$(BIN)/python -m proof $(ARGS)
 
 .venv/sbom-installed: .venv/installed requirements/sbom.txt

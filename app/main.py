@@ -22,6 +22,7 @@ from app.mipos.outbox import Relay
 from app.mipos.schedule import Schedule
 from app.mipos.wiring import mipos_of, registrar, relay, why_not_registering, why_not_sending
 from app.operations.access_log import AccessLogMiddleware
+from app.operations.clock import ClockWatch
 from app.operations.heartbeat import Heartbeat
 from app.operations.metrics import Metrics
 from app.operations.probes import docs_router, probe_router
@@ -107,6 +108,7 @@ class Service:
             for name, run in (
                 ("group commit", self.group_commit.run),
                 ("database watch", DatabaseWatch(self.database).run),
+                ("clock", ClockWatch(self.engine, on_skew=self.metrics.observe_clock_skew).run),
                 ("heartbeat", Heartbeat(self.engine).run),
                 ("registration", self._register),
                 ("outbox", self._send),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from proof import conditions, cuts, histories, kills, mutations, outages, overload, rolling
+from proof import conditions, cuts, failover, histories, kills, mutations, outages, overload, rolling
 from proof.cluster import NGINX, Server, query, server
 from proof.finding import Finding, page, table
 from proof.route import Route
@@ -33,6 +33,7 @@ FAULTS: dict[str, tuple[Run, str]] = {
     "conditions": (conditions.run, "6. locks, deadlocks, read-only, too many connections, disk full"),
     "mutations": (mutations.run, "7. with a guard taken out of the code, a test goes red"),
     "histories": (histories.run, "8. many random orders of arrival, and many random days"),
+    "failover": (failover.run, "9. a Postgres cluster under Patroni: switchover, SIGKILL and SIGSTOP of the primary"),
 }
 THROUGH_PGBOUNCER = ("kills", "cuts", "outages")
 """What is run once more through PgBouncer."""

@@ -7,10 +7,12 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 import asyncpg
+from sqlalchemy import text
 
 from app.storage.embedded_postgres import EmbeddedPostgres
 from proof.book import ITEMS, Book, total_by_item
@@ -105,13 +107,15 @@ async def compared(finding: Finding, world: World, sender: Sender) -> AsyncItera
 async def count_lost(world: World, book: Book) -> int:
     """How many acknowledged movements are not in the ledger at this moment."""
     acknowledged = [movement.date_text for movement in book.acknowledged]
-    rows = await query(
-        "SELECT count(*) FROM unnest($1::text[]) AS sent (date_text) WHERE NOT EXISTS"
-        " (SELECT FROM pos_sync.stock_movement WHERE stock_movement.date_text = sent.date_text)",
-        acknowledged,
-        database=world.database,
-    )
-    return int(rows[0][0])
+    async with world.engine.connect() as connection:
+        number = await connection.scalar(
+            text(
+                "SELECT count(*) FROM unnest(CAST(:acknowledged AS text[])) AS sent (date_text) WHERE NOT EXISTS"
+                " (SELECT FROM pos_sync.stock_movement WHERE stock_movement.date_text = sent.date_text)"
+            ),
+            {"acknowledged": acknowledged},
+        )
+    return int(number or 0)
 
 
 async def compare(finding: Finding, world: World, book: Book) -> None:
@@ -129,13 +133,19 @@ async def compare(finding: Finding, world: World, book: Book) -> None:
             finding.problems["a ledger row that differs from what was sent"] += 1
     totals = total_by_item(book.movements)
     for item_id in ITEMS:
-        opening = await query(
-            "SELECT coalesce(sum(delta), 0) FROM pos_sync.stock_movement"
-            " WHERE source = 'opening' AND store_id = '1' AND item_id = $1",
-            item_id,
-            database=world.database,
-        )
-        if await world.level(item_id) != opening[0][0] + totals[item_id]:
+        if await world.level(item_id) != await _opening(world, item_id) + totals[item_id]:
             finding.problems[f"the level of {item_id} is not its opening and what was sent"] += 1
     for name, places in (await world.broken_invariants()).items():
         finding.problems[name] += places
+
+
+async def _opening(world: World, item_id: str) -> Decimal:
+    async with world.engine.connect() as connection:
+        opening = await connection.scalar(
+            text(
+                "SELECT coalesce(sum(delta), 0) FROM pos_sync.stock_movement"
+                " WHERE source = 'opening' AND store_id = '1' AND item_id = :item_id"
+            ),
+            {"item_id": item_id},
+        )
+    return Decimal(opening or 0)

@@ -30,13 +30,17 @@ class Finding:
     """What must not be, and how often it was."""
     skipped: str | None = None
     """Why it did not run."""
+    not_promised: str | None = None
+    """What was seen where nothing is promised"""
 
     @property
     def verdict(self) -> str:
         """One word, or why there is none."""
         if self.skipped is not None:
             return f"skipped: {self.skipped}"
-        return "FAILED" if self.is_failed else "held"
+        if self.is_failed:
+            return "FAILED"
+        return "held" if self.not_promised is None else f"not promised: {self.not_promised}"
 
     @property
     def is_failed(self) -> bool:

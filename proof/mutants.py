@@ -330,6 +330,18 @@ MUTANTS = (
         "if False:",
         ("tests/http/test_connection.py", "-k", "rolled_back"),
     ),
+    Mutant(
+        "a COMMIT need not wait for the disk",
+        r"NOT IN \('on', 'remote_apply'\)",
+        "IN ('never')",
+        ("tests/http/test_durability.py",),
+    ),
+    Mutant(
+        "a COMMIT that waits for more than the disk no longer does",
+        r"NOT IN \('on', 'remote_apply'\)",
+        "NOT IN ('on')",
+        ("tests/http/test_durability.py",),
+    ),
     Mutant("there is no response deadline", r"self\._deadlines\.add\(delivery\)", "pass", (*BATCHING, "locked_row_is_503")),
     Mutant(
         "the waiting line has no end",

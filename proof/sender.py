@@ -95,12 +95,12 @@ class Sender:
         self.may_break = False
         self.slowest_allowed: float | None = None
         """Seconds; None where slowness is not looked at."""
-        self._port = port
+        self.port = port
         self._random = random.Random(seed)  # noqa: S311 - which movements are copied is no secret
 
     async def deliver(self, sent: Sent, line: Line | None = None) -> Answer | None:
         """Send one movement once, and note what came of it; None where the connection broke."""
-        own = line or Line(self._port)
+        own = line or Line(self.port)
         book = self.book
         try:
             answer = await own.send(sent.request)
@@ -139,7 +139,7 @@ class Sender:
             await asyncio.gather(*tasks)
 
     async def _keep_sending(self, stopping: asyncio.Event) -> None:
-        line = Line(self._port)
+        line = Line(self.port)
         recent: Sent | None = None
         while not stopping.is_set():
             copies = recent is not None and self._random.random() < COPIES
@@ -161,7 +161,7 @@ class Sender:
         deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
 
         async def work() -> None:
-            line = Line(self._port)
+            line = Line(self.port)
             while waiting and asyncio.get_running_loop().time() < deadline:
                 sent = waiting.pop()
                 answer = await self.deliver(sent, line)

@@ -20,6 +20,7 @@ from app.settings import Settings, load_database_settings, load_settings
 from app.stock.rules import Rules, differing
 from app.storage import syncs
 from app.storage.catalog import list_stores
+from app.storage.durability import read_standbys
 from app.storage.levels import summarise
 from app.storage.migrations import OldReplicasError, SchemaState, TablesInUseError, WrongEncodingError, migrate, read_schema_state
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, read_registration, read_token
@@ -215,8 +216,10 @@ async def _status(connection: AsyncConnection, settings: Settings) -> dict[str, 
         await read_registration(connection, STOCK_WEBHOOK), why_not=why_not_registering(settings)
     )
     summary = await summarise(connection)
+    durability = (await read_standbys(connection)).fault
     return {
         "schema": state.revision,
+        **({} if durability is None else {"durability": durability}),
         "registration": registration["state"],
         "registered_url": registration.get("url"),
         "mipos_says": registration["message"],

@@ -17,18 +17,20 @@ from app.errors.requests import NotSigned
 from app.mipos.answers import NeedsHuman, Transient
 from app.mipos.client import MiposClient, beginning_of
 from app.mipos.wiring import account_of, tokens_of, why_not_registering
+from app.operations.clock import MAX_SKEW, skew_of
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, php_json
 from app.receiving.signature import HEADER
 from app.scope import WEBHOOK_PATH
 from app.settings import Settings
 from app.stock.text import DATE_FORMAT
+from app.storage.durability import Standbys, read_standbys
 from app.storage.engine import POOL_SIZE, unreachable
 from app.storage.levels import Server, describe_server, last_clocks
 from app.storage.mipos_account import STOCK_WEBHOOK, RegistrationState, read_registration
 from app.storage.transactions import LOCK_SECONDS, sqlstate
 
 MIN_POSTGRES, MAX_POSTGRES = 14, 18
-MAX_SKEW = timedelta(seconds=30)
+UNUSABLE_SKEW = timedelta(seconds=30)
 MAX_SENDER_SKEW = timedelta(hours=26)
 """mipOS's `now` has no zone: within a day's worth of zones nothing can be told from it."""
 PROBE_SECONDS = 10
@@ -45,14 +47,14 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
     is_set_up, skew = False, timedelta()
     try:
         async with engine.connect() as connection:
+            asked = datetime.now(UTC)
             server = await describe_server(connection)
+            skew = skew_of(server.now, asked=asked, answered=datetime.now(UTC))
             yield _examine_version(server)
-            # Beside the database's clock, before anything takes long.
-            skew = abs(datetime.now(UTC) - server.now)
             schema = await examine_schema(connection)
             yield schema
             is_set_up = schema.verdict is Verdict.OK
-            yield _examine_durability(server)
+            yield _examine_durability(server, await read_standbys(connection))
             yield await examine_encryption(connection, settings)
             yield _examine_connections(server, settings, workers=workers)
     except (OSError, TimeoutError, SQLAlchemyError) as error:
@@ -98,18 +100,23 @@ def _examine_version(server: Server) -> Check:
     return Check("database", Verdict.WARNING, f"Postgres {server.version} was never tried", wanted)
 
 
-def _examine_durability(server: Server) -> Check:
-    durable = {
-        "fsync": server.fsync,
-        "full_page_writes": server.full_page_writes,
-        "synchronous_commit": server.synchronous_commit,
-    }
+def _examine_durability(server: Server, standbys: Standbys) -> Check:
+    durable = {"fsync": server.fsync, "full_page_writes": server.full_page_writes}
     off = [name for name, value in durable.items() if value == "off"]
     if off:
         reason = f"{', '.join(off)} off: what was answered 204 can be lost with the machine"
         return Check("durability", Verdict.FAILED, reason, "Switch it on in postgresql.conf.")
     if server.is_in_recovery:
         return Check("durability", Verdict.FAILED, "this server is a standby", "Point DATABASE_URL to the primary.")
+    if standbys.fault is not None:
+        remedy = "Replicate synchronously (docs/deploying.md), or accept it."
+        return Check("durability", Verdict.WARNING, standbys.fault, remedy)
+    if server.synchronous_commit in ("off", "local"):
+        reason = f"synchronous_commit is {server.synchronous_commit}; the service raises it to on for itself"
+        remedy = "Set it to on in postgresql.conf, for what else writes here, such as a POS that calls record_movement."
+        return Check("durability", Verdict.WARNING, reason, remedy)
+    if standbys.number and standbys.are_waited_for:
+        return Check("durability", Verdict.OK, "a commit survives a crash, and waits for a standby")
     return Check("durability", Verdict.OK, "a commit survives a crash")
 
 
@@ -140,9 +147,10 @@ def _examine_timeouts(settings: Settings) -> Check:
 
 
 async def _examine_clock(connection: AsyncConnection, *, skew: timedelta) -> Check:
-    if skew > MAX_SKEW:
-        reason = f"this machine and Postgres differ by {skew.total_seconds():.0f} s"
-        return Check("clock", Verdict.FAILED, reason, "Synchronise both clocks (NTP).")
+    if abs(skew) > MAX_SKEW:
+        verdict = Verdict.FAILED if abs(skew) > UNUSABLE_SKEW else Verdict.WARNING
+        reason = f"this machine and Postgres differ by {abs(skew).total_seconds():.0f} s"
+        return Check("clock", verdict, reason, "Synchronise both clocks (NTP).")
     clocks = await last_clocks(connection)
     if clocks is not None:
         sent_at_text, received_at = clocks

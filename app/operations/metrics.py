@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -116,6 +117,12 @@ class Metrics:
             multiprocess_mode="mostrecent",
             registry=registry,
         )
+        self._clock_skew = Gauge(
+            "pos_sync_database_clock_skew_seconds",
+            "By how much the database's clock is ahead of this machine's.",
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
 
         # So that a rate over the first of its kind is not missed: a series has to be there before it grows.
         for outcome in DeliveryOutcome:
@@ -173,6 +180,10 @@ class Metrics:
     def observe_feed_lag(self, seconds: float) -> None:
         """How far the change feed is behind the ledger."""
         self._feed_lag.set(seconds)
+
+    def observe_clock_skew(self, skew: timedelta) -> None:
+        """How far the database's clock is ahead of this machine's."""
+        self._clock_skew.set(skew.total_seconds())
 
     def on_batch(self, *, size: int, seconds: float) -> None:
         """A committed batch."""

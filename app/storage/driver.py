@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
+from app.storage.durability import raised_synchronous_commit
 from app.storage.schema import SCHEMA, SEARCH_PATH, placed
 
 
@@ -21,7 +22,7 @@ class DriverConnection(asyncpg.Connection):
 
 
 class TranslatingConnection(DriverConnection):
-    """Puts the schema of the settings into each statement, and a search path into each transaction of a pooled connection.
+    """Puts the schema of the settings into each statement; into each transaction of a pooled connection, what a session has else.
 
     For both `Database` sets what it does; a usual connection is none of these.
     """
@@ -35,7 +36,8 @@ class TranslatingConnection(DriverConnection):
     async def execute(self, query: str, *args: Any, **named: Any) -> str:
         # Behind a pooler a setting of the session would be another client's, and a startup parameter is refused.
         if self.is_pooled and query.startswith("BEGIN"):
-            query = f"{query.rstrip(';')}; SET LOCAL search_path = {SEARCH_PATH}"
+            search_path = f"SET LOCAL search_path = {SEARCH_PATH}"
+            query = f"{query.rstrip(';')}; {search_path}; {raised_synchronous_commit(is_local=True)}"
         return str(await super().execute(self._placed(query), *args, **named))
 
     async def executemany(self, command: str, *args: Any, **named: Any) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.database_address import Address, Host
 from app.storage.driver import DriverConnection, TranslatingConnection
+from app.storage.durability import raised_synchronous_commit
 from app.storage.schema import SCHEMA, SEARCH_PATH
 
 CONNECT_SECONDS = 2.0
@@ -81,7 +82,14 @@ class Database:
             await engine.dispose()
 
     async def _connect_for_pool(self, *_arguments: Any, **_named: Any) -> asyncpg.Connection:  # noqa: ANN401 - SQLAlchemy's
-        return await self.connect()
+        connection = await self.connect()
+        if not self.is_pooled:
+            try:
+                await connection.execute(raised_synchronous_commit(is_local=False))
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
 
     async def connect(self) -> asyncpg.Connection:
         """A driver connection of its own, outside the pool; the caller closes it.

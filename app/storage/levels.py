@@ -166,6 +166,7 @@ class Server:
     fsync: str
     full_page_writes: str
     synchronous_commit: str
+    """What a session of this role begins with"""
     is_in_recovery: bool
     max_connections: int
     now: datetime
@@ -202,7 +203,8 @@ async def describe_server(connection: AsyncConnection) -> Server:
         await connection.execute(
             text(
                 "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
-                " current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'),"
+                " current_setting('fsync'), current_setting('full_page_writes'),"
+                " (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'synchronous_commit'),"
                 " pg_is_in_recovery(), current_setting('max_connections')::int, clock_timestamp()"
             )
         )

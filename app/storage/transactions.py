@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.storage.durability import raised_synchronous_commit
 from app.storage.engine import Database, driver_of
 
 
@@ -176,7 +177,7 @@ class Connection:
             connection = await self._database.connect()
             try:
                 if not self._database.is_pooled:
-                    await connection.execute(self._limits)
+                    await connection.execute(f"{self._limits}; {raised_synchronous_commit(is_local=False)}")
                 await self._on_connect(connection)
             except BaseException:
                 connection.terminate()

@@ -43,6 +43,7 @@ EXEMPT = {
     "driver": "the field's word",
     "indexes": "the field's word",
     "move": "the field's word for what ALTER ... SET SCHEMA does",
+    "clock": "the field's word",
     "embedded": "the name of the package",
     "postgres": "the database",
     "tables": "the field's word",

@@ -20,6 +20,29 @@ def binaries() -> Path | None:
     return found[-1].parent if found and os.geteuid() == 0 and shutil.which("setpriv") else None
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that `pid` has started."""
+    children = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # pid (name) state parent ...
+            if int(status.read_text().rpartition(")")[2].split()[1]) == pid:
+                children.append(int(status.parent.name))
+    return children
+
+
+def signal_tree(parent: int, number: signal.Signals) -> None:
+    """Send it to a process and to those that it has started, which may be sessions of their own.
+
+    The parent is stopped first, so that it starts no more, and so that the others are still known as its children.
+    """
+    with suppress(ProcessLookupError):
+        os.kill(parent, signal.SIGSTOP)
+        for pid in (parent, *children_of(parent)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
 class Server:
     """One server on loopback, run as the user `postgres`."""
 
@@ -75,15 +98,8 @@ class Server:
             self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the postmaster first, so that it starts no more, and then to its processes: each of them is a session of its own."""
         assert self._process is not None
-        self._process.send_signal(number)
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):
-                # pid (name) state parent ...
-                parent = int(status.read_text().rpartition(")")[2].split()[1])
-                if parent == self._process.pid:
-                    os.kill(int(status.parent.name), number)
+        signal_tree(self._process.pid, number)
 
     def _own_folder(self) -> None:
         user = pwd.getpwnam("postgres")

@@ -97,12 +97,17 @@ async def _make_template() -> None:
         await connection.execute(f"CREATE ROLE {SERVICE_ROLE} LOGIN")
     await connection.close()
     engine = database_of(url(TEMPLATE)).create_engine()
+    await set_up(engine)
+    await engine.dispose()
+
+
+async def set_up(engine: AsyncEngine) -> None:
+    """The schema, what the service's role may do in it, and the sample stores."""
     await migrate(engine, grant_to=SERVICE_ROLE)
     for store_id in ("1", "2"):
         catalog = read_catalog((SAMPLES / f"store-{store_id}.json").read_text())
         # Before every date in the tests: what a count may have held is another case.
         await import_catalog(engine, store_id, catalog, as_of=datetime(2020, 1, 1, tzinfo=UTC))
-    await engine.dispose()
 
 
 async def migrate_to(engine: AsyncEngine, revision: str, *, schema: str = "public") -> None:
