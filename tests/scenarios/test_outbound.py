@@ -63,7 +63,7 @@ async def test_on_the_first_day_500_dishes_are_synchronised_while_they_sell_and_
     )
     async with mipos() as remote:
         remote.platform.systems[SYSTEM] = InventorySystem("30", {"1"}, stock={})
-        async with running(settings_for(world, pos_api_key=KEY, outbox_parallel=16, **remote.settings())) as (_, till):
+        async with running(settings_for(world, outbox_parallel=16, **remote.settings(pos_api_key=KEY))) as (_, till):
             till.headers["Authorization"] = f"Bearer {KEY}"
             first = await till.post("/pos/stores/1/sync", timeout=60)
             selling = asyncio.create_task(_sell_all_day(world))

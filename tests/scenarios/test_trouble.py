@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
-from tests.support.mipos import AUTHORIZED, mipos
+from tests.support.mipos import AUTHORIZED, KEY, mipos
 from tests.support.postgres import rename_database
 from tests.support.restaurant import SYSTEM, Restaurant
 from tests.support.sender import body_of, raw_request, signed
@@ -151,7 +151,8 @@ async def test_on_a_bad_morning_three_replicas_receive_while_mipos_is_down_and_t
     monkeypatch.setattr("app.operations.readiness.FRESH_SECONDS", 0.0)
     port = free_port()
     account = {"mipos_client_id": "sandbox-client", "mipos_email": "pos@example.com", "mipos_password": "open sesame"}
-    settings = settings_for(world, mipos_base_url=f"http://127.0.0.1:{port}", public_url="https://pos.example.com", **account)
+    urls = {"mipos_base_url": f"http://127.0.0.1:{port}", "public_url": "https://pos.example.com"}
+    settings = settings_for(world, pos_api_key=KEY, **urls, **account)
     async with AsyncExitStack() as stack:
         replicas = [(await stack.enter_async_context(running(settings)))[1] for _ in range(3)]
         restaurant = Restaurant(world, replicas[0], run, tmp_path)
