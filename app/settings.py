@@ -16,6 +16,7 @@ from app.setting_values import (
     Addresses,
     ApiKeyText,
     ClientSecret,
+    DatabaseReadUrl,
     DatabaseSchema,
     DatabaseUrl,
     LogLevel,
@@ -162,6 +163,10 @@ class Settings(DatabaseSettings):
         default=None,
         description="The key with which the POS records and reads over HTTP (/pos/...). Not set: these routes do not exist.",
     )
+    database_read_url: DatabaseReadUrl | None = Field(
+        default=None,
+        description="A standby of the same database, for what the POS lists (/pos/...). Written as DATABASE_URL.",
+    )
     docs_enabled: bool = Field(
         default=True, description="Serve /docs, a page that describes the HTTP API. /openapi.json is always served."
     )
@@ -195,6 +200,12 @@ class Settings(DatabaseSettings):
         if 0 < len(missing) < len(parts):
             raise ValueError(f"{' and '.join(missing)} not set: the token call needs client id, e-mail and password together")
         return self
+
+    @property
+    def standby_address(self) -> Address | None:
+        """`DATABASE_READ_URL`, and what libpq's variables add to it."""
+        given = self.database_read_url
+        return None if given is None else read_address(given.get_secret_value(), of_standby=True)
 
     @property
     def has_mipos_account(self) -> bool:

@@ -110,6 +110,13 @@ class Metrics:
             registry=registry,
         )
 
+        self._standby_age = Gauge(
+            "pos_sync_standby_age_seconds",
+            "How old what is read from DATABASE_READ_URL may be. Above 5 the primary is read instead.",
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
+
         # So that a rate over the first of its kind is not missed: a series has to be there before it grows.
         for outcome in DeliveryOutcome:
             self._deliveries.labels(outcome.value)
@@ -154,6 +161,10 @@ class Metrics:
     def observe_feed_lag(self, seconds: float) -> None:
         """How far the change feed is behind the ledger."""
         self._feed_lag.set(seconds)
+
+    def observe_standby_age(self, seconds: float) -> None:
+        """How old the data of the standby may be."""
+        self._standby_age.set(seconds)
 
     def on_batch(self, *, size: int, seconds: float) -> None:
         """A committed batch."""
