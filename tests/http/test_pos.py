@@ -467,7 +467,7 @@ async def test_only_who_was_given_the_right_may_record_by_sql(world: World) -> N
 
 async def test_a_store_is_synchronised_over_http(world: World) -> None:
     await world.execute("UPDATE pos_sync.store SET mipos_store_id = store_id")
-    async with mipos() as remote, running(settings_for(world, pos_api_key=KEY, **remote.settings())) as (_, client):
+    async with mipos() as remote, running(settings_for(world, **remote.settings(pos_api_key=KEY))) as (_, client):
         client.headers["Authorization"] = f"Bearer {KEY}"
         dry = await client.post("/pos/stores/1/sync", params={"dry_run": "true"})
         sent_before = remote.calls.get("sync", 0)
