@@ -149,10 +149,11 @@ class _NamedContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, self.name, session)
 
 
-def read_address(text: str, environment: Mapping[str, str] = os.environ) -> Address:
+def read_address(text: str, environment: Mapping[str, str] = os.environ, *, of_standby: bool = False) -> Address:
     """What `text` says, and where it says nothing, libpq's variables in `environment`.
 
     `text` is libpq's URL; a driver after a plus is left out. Several hosts are named as h1:5432,h2:5432, or by `host` and `port`.
+    With `of_standby` it leads to a standby only, so a primary among the hosts is passed by.
 
     Raises:
         ValueError: it can never lead to a database. The message shows nothing of it but names of hosts, options and files.
@@ -170,6 +171,9 @@ def read_address(text: str, environment: Mapping[str, str] = os.environ) -> Addr
     if unknown:
         raise ValueError(f"has options that are not known here: {', '.join(unknown)}")
     for name, variable in _VARIABLES.items():
+        if of_standby and name == "target_session_attrs":
+            # It is meant for DATABASE_URL.
+            continue
         if name not in options and environment.get(variable):
             options[name] = [environment[variable]]
     account, _, listed = parts.netloc.rpartition("@")
@@ -183,7 +187,7 @@ def read_address(text: str, environment: Mapping[str, str] = os.environ) -> Addr
         database=database,
         user=unquote(user) or _one(options, "user"),
         password=unquote(password) or _one(options, "password"),
-        target=_target(options, count=len(hosts)),
+        target=_standby_target(options) if of_standby else _target(options, count=len(hosts)),
         options=_one(options, "options"),
         **_tls(options),
     )
@@ -243,6 +247,15 @@ def _target(options: Mapping[str, list[str]], *, count: int) -> str:
     if target in {"read-only", "standby", "prefer-standby"}:
         raise ValueError("asks for a standby (target_session_attrs), and this service writes: use read-write")
     return target
+
+
+def _standby_target(options: Mapping[str, list[str]]) -> str:
+    target = _one(options, "target_session_attrs") or "standby"
+    if target not in TARGETS:
+        raise ValueError(f"has an unknown target_session_attrs; known are {', '.join(TARGETS)}")
+    if target in {"read-write", "primary"}:
+        raise ValueError("asks for a primary (target_session_attrs), and only a standby is read from: leave it out")
+    return "standby"
 
 
 def _tls(options: Mapping[str, list[str]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The composition root: `create_app` wires the parts together; nothing else does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
@@ -34,6 +34,7 @@ from app.pos.changes import ChangeFeed
 from app.pos.history import history_router
 from app.pos.movements import movements_router
 from app.pos.queries import queries_router
+from app.pos.reader import reader_of
 from app.pos.reversals import reversals_router
 from app.pos.status import status_router
 from app.pos.sync import sync_router
@@ -73,6 +74,7 @@ class Service:
         self.pos_engine: AsyncEngine | None = None
         """Of its own: what the POS reads must not take the connections by which /readyz looks."""
         self.feed: ChangeFeed | None = None
+        self.pos_tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self.readiness = Readiness(
             self.engine, why_not_registering=why_not_registering(settings), writer_is_away=lambda: self.group_commit.is_away
         )
@@ -113,8 +115,8 @@ class Service:
                 ("registration", self._register),
                 ("outbox", self._send),
                 ("synchronisation", self._synchronise),
-                ("change feed", self._feed),
                 ("drift", self._watch_drift),
+                *self.pos_tasks,
             )
         ]
         try:
@@ -169,10 +171,6 @@ class Service:
     async def _watch_drift(self) -> None:
         async with self.database.engine() as engine:
             await DriftWatch(engine, self.settings.rules, on_drift=self.metrics.observe_drift).run()
-
-    async def _feed(self) -> None:
-        if self.feed is not None:
-            await self.feed.run()
 
     async def _synchronise(self) -> None:
         """Every `SYNC_EVERY` hours, with connections of its own: it takes none from readiness."""
@@ -251,8 +249,10 @@ def _include_pos(app: FastAPI, service: Service, api_key: ApiKey) -> None:
     )
     service.feed = ChangeFeed(engine, on_lag=service.metrics.observe_feed_lag)
     app.include_router(reversals_router(engine, api_key, service.receipt, on_recorded=service.wake_relay))
-    app.include_router(queries_router(engine, api_key))
-    app.include_router(history_router(engine, api_key, service.feed))
+    reader = reader_of(service.settings, service.database, engine, on_age=service.metrics.observe_standby_age)
+    service.pos_tasks = [("change feed", service.feed.run), ("standby", reader.run)]
+    app.include_router(queries_router(reader, api_key))
+    app.include_router(history_router(reader, api_key, service.feed))
     app.include_router(sync_router(service.settings, engine, api_key))
     app.include_router(status_router(service.readiness, api_key))
 

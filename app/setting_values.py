@@ -23,6 +23,11 @@ def _database_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _read_url(value: SecretStr) -> SecretStr:
+    read_address(value.get_secret_value(), of_standby=True)
+    return value
+
+
 def _client_secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value().strip()
     if len(text) < MIN_SECRET_LENGTH:
@@ -139,6 +144,7 @@ ApiKeyText = Annotated[SecretStr, AfterValidator(_api_key)]
 StoreKeys = Annotated[SecretStr, AfterValidator(_store_keys)]
 DatabaseSchema = Annotated[str, AfterValidator(_schema)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+DatabaseReadUrl = Annotated[SecretStr, AfterValidator(_read_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 MiposUrl = Annotated[str, AfterValidator(_mipos_url)]

@@ -16,6 +16,7 @@ from app.setting_values import (
     Addresses,
     ApiKeyText,
     ClientSecret,
+    DatabaseReadUrl,
     DatabaseSchema,
     DatabaseUrl,
     LogLevel,
@@ -171,6 +172,10 @@ class Settings(DatabaseSettings):
         default=None,
         description="Keys that are good for one store each: STORE=KEY pairs, comma separated.",
     )
+    database_read_url: DatabaseReadUrl | None = Field(
+        default=None,
+        description="A standby of the same database, for what the POS lists (/pos/...). Written as DATABASE_URL.",
+    )
     docs_enabled: bool = Field(
         default=True, description="Serve /docs, a page that describes the HTTP API. /openapi.json is always served."
     )
@@ -211,6 +216,12 @@ class Settings(DatabaseSettings):
         stores = read_store_keys(self.pos_store_keys.get_secret_value()) if self.pos_store_keys else []
         everywhere = [key.get_secret_value() for key in (self.pos_api_key_previous, self.pos_api_key) if key is not None]
         return {**{key: store_id for store_id, key in stores}, **dict.fromkeys(everywhere)}
+
+    @property
+    def standby_address(self) -> Address | None:
+        """`DATABASE_READ_URL`, and what libpq's variables add to it."""
+        given = self.database_read_url
+        return None if given is None else read_address(given.get_secret_value(), of_standby=True)
 
     @property
     def has_mipos_account(self) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.doctor.check import Check, Verdict
 from app.doctor.schema import examine_encryption, examine_guards, examine_owner, examine_rights, examine_schema
+from app.doctor.standby import examine_standby
 from app.doctor.stock import examine_dates, examine_indexes, examine_invariants
 from app.errors.requests import NotSigned
 from app.mipos.answers import NeedsHuman, Transient
@@ -79,6 +80,8 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
     else:
         for name in ("rights", "owner", "guards", "invariants", "indexes", "dates", "clock", "registration", "token"):
             yield Check(name, Verdict.SKIPPED, "needs a database with the schema")
+    if settings.standby_address is not None:
+        yield await examine_standby(settings, settings.standby_address, engine)
     yield await _examine_mipos(settings)
     yield await _examine_public_url(settings)
 
@@ -127,7 +130,8 @@ WRITERS_AND_LISTENERS = 3
 def _examine_connections(server: Server, settings: Settings, *, workers: int) -> Check:
     # Readiness and the background tasks, and the comparing of drift.
     pools = 2 + bool(settings.pos_keys) + (settings.sync_every is not None)
-    wanted = workers * (WRITERS_AND_LISTENERS + pools * POOL_SIZE)
+    lookers = WRITERS_AND_LISTENERS + (settings.database_read_url is not None)
+    wanted = workers * (lookers + pools * POOL_SIZE)
     reason = f"{workers} workers use up to {wanted} of {server.max_connections}; more replicas, more of them"
     if settings.database_pooler == "none" and wanted > server.max_connections // 2:
         return Check("connections", Verdict.WARNING, reason, "Use fewer workers, or PgBouncer (docs/deploying.md).")

@@ -124,6 +124,13 @@ class Metrics:
             registry=registry,
         )
 
+        self._standby_age = Gauge(
+            "pos_sync_standby_age_seconds",
+            "How old what is read from DATABASE_READ_URL may be. Above 5 the primary is read instead.",
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
+
         # So that a rate over the first of its kind is not missed: a series has to be there before it grows.
         for outcome in DeliveryOutcome:
             self._deliveries.labels(outcome.value)
@@ -184,6 +191,10 @@ class Metrics:
     def observe_clock_skew(self, skew: timedelta) -> None:
         """How far the database's clock is ahead of this machine's."""
         self._clock_skew.set(skew.total_seconds())
+
+    def observe_standby_age(self, seconds: float) -> None:
+        """How old the data of the standby may be."""
+        self._standby_age.set(seconds)
 
     def on_batch(self, *, size: int, seconds: float) -> None:
         """A committed batch."""

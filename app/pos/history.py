@@ -5,27 +5,27 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import InvalidField
 from app.errors.requests import NotReadable
 from app.pos.api_key import ApiKey, guarded_router
 from app.pos.changes import MAX_WAIT, ChangeFeed
 from app.pos.queries import (
-    ERRORS,
+    ANSWERS,
     ERRORS_OF_THE_FEED,
     LedgerMovement,
     Limit,
     Number,
     read_cursor,
     read_moment,
-    reading,
     require_id,
 )
-from app.storage.ledger_rows import Period, account, list_newest
+from app.pos.reader import StoreReader
+from app.storage.ledger_rows import Account, LedgerRow, Period, account, list_newest
 
 MAX_CURSOR = 2**63 - 1
 
@@ -69,21 +69,20 @@ class Changes(BaseModel):
     cursor: int = Field(description="The `after` of the next call.")
 
 
-def history_router(engine: AsyncEngine, api_key: ApiKey, feed: ChangeFeed) -> APIRouter:
+def history_router(reader: StoreReader, api_key: ApiKey, feed: ChangeFeed) -> APIRouter:
     """The routes, guarded by the key."""
     router = guarded_router(api_key)
-    connected = Annotated[AsyncConnection, Depends(reading(engine))]
 
     @router.get(
         "/ledger",
         operation_id="read_ledger",
         summary="The ledger of a period, newest first by when movements happened, and what it comes to.",
-        responses=ERRORS,
+        responses=ANSWERS,
         response_model_exclude_none=False,
     )
     async def ledger(  # noqa: PLR0913, PLR0917 - one parameter per filter
         store_id: str,
-        connection: connected,
+        answer: Response,
         item_id: str | None = None,
         since: Annotated[
             str | None, Query(alias="from", description="From this time on. A day before `to`, if not given.")
@@ -92,6 +91,7 @@ def history_router(engine: AsyncEngine, api_key: ApiKey, feed: ChangeFeed) -> AP
         after: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
         limit: Limit = 100,
     ) -> LedgerPeriod:
+        require_id("store_id", store_id)
         require_id("item_id", item_id)
         page = _FIRST_PAGE if after is None else _read_page(after)
         period = period_of(
@@ -100,11 +100,14 @@ def history_router(engine: AsyncEngine, api_key: ApiKey, feed: ChangeFeed) -> AP
             since=read_moment("from", since) or page.since,
             until=read_moment("to", until) or page.until,
         )
-        rows = await list_newest(connection, period, before=page.before, limit=limit)
+
+        async def look(connection: AsyncConnection) -> tuple[list[LedgerRow], list[Account] | None]:
+            found = await list_newest(connection, period, before=page.before, limit=limit)
+            return found, await account(connection, period) if after is None else None
+
+        rows, moved = await reader.read(store_id, look, answer=answer)
         listed = [TimedMovement.model_validate(row) for row in rows]
-        accounts = None
-        if after is None:
-            accounts = [ItemAccount.model_validate(one) for one in await account(connection, period)]
+        accounts = None if moved is None else [ItemAccount.model_validate(one) for one in moved]
         following = None
         if len(rows) == limit:
             last = rows[-1]

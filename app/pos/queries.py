@@ -1,32 +1,29 @@
 """GET /pos/stores/{store_id}/stock and /movements: pages of the stock and of the ledger."""
 
 import re
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.errors import InvalidField
-from app.errors.requests import NoSuchStore, NotReadable
 from app.pos.api_key import ApiKey, guarded_router
+from app.pos.reader import ANSWER_WITH_AGE, StoreReader
 from app.stock.movement import MovementType, Source
 from app.stock.quantity import to_plain
 from app.stock.text import MAX_TEXT_LENGTH, fault_in, fault_in_id, parse_moment
-from app.storage.catalog import find_store
 from app.storage.ledger_rows import list_rows
 from app.storage.levels import list_levels
 from app.wire import errors
 
 MAX_ROWS = 1000
-MAX_READ_TIME = "5s"
 ERRORS = errors(
     {404: "There is no such store.", 422: "A parameter is out of its contract.", 503: "The database is away. Ask again."}
 )
+ANSWERS = ANSWER_WITH_AGE | ERRORS
+"""Of a route that lists"""
 ERRORS_OF_THE_FEED = ERRORS | errors({410: "The cursor is of a time before a restore. Read again from the beginning."})
 Number = Annotated[str, BeforeValidator(lambda value: value if value is None else to_plain(value))]
 Moment = Annotated[
@@ -98,44 +95,28 @@ class LedgerPage(_Page):
     movements: list[LedgerMovement]
 
 
-def reading(engine: AsyncEngine) -> Callable[[str], AsyncIterator[AsyncConnection]]:
-    """A dependency: a connection to read a store that exists, within `MAX_READ_TIME`."""
-
-    async def connection_to(store_id: str) -> AsyncIterator[AsyncConnection]:
-        require_id("store_id", store_id)
-        try:
-            async with engine.connect() as connection:
-                await connection.execute(text(f"SET LOCAL statement_timeout = '{MAX_READ_TIME}'"))
-                if await find_store(connection, store_id) is None:
-                    raise NoSuchStore(store_id)
-                yield connection
-        except (OSError, TimeoutError, SQLAlchemyError) as error:
-            raise NotReadable from error
-
-    return connection_to
-
-
-def queries_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
+def queries_router(reader: StoreReader, api_key: ApiKey) -> APIRouter:
     """The routes, guarded by the key."""
-    connection_to = reading(engine)
     router = guarded_router(api_key)
-    connected = Annotated[AsyncConnection, Depends(connection_to)]
 
-    @router.get("/stock", operation_id="read_stock", summary="The stock, in order of item ids.", responses=ERRORS)
+    @router.get("/stock", operation_id="read_stock", summary="The stock, in order of item ids.", responses=ANSWERS)
     async def stock(  # noqa: PLR0913, PLR0917 - one parameter per filter
         store_id: str,
-        connection: connected,
+        answer: Response,
         item_id: str | None = None,
         at: Annotated[str | None, Query(description="As it was at this time (with its offset).")] = None,
         after: str | None = None,
         limit: Limit = 100,
     ) -> StockPage:
+        require_id("store_id", store_id)
         require_id("item_id", item_id)
         _require_after(after)
         moment = read_moment("at", at)
         if moment is not None and moment > datetime.now(UTC):
             raise InvalidField("at", "must not lie in the future")
-        levels = await list_levels(connection, store_id=store_id, item_id=item_id, after=after, limit=limit, at=moment)
+        listed = partial(list_levels, store_id=store_id, item_id=item_id, after=after, limit=limit, at=moment)
+        # Who asks for one item has perhaps just changed it.
+        levels = await reader.read(store_id, listed, answer=answer, of_now=item_id is not None)
         rows = [StockLevel.model_validate(level) for level in levels]
         return StockPage(stock=rows, next=rows[-1].item_id if len(rows) == limit else None)
 
@@ -143,18 +124,20 @@ def queries_router(engine: AsyncEngine, api_key: ApiKey) -> APIRouter:
         "/movements",
         operation_id="read_movements",
         summary="The ledger, in order of item ids and of each item's movements.",
-        responses=ERRORS,
+        responses=ANSWERS,
     )
     async def movements(  # noqa: PLR0913, PLR0917 - one parameter per filter
         store_id: str,
-        connection: connected,
+        answer: Response,
         item_id: str | None = None,
         source: Source | None = None,
         after: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
         limit: Limit = 100,
     ) -> LedgerPage:
+        require_id("store_id", store_id)
         require_id("item_id", item_id)
-        rows = await list_rows(connection, store_id, item_id=item_id, source=source, after=read_cursor(after), limit=limit)
+        wanted = partial(list_rows, store_id=store_id, item_id=item_id, source=source, after=read_cursor(after), limit=limit)
+        rows = await reader.read(store_id, wanted, answer=answer)
         listed = [LedgerMovement.model_validate(row) for row in rows]
         return LedgerPage(movements=listed, next=f"{rows[-1].level_version}:{rows[-1].item_id}" if len(rows) == limit else None)
 

@@ -29,6 +29,10 @@ class ServerUnreachable(OSError):
     """None of the servers answers as it should; the message names each, and why."""
 
 
+class WrongServer(OSError):
+    """The server is a standby where one that writes was asked for, or the other way round."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Server:
     """One address of a host."""
@@ -56,6 +60,10 @@ class Database:
         self.schema = schema
         self._last_good: _Server | None = None
         self._open: WeakSet[DriverConnection] = WeakSet()
+
+    def at(self, address: Address) -> "Database":
+        """The same database on other servers."""
+        return Database(address, is_pooled=self.is_pooled, schema=self.schema)
 
     def create_engine(self) -> AsyncEngine:
         """A small pool: readiness, catalogue and commands use it, deliveries do not."""
@@ -147,6 +155,9 @@ class Database:
                 connection_class=TranslatingConnection if is_translating else DriverConnection,
                 **arguments,
             )
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            is_primary = self.address.target == "standby"
+            raise WrongServer("a primary, and no standby" if is_primary else "a standby, which cannot write") from error
         except asyncpg.ProtocolViolationError as error:
             # Postgres itself knows the parameter.
             if "unsupported startup parameter" not in str(error):
@@ -210,8 +221,6 @@ def reason_of(fault: BaseException) -> str:
     match fault:
         case ServerUnreachable():
             return str(fault)
-        case asyncpg.TargetServerAttributeNotMatched():
-            return "a standby, which cannot write"
         case TimeoutError():
             return "no answer"
         case ConnectionRefusedError():

@@ -1,6 +1,6 @@
 """What the service's database role may do, and who owns the schema."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -54,6 +54,9 @@ SERVICE_RIGHTS = {
 """All that the service's database role may do, beside calling `SERVICE_FUNCTIONS`."""
 SERVICE_FUNCTIONS = ("apply_movements", "level_at", "version_before", "unit_of")
 """Those that its statements name, and what these call with its rights."""
+READ_TABLES = (store.name, integration.name, item.name, stock_level.name, stock_movement.name)
+READ_FUNCTIONS = ("level_at", "version_before")
+"""What is read from a standby"""
 GUARDS = ("stock_movement_keeps_rows", "stock_movement_keeps_all_rows")
 """Triggers of the ledger that let nobody change or delete a row. They work always, in replication and restores too."""
 
@@ -168,17 +171,26 @@ async def read_guards(connection: AsyncConnection) -> dict[str, str]:
 
 async def missing_rights(connection: AsyncConnection) -> list[str]:
     """What this connection's role lacks of the service's rights, for a person."""
+    return await _missing(connection, SERVICE_RIGHTS, SERVICE_FUNCTIONS)
+
+
+async def missing_read_rights(connection: AsyncConnection) -> list[str]:
+    """What this connection's role lacks to read from a standby, for a person."""
+    return await _missing(connection, dict.fromkeys(READ_TABLES, "SELECT"), READ_FUNCTIONS)
+
+
+async def _missing(connection: AsyncConnection, on_tables: Mapping[str, str], functions: Sequence[str]) -> list[str]:
     schema = quoted(schema_of(connection))
     missing = [
         f"{right} on {table}"
-        for table, rights in SERVICE_RIGHTS.items()
+        for table, rights in on_tables.items()
         for right in rights.split(", ")
         if not await has_right(connection, table, right)
     ]
     query = text(
         "SELECT proname FROM pg_proc WHERE oid = ANY (CAST(:names AS regproc[])) AND NOT has_function_privilege(oid, 'EXECUTE')"
     )
-    names = [f"{schema}.{function}" for function in SERVICE_FUNCTIONS]
+    names = [f"{schema}.{function}" for function in functions]
     return missing + [f"EXECUTE on {name}" for name in await connection.scalars(query, {"names": names})]
 
 

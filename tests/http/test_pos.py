@@ -340,6 +340,19 @@ async def test_who_reads_is_not_told_to_send_a_movement_again(world: World, till
     }
 
 
+@pytest.mark.parametrize("read_url", [None, "the primary", "nobody"])
+async def test_what_is_read_from_the_primary_is_of_now_and_says_so(world: World, read_url: str | None) -> None:
+    address = {None: None, "the primary": world.service_url, "nobody": "postgresql://nobody@127.0.0.1:1/nothing"}[read_url]
+    async with running(settings_for(world, pos_api_key=KEY, database_read_url=address)) as (_, client):
+        headers = {"Authorization": f"Bearer {KEY}"}
+        answers = [
+            await client.get(f"/pos/stores/1/{what}", headers=headers)
+            for what in ("stock", "stock?item_id=avcc123", "movements", "ledger")
+        ]
+
+    assert [(200, "0")] * 4 == [(answer.status_code, answer.headers["x-data-age-seconds"]) for answer in answers]
+
+
 async def test_a_path_that_only_begins_like_a_recording_records_nothing(world: World, till: httpx2.AsyncClient) -> None:
     answer = await record(till, SALE, path=f"{MOVEMENTS}%0A")
 

@@ -91,6 +91,10 @@ class Server:
         """Stop all of its processes where they are: it accepts connections, and answers nothing."""
         self._signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """End it at once, frozen or not."""
         if self._process is not None:

@@ -124,3 +124,18 @@ def test_what_checks_nothing_is_left_to_the_driver(mode: str, used: object) -> N
 )
 def test_what_is_near_may_go_unencrypted(name: str, *, is_near: bool) -> None:
     assert is_near is Host(name).is_near
+
+
+@pytest.mark.parametrize("options", ["", "?target_session_attrs=standby", "?target_session_attrs=any"])
+def test_an_address_to_read_from_leads_to_a_standby(options: str) -> None:
+    variables = {"PGTARGETSESSIONATTRS": "read-write", "PGUSER": "u"}
+    found = read_address(f"postgresql://h1,h2/pos{options}", variables, of_standby=True)
+
+    # The variable is meant for DATABASE_URL; all others hold for both.
+    assert ("standby", "u", 2) == (found.target, found.user, len(found.hosts))
+
+
+@pytest.mark.parametrize(("target", "said"), [("read-write", "asks for a primary"), ("nonsense", "unknown")])
+def test_an_address_to_read_from_that_asks_for_a_primary_is_refused(target: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_address(f"postgresql://h1,h2/pos?target_session_attrs={target}", {}, of_standby=True)

@@ -107,11 +107,12 @@ def test_only_addresses_may_be_believed(monkeypatch: pytest.MonkeyPatch, address
 
 
 def test_secrets_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    put(monkeypatch, **GOOD, MIPOS_CLIENT_SECRET_PREVIOUS="an older secret of the account")
+    read_url = "postgresql://u:readers-own@db2/pos"
+    put(monkeypatch, **GOOD, MIPOS_CLIENT_SECRET_PREVIOUS="an older secret of the account", DATABASE_READ_URL=read_url)
 
     shown = repr(load_settings()) + str(load_settings())
 
-    for secret in ("hunter2", GOOD["MIPOS_CLIENT_SECRET"], "an older secret"):
+    for secret in ("hunter2", "readers-own", GOOD["MIPOS_CLIENT_SECRET"], "an older secret"):
         assert secret not in shown
 
 
