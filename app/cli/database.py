@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.settings import DatabaseSettings, load_database_settings
 from app.stock.rules import Rules, differing
-from app.storage.engine import Database, unreachable
+from app.storage.engine import COMMAND_NAME, Database, unreachable
 from app.storage.rules import effective_rules
 from app.storage.transactions import BUSY_SECONDS, Fault, classify
 from app.storage.watch import MAX_COMMAND_SILENCE_SECONDS, SilentServer, ending_with_silence
@@ -26,7 +26,12 @@ def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awai
     """
 
     async def run() -> Result:
-        database = Database(settings.database_address, is_pooled=settings.is_pooled, schema=settings.database_schema)
+        database = Database(
+            settings.database_address,
+            is_pooled=settings.is_pooled,
+            schema=settings.database_schema,
+            application_name=COMMAND_NAME,
+        )
         engine = database.create_engine()
         try:
             async with ending_with_silence(database):

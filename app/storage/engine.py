@@ -21,7 +21,8 @@ CONNECT_SECONDS = 2.0
 STAGGER_SECONDS = 0.5
 """After this time without an answer the next server is tried as well."""
 POOL_SIZE = 4
-APPLICATION_NAME = "pos-sync"
+APPLICATION_NAME, COMMAND_NAME = "pos-sync", "pos-sync-command"
+"""How the service and its commands call themselves in pg_stat_activity"""
 _SCHEMA_OPTION = "pos_sync_schema"
 
 
@@ -54,16 +55,19 @@ class Database:
     or mixes up either.
     """
 
-    def __init__(self, address: Address, *, is_pooled: bool = False, schema: str = SCHEMA) -> None:
+    def __init__(
+        self, address: Address, *, is_pooled: bool = False, schema: str = SCHEMA, application_name: str = APPLICATION_NAME
+    ) -> None:
         self.address = address
         self.is_pooled = is_pooled
         self.schema = schema
+        self.application_name = application_name
         self._last_good: _Server | None = None
         self._open: WeakSet[DriverConnection] = WeakSet()
 
     def at(self, address: Address) -> "Database":
         """The same database on other servers."""
-        return Database(address, is_pooled=self.is_pooled, schema=self.schema)
+        return Database(address, is_pooled=self.is_pooled, schema=self.schema, application_name=self.application_name)
 
     def create_engine(self) -> AsyncEngine:
         """A small pool: readiness, catalogue and commands use it, deliveries do not."""
@@ -143,7 +147,11 @@ class Database:
         if self.is_pooled:
             arguments["statement_cache_size"] = 0
         else:
-            settings = {"application_name": APPLICATION_NAME, **arguments.get("server_settings", {}), "search_path": SEARCH_PATH}
+            settings = {
+                "application_name": self.application_name,
+                **arguments.get("server_settings", {}),
+                "search_path": SEARCH_PATH,
+            }
             arguments["server_settings"] = settings
         is_translating = self.is_pooled or self.schema != SCHEMA
         try:

@@ -47,6 +47,6 @@ async def connected(connection: AsyncConnection) -> list[str]:
     query = text(
         "SELECT 'pid ' || pid || coalesce(' at ' || host(client_addr), '') FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name = :name AND pid <> pg_backend_pid()"
-        " AND usename <> current_user ORDER BY pid"
+        " ORDER BY pid"
     )
     return list(await connection.scalars(query, {"name": APPLICATION_NAME}))

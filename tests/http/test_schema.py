@@ -303,7 +303,8 @@ async def test_a_migration_that_running_replicas_cannot_work_with_is_refused_and
 
 async def test_a_release_without_heartbeats_is_known_by_its_name(old_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.storage.migrations.MAX_REPLICA_WAIT", timedelta(seconds=0.2))
-    replica = await asyncpg.connect(old_world.service_url, server_settings={"application_name": "pos-sync"})
+    # As the schema's owner too: a small installation has one role for all.
+    replica = await asyncpg.connect(old_world.owner_url, server_settings={"application_name": "pos-sync"})
     with pytest.raises(OldReplicasError, match=rf"pid {replica.get_server_pid()}"):
         await migrate(old_world.engine)
     waiting = asyncio.create_task(migrate(old_world.engine, on_wait=lambda _: replica.terminate()))

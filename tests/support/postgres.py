@@ -79,7 +79,7 @@ def database_of(address: str) -> Database:
 
 def looking_engine(address: str) -> AsyncEngine:
     """An engine for a test's own statements, which need not name the schema."""
-    engine = database_of(address).create_engine()
+    engine = Database(read_address(address), application_name="tests").create_engine()
 
     @event.listens_for(engine.sync_engine, "connect")
     def look(connection: DBAPIConnection, _record: object) -> None:
