@@ -47,8 +47,10 @@ _numbers = count(1)
 class _Failover:
     elected: float
     """Seconds from the fault until another server took writes"""
+    committed: float
+    """Seconds from then until a plain client's COMMIT there ended: it waits for a standby, as the service's do"""
     served: float
-    """Seconds from then until the first 204"""
+    """Seconds from the election until the first 204"""
 
 
 async def run(route: Route) -> AsyncIterator[Finding]:
@@ -128,13 +130,16 @@ async def _fail_over(finding: Finding, cluster: Cluster, primary: Node, hurt: Hu
     began = loop.time()
     hurting = asyncio.create_task(hurt(cluster, primary))
     async with asyncio.timeout(ELECTION_SECONDS):
-        await watching
+        new_primary = await watching
     elected = loop.time()
+    committing = asyncio.create_task(_commit(new_primary))
     before = sender.book.answers[NO_CONTENT]
     async with asyncio.timeout(RECOVERY_SECONDS):
         while sender.book.answers[NO_CONTENT] == before:
             await asyncio.sleep(LOOK_SECONDS / 4)
-    found = _Failover(elected - began, loop.time() - elected)
+    served = loop.time()
+    async with asyncio.timeout(RECOVERY_SECONDS):
+        found = _Failover(elected - began, await committing - elected, served - elected)
     print(f"   new primary elected after {found.elected:.1f} s, first 204 {found.served:.2f} s after that", flush=True)
     await hurting
     await asyncio.sleep(AFTER_SECONDS)
@@ -143,34 +148,51 @@ async def _fail_over(finding: Finding, cluster: Cluster, primary: Node, hurt: Hu
     return found
 
 
-async def _elected(standbys: list[Node]) -> None:
-    """Until one of them is a primary."""
+async def _elected(standbys: list[Node]) -> Node:
+    """The one of them that becomes a primary."""
     looking = [asyncio.create_task(_leads(node)) for node in standbys]
     try:
-        await asyncio.wait(looking, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(looking, return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().result()
     finally:
         for one in looking:
             one.cancel()
 
 
-async def _leads(node: Node) -> None:
+async def _leads(node: Node) -> Node:
     while True:
         with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            connection = await asyncpg.connect(f"postgresql://postgres@{node.address}/postgres", timeout=1)
-            try:
+            async with _connected(node) as connection:
                 while await connection.fetchval("SELECT pg_is_in_recovery()"):
                     await asyncio.sleep(LOOK_SECONDS)
-            finally:
-                connection.terminate()
-            return
+                return node
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _commit(node: Node) -> float:
+    """When a COMMIT of next to nothing has ended."""
+    async with _connected(node) as connection:
+        await connection.execute("SELECT pg_logical_emit_message(true, 'proof', '')")
+    return asyncio.get_running_loop().time()
+
+
+@asynccontextmanager
+async def _connected(node: Node) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(f"postgresql://postgres@{node.address}/postgres", timeout=1)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
 
 
 def _table(failovers: list[_Failover]) -> list[str]:
     return [
-        "\n| round | new primary elected after | first 204 after the election |",
-        "|---:|---:|---:|",
-        *(f"| {number} | {it.elected:.1f} s | {it.served:.2f} s |" for number, it in enumerate(failovers, 1)),
+        "\n| round | new primary elected after | then a plain client's first COMMIT there after | first 204 after the election |",
+        "|---:|---:|---:|---:|",
+        *(
+            f"| {number} | {it.elected:.1f} s | {it.committed:.2f} s | {it.served:.2f} s |"
+            for number, it in enumerate(failovers, 1)
+        ),
     ]
 
 
@@ -207,15 +229,12 @@ async def _lose(cluster: Cluster, *, seed: int) -> Finding:
 
 async def _cut_off_standbys(primary: Node) -> None:
     """End their streams again and again: after the second time a standby waits 5 s before it asks again."""
-    connection = await asyncpg.connect(f"postgresql://postgres@{primary.address}/postgres")
-    try:
+    async with _connected(primary) as connection:
         loop = asyncio.get_running_loop()
         end = loop.time() + CUT_SECONDS
         while loop.time() < end:
             await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
             await asyncio.sleep(LOOK_SECONDS)
-    finally:
-        await connection.close()
 
 
 def _sender(name: str, port: int, seed: int) -> Sender:
