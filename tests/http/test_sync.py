@@ -364,8 +364,9 @@ async def test_one_that_is_stopped_gives_its_lease_back(outbound: Outbound) -> N
 
 
 async def test_a_lease_is_extended_while_it_works(outbound: Outbound, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "SYNC_LEASE", timedelta(seconds=0.4))
-    outbound.remote.fail("sync", delay=1)
+    # Long enough for a busy machine: a heartbeat comes each quarter of it.
+    monkeypatch.setattr(leases, "SYNC_LEASE", timedelta(seconds=1.5))
+    outbound.remote.fail("sync", delay=2)
 
     assert State.DONE == (await outbound.synchronise()).state
     assert 1 == outbound.remote.calls["sync"]

@@ -13,7 +13,7 @@ import pytest
 from tests.support.demo import developing
 from tests.support.service import environment, free_port
 
-END_SECONDS = 20
+END_SECONDS = 60.0
 
 
 def left_behind(data: Path) -> list[str]:
