@@ -32,6 +32,8 @@ class DeliveryOutcome(StrEnum):
     UNSETTLED = "unsettled"
     """Not known to be applied: the sender must send it again."""
     FAILED = "failed"
+    PING = "ping"
+    """Not a delivery: our own question whether we are reached."""
 
 
 @dataclass(slots=True)
@@ -42,6 +44,8 @@ class DeliveryLog:
     """The key that verified it, or why none did."""
     inventory_system_id: str | None = None
     store_id: str | None = None
+    claimed: tuple[str, str] | None = None
+    """The (store, inventory system) that a body names whose signature is wrong: anybody can write it. Never logged."""
     item_id: str | None = None
     movement_type: str | None = None
     quantity: str | None = None

@@ -1,5 +1,6 @@
 """What single settings may be: each refuses what can never work, with what to write."""
 
+import base64
 import ipaddress
 import re
 import zoneinfo
@@ -13,6 +14,8 @@ from app.scope import WEBHOOK_PATH
 
 MIN_SECRET_LENGTH = 16
 MIN_API_KEY_LENGTH = 16
+MIN_ALERT_KEY_BYTES, MAX_ALERT_KEY_BYTES = 24, 64
+"""As Standard Webhooks has it"""
 MIN_API_KEY_VARIETY = 8
 """Different characters in a key. Of 20 random bytes in hexadecimal, hardly one in a million has fewer."""
 
@@ -65,6 +68,12 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _any_url(value: str) -> str:
+    """An address with path and query, as monitors give them."""
+    _http_url(value.partition("?")[0])
+    return value
+
+
 def _schema(value: str) -> str:
     if not re.fullmatch("[a-z_][a-z0-9_]{0,62}", value):
         raise ValueError("must be a name of up to 63 lower-case letters, digits and _, such as pos_sync")
@@ -78,6 +87,22 @@ def _public_url(value: str) -> str:
     if urlsplit(base).path.endswith(WEBHOOK_PATH):
         raise ValueError(f"ends in the webhook's own path, which is added to it. Write {base.removesuffix(WEBHOOK_PATH)}")
     return base
+
+
+def _alert_secret(value: SecretStr) -> SecretStr:
+    if alert_key(value) is None:
+        raise ValueError("must be whsec_ and 24 to 64 bytes in base64. Make one: echo whsec_$(openssl rand -base64 32)")
+    return value
+
+
+def alert_key(secret: SecretStr) -> bytes | None:
+    """The bytes of a secret in Standard Webhooks' form; None where it has not that form."""
+    prefix, _, encoded = secret.get_secret_value().partition("_")
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return None
+    return key if prefix == "whsec" and MIN_ALERT_KEY_BYTES <= len(key) <= MAX_ALERT_KEY_BYTES else None
 
 
 def _mipos_url(value: str) -> str:
@@ -146,6 +171,8 @@ DatabaseSchema = Annotated[str, AfterValidator(_schema)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 DatabaseReadUrl = Annotated[SecretStr, AfterValidator(_read_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
+AlertSecret = Annotated[SecretStr, AfterValidator(_alert_secret)]
+HttpUrl = Annotated[str, AfterValidator(_any_url)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 MiposUrl = Annotated[str, AfterValidator(_mipos_url)]
 Addresses = Annotated[str, AfterValidator(_addresses)]

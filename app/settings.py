@@ -7,113 +7,31 @@ import os
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from app.database_address import Address, read_address
+from app.database_settings import DatabaseSettings
 from app.env_file import ENV_FILE_VARIABLE, UnusableFile, check_env_file, secret_folders
 from app.setting_values import (
     Addresses,
+    AlertSecret,
     ApiKeyText,
     ClientSecret,
     DatabaseReadUrl,
-    DatabaseSchema,
-    DatabaseUrl,
+    HttpUrl,
     LogLevel,
     MiposUrl,
     PublicUrl,
     StoreKeys,
-    Timezone,
     Token,
     read_store_keys,
 )
-from app.stock.rules import NegativeStock, ReportedStock, Rules
 
 SECRETS_DIRECTORY = Path("/run/secrets")
 
 
 class SettingsRefused(Exception):
     """The settings cannot be used; the message names every fault, and no value of a secret."""
-
-
-class DatabaseSettings(BaseSettings):
-    """What every command needs: where the database is, how dates are shown, and by which rules movements are decided."""
-
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, str_strip_whitespace=True, hide_input_in_errors=True
-    )
-
-    database_url: DatabaseUrl = Field(
-        description="The POS database: postgresql://user:password@host:5432/database. Several hosts: h1,h2."
-    )
-    database_pooler: Literal["none", "transaction"] = Field(
-        default="none", description="Set it to 'transaction' if PgBouncer in transaction mode stands before Postgres."
-    )
-    database_schema: DatabaseSchema = Field(
-        default="pos_sync",
-        description="The schema of our tables and functions. For Citus: one for each chain of stores.",
-    )
-    timezone: Timezone = Field(
-        default="UTC",
-        description="Time zone (IANA name) of every store that has none of its own. It dates what is sent and what is shown.",
-    )
-
-    pos_id: str | None = Field(
-        default=None, description="Your pos_id at mipOS. If it is set, a movement for another POS is refused with 409."
-    )
-    negative_stock: NegativeStock = Field(
-        default=NegativeStock.ALLOW,
-        description="A movement below zero: 'allow' applies and flags it, 'refuse' answers 409. Per store: store set.",
-    )
-    reported_stock: ReportedStock = Field(
-        default=ReportedStock.AFTER,
-        description="Whether current_stock is the inventory system's stock 'after' or 'before' its movement. Used by drift only.",
-    )
-
-    max_count_age_days: int = Field(
-        default=7, ge=1, le=3650, description="A count that is older than this many days is refused with 409."
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _without_quotes(cls, value: object) -> object:
-        if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            raise ValueError("stands in quotes, which are a part of it: `docker --env-file` keeps them. Write it without")
-        return value
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is nearest counts: the arguments, the environment, the secret files, and last the env file."""
-        del settings_cls
-        return init_settings, env_settings, file_secret_settings, dotenv_settings
-
-    @property
-    def rules(self) -> Rules:
-        """Return the rules as this process was started; those that the database has recorded count."""
-        return Rules(
-            pos_id=self.pos_id,
-            negative_stock=self.negative_stock,
-            reported_stock=self.reported_stock,
-            timezone=self.timezone,
-            max_count_age_days=self.max_count_age_days,
-        )
-
-    @property
-    def database_address(self) -> Address:
-        """`DATABASE_URL`, and what libpq's variables add to it."""
-        return read_address(self.database_url.get_secret_value())
-
-    @property
-    def is_pooled(self) -> bool:
-        """Whether PgBouncer in transaction mode stands before Postgres."""
-        return self.database_pooler == "transaction"
 
 
 class Settings(DatabaseSettings):
@@ -176,6 +94,28 @@ class Settings(DatabaseSettings):
         default=None,
         description="A standby of the same database, for what the POS lists (/pos/...). Written as DATABASE_URL.",
     )
+    ping_every: float = Field(
+        default=5,
+        ge=0,
+        le=1440,
+        description="Minutes between two signed requests through PUBLIC_URL that prove that it leads here. 0: none.",
+    )
+    database_disk_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Bytes of the disk that the database has. Above 80 % a warning begins, above 90 % an alarm.",
+    )
+    alert_webhook_url: HttpUrl | None = Field(
+        default=None,
+        description="Where one JSON message goes when a problem begins, gets worse or ends (docs/runbook.md).",
+    )
+    alert_webhook_secret: AlertSecret | None = Field(
+        default=None, description="The key that signs these messages (Standard Webhooks): whsec_ and 24 or more bytes in base64."
+    )
+    heartbeat_url: HttpUrl | None = Field(
+        default=None,
+        description="Called each minute while the service looks for problems: for a monitor that rings when the calls stop.",
+    )
     docs_enabled: bool = Field(
         default=True, description="Serve /docs, a page that describes the HTTP API. /openapi.json is always served."
     )
@@ -205,6 +145,8 @@ class Settings(DatabaseSettings):
     def _whole_credentials(self) -> Self:
         """Part of the credentials is a mistake that should not wait for the first call to be found."""
         parts = {"MIPOS_CLIENT_ID": self.mipos_client_id, "MIPOS_EMAIL": self.mipos_email, "MIPOS_PASSWORD": self.mipos_password}
+        if self.alert_webhook_url is not None and self.alert_webhook_secret is None:
+            raise ValueError("ALERT_WEBHOOK_URL needs ALERT_WEBHOOK_SECRET: else anybody could send its receiver such messages")
         missing = [name for name, value in parts.items() if value is None]
         if 0 < len(missing) < len(parts):
             raise ValueError(f"{' and '.join(missing)} not set: the token call needs client id, e-mail and password together")

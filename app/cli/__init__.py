@@ -12,6 +12,7 @@ from app.settings import ENV_FILE_VARIABLE, SettingsRefused
 
 _COMMANDS = {
     # name: (module, function, what it does)
+    "alerts": ("alerts", "command", "List the messages of the alert webhook, send a test, acknowledge problems."),
     "catalog": ("catalog", "command", "Import and export a store's catalog."),
     "dev": ("dev", "command", "Run everything on this machine, and send a first movement."),
     "doctor": ("service", "doctor_command", "Check everything that must be right, and say what to do where it is not."),
@@ -22,6 +23,7 @@ _COMMANDS = {
     "migrate": ("service", "migrate_command", "Bring the database schema to the newest revision."),
     "movement": ("movement", "command", "Record what the POS sold, received, counted or moved."),
     "outbox": ("outbox", "command", "List stock updates for the inventory systems; retry or dismiss them."),
+    "ping": ("alerts", "ping_command", "Ask whether PUBLIC_URL leads to this service."),
     "reconcile": ("stock", "reconcile_command", "Adopt a number as the stock, with actor and note."),
     "refused": ("refusals", "command", "List refused deliveries, and replay or dismiss them."),
     "register": ("service", "register_command", "Register the webhook at mipOS now."),
@@ -31,7 +33,7 @@ _COMMANDS = {
     "sandbox": ("sandbox", "command", "Run a stand-in mipOS; let it report a movement."),
     "send": ("sandbox", "send_command", "Sign a movement and send it to a webhook, as mipOS does."),
     "serve": ("service", "serve_command", "Run the service."),
-    "status": ("service", "status_command", "Show the state of the service."),
+    "status": ("status", "status_command", "Show the state of the service, and what a person has to act on."),
     "stock": ("stock", "stock_command", "Show stock levels."),
     "store": ("store", "command", "Show and set stores and their integrations."),
     "sync": ("sync", "command", "Send a store's whole inventory to its inventory system."),

@@ -9,7 +9,8 @@ import click
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.settings import DatabaseSettings, load_database_settings
+from app.database_settings import DatabaseSettings
+from app.settings import load_database_settings
 from app.stock.rules import Rules, differing
 from app.storage.engine import COMMAND_NAME, Database, unreachable
 from app.storage.rules import effective_rules

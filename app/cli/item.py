@@ -88,6 +88,8 @@ def _document(one: DefinedItem) -> dict[str, Any]:
 @click.option("--supplier", "supplier_id", metavar="ID", help="Its supplier, by the id of one that the store has.")
 @click.option("--purchase-unit", "purchase_unit_id", metavar="ID", help="The unit in which it is bought.")
 @click.option("--unit", "unit_id", metavar="ID", help="The unit in which it is stocked. Only while the stock is 0.")
+@click.option("--low-stock", type=QuantityType(), help="Warn when the stock is below this.")
+@click.option("--no-low-stock", "forgets_low_stock", is_flag=True, help="Do not warn any more.")
 @actor_option
 def set_command(  # noqa: PLR0913 - one parameter per option
     *,
@@ -98,6 +100,8 @@ def set_command(  # noqa: PLR0913 - one parameter per option
     supplier_id: str | None,
     purchase_unit_id: str | None,
     unit_id: str | None,
+    low_stock: Decimal | None,
+    forgets_low_stock: bool,
     actor: str,
 ) -> None:
     """Change the named options of item ITEM in one store. All others stay as they are, and other stores keep theirs.
@@ -105,12 +109,14 @@ def set_command(  # noqa: PLR0913 - one parameter per option
     \b
     Example:  pos-sync item set --store 1 avcc123 --name "Chicken, free range" --cost 7.10
     """
-    try:
-        cost = None if cost is None else require_unsigned(cost)
-    except NotAQuantity as problem:
-        raise click.BadParameter(f"{problem}.", param_hint="--cost") from None
     change = ItemChange(
-        name=name, cost=cost, supplier_id=supplier_id, purchase_unit_id=purchase_unit_id, consumption_unit_id=unit_id
+        name=name,
+        cost=_unsigned(cost, "--cost"),
+        supplier_id=supplier_id,
+        purchase_unit_id=purchase_unit_id,
+        consumption_unit_id=unit_id,
+        low_stock=_unsigned(low_stock, "--low-stock"),
+        forgets_low_stock=forgets_low_stock,
     )
     if not change.values:
         raise click.UsageError("Nothing to set. Name at least one option.")
@@ -125,6 +131,13 @@ def set_command(  # noqa: PLR0913 - one parameter per option
     click.echo(f"Item {item_id} of store {store_id} is set.")
     if is_held:
         click.echo(f"Its unit changed. Stock updates about it wait for a full synchronisation: pos-sync sync --store {store_id}")
+
+
+def _unsigned(quantity: Decimal | None, option: str) -> Decimal | None:
+    try:
+        return None if quantity is None else require_unsigned(quantity)
+    except NotAQuantity as problem:
+        raise click.BadParameter(f"{problem}.", param_hint=option) from None
 
 
 @command.command("retire")

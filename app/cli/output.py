@@ -85,6 +85,19 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - a column
     return value.isoformat() if isinstance(value, datetime) else value
 
 
+def to_iso(value: Any) -> Any:  # noqa: ANN401 - any part of a document
+    """`value` for JSON: times in ISO 8601, in lists and objects too."""
+    match value:
+        case datetime():
+            return value.isoformat(timespec="seconds")
+        case dict():
+            return {name: to_iso(part) for name, part in value.items()}
+        case list():
+            return [to_iso(part) for part in value]
+        case _:
+            return value
+
+
 def to_shown(moment: datetime | None) -> str | None:
     """A moment to the second, in the time zone TIMEZONE, which it names."""
     if moment is None:

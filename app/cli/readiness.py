@@ -4,8 +4,8 @@ import asyncio
 
 import click
 
+from app.database_settings import DatabaseSettings
 from app.operations.readiness import SchemaNotReady, wait_for_schema
-from app.settings import DatabaseSettings
 from app.storage.engine import Database
 
 

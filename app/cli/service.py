@@ -2,28 +2,23 @@
 
 import os
 import sys
-from datetime import UTC, datetime
-from typing import Any
 
 import click
 from alembic.util import CommandError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.output import document_of, show_json, show_table, to_shown
+from app.cli.output import document_of, show_json, show_table
 from app.cli.readiness import wait_until_ready
 from app.doctor import Check, Verdict, examine
-from app.mipos.wiring import registrar, token_account, why_not_registering
-from app.operations.readiness import describe_registration
+from app.mipos.wiring import registrar, why_not_registering
+from app.problems.kinds import EXIT_STATUS, Severity
 from app.scope import WEBHOOK_PATH
-from app.settings import Settings, load_database_settings, load_settings
+from app.settings import load_database_settings, load_settings
 from app.stock.rules import Rules, differing
-from app.storage import syncs
 from app.storage.catalog import list_stores
-from app.storage.durability import read_standbys
-from app.storage.levels import summarise
 from app.storage.migrations import OldReplicasError, SchemaState, TablesInUseError, WrongEncodingError, migrate, read_schema_state
-from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, read_registration, read_token
+from app.storage.mipos_account import Registration, RegistrationState
 from app.storage.rules import read_rules, replace_rules
 from app.storage.schema_move import MissingRights
 from app.storage.turns import TurnNotGiven
@@ -176,91 +171,6 @@ def register_command() -> None:
     sys.exit({RegistrationState.REGISTERED: 0, RegistrationState.FAILED: 1, RegistrationState.PENDING: 3}[registration.state])
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def status_command(*, as_json: bool) -> None:
-    """Show the state: schema, registration at mipOS, token, stock, refused deliveries, synchronisations.
-
-    \b
-    Example:  pos-sync status
-    """
-    settings = load_settings()
-
-    async def work(engine: AsyncEngine) -> dict[str, Any]:
-        async with engine.connect() as connection:
-            return await _status(connection, settings)
-
-    status = with_database(settings, work)
-    if as_json:
-        show_json(status)
-        return
-    width = max(len(name) for name in status)
-    for name, value in status.items():
-        if isinstance(value, list):
-            continue
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if text is None else text}")
-    for run in status.get("last_syncs", []):
-        click.echo(
-            f"sync of store {run['store']} with {run['system']}: {run['state']}, {run['started_at']}, items {run['items']}, "
-            f"by {run['actor']}: {run['mipos_says'] or '-'}"
-        )
-
-
-async def _status(connection: AsyncConnection, settings: Settings) -> dict[str, Any]:
-    state = await read_schema_state(connection)
-    fault = state.fault
-    if fault is not None:
-        return {"schema": fault}
-    registration = describe_registration(
-        await read_registration(connection, STOCK_WEBHOOK), why_not=why_not_registering(settings)
-    )
-    summary = await summarise(connection)
-    durability = (await read_standbys(connection)).fault
-    return {
-        "schema": state.revision,
-        **({} if durability is None else {"durability": durability}),
-        "registration": registration["state"],
-        "registered_url": registration.get("url"),
-        "mipos_says": registration["message"],
-        "token": await _token_status(connection, settings),
-        "stores": summary.stores,
-        "stock_levels": summary.levels,
-        "below_zero": summary.below_zero,
-        "last_movement": to_shown(summary.last_movement_at),
-        "open_refusals": summary.open_refusals,
-        "last_refusal": to_shown(summary.last_refusal_at),
-        "suspected_duplicates": summary.suspected_duplicates,
-        "last_syncs": [_sync_status(run) for run in await syncs.list_last_runs(connection)],
-    }
-
-
-def _sync_status(run: syncs.Run) -> dict[str, Any]:
-    """The newest synchronisation of a store and a system; one that nobody works on any more was cut off."""
-    is_cut_off = run.state is syncs.State.RUNNING and not run.is_held
-    return {
-        "store": run.store_id,
-        "system": run.inventory_system_id,
-        "state": "cut off" if is_cut_off else run.state.value,
-        "started_at": to_shown(run.started_at),
-        "ended_at": to_shown(run.ended_at),
-        "items": run.items,
-        "covered": run.covered,
-        "actor": run.actor,
-        "mipos_says": run.words,
-    }
-
-
-async def _token_status(connection: AsyncConnection, settings: Settings) -> str:
-    if settings.mipos_access_token is not None:
-        return "given by MIPOS_ACCESS_TOKEN"
-    stored = None if settings.mipos_client_id is None else await read_token(connection, token_account(settings))
-    if stored is None:
-        return "none yet"
-    state = "expired" if stored.expires_at < datetime.now(UTC) else "valid until"
-    return f"{state} {to_shown(stored.expires_at)}"
-
-
 _COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red", Verdict.SKIPPED: None}
 
 
@@ -270,8 +180,9 @@ _COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red
 def doctor_command(workers: int, *, as_json: bool) -> None:
     """Check everything that has to be right: settings, database, invariants, mipOS, registration, the public URL, clocks.
 
-    One line a check; where something is wrong, the reason and what to do. Ends with status 1 if a check failed. It changes
-    nothing, and sends nothing but a token call and one delivery with a wrong signature to the public URL.
+    One line a check; where something is wrong, the reason and what to do. The problems that `status` shows are among them. Ends
+    with status 0, with 3 where there is a warning, and with 4 where a check failed. It changes nothing, and sends nothing but a
+    token call and one delivery with a wrong signature to the public URL.
 
     \b
     Example:  pos-sync doctor --workers 2
@@ -289,7 +200,15 @@ def doctor_command(workers: int, *, as_json: bool) -> None:
     checks = with_database(settings, work)
     if as_json:
         show_json([document_of(check) for check in checks])
-    sys.exit(1 if any(check.verdict is Verdict.FAILED for check in checks) else 0)
+    sys.exit(max((_EXIT_STATUS[check.verdict] for check in checks), default=0))
+
+
+_EXIT_STATUS = {
+    Verdict.OK: 0,
+    Verdict.SKIPPED: 0,
+    Verdict.WARNING: EXIT_STATUS[Severity.WARNING],
+    Verdict.FAILED: EXIT_STATUS[Severity.CRITICAL],
+}
 
 
 def _show_check(check: Check) -> None:

@@ -1,6 +1,8 @@
 """`pos-sync store list` and `store set`."""
 
 import zoneinfo
+from dataclasses import dataclass
+from datetime import date, datetime, time
 from typing import Any
 
 import click
@@ -10,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.cli.database import in_transaction
 from app.cli.output import show_table
 from app.settings import load_database_settings
-from app.stock.text import MAX_TEXT_LENGTH, fault_in, fault_in_id
+from app.stock.rules import Rules
+from app.stock.text import MAX_TEXT_LENGTH, fault_in, fault_in_id, zone_of
 from app.storage.catalog import (
     Integration,
     RepeatedDates,
@@ -26,6 +29,7 @@ from app.storage.rules import effective_rules
 from app.storage.transactions import sqlstate
 
 _DEFAULT = "default"
+_OPEN = "open"
 _INVALID_PARAMETER = "22023"
 
 
@@ -79,6 +83,11 @@ def _described(one: Integration) -> str:
     type=click.Choice(["allow", "refuse", "default"]),
     help="Apply movements below zero, refuse them, or follow the rule NEGATIVE_STOCK.",
 )
+@click.option(
+    "--closed-until",
+    metavar="DATE|open",
+    help="Expect no deliveries until this date (2026-12-24, its beginning in the store's time zone); 'open' ends that.",
+)
 @click.option("--connect", metavar="SYSTEM USER", nargs=2, help="Connect an inventory system, with its user_id_tps.")
 @click.option("--enable", metavar="SYSTEM", multiple=True, help="Take movements of this inventory system again.")
 @click.option("--disable", metavar="SYSTEM", multiple=True, help="Refuse movements of this inventory system.")
@@ -97,6 +106,7 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
     mipos_id: str | None,
     timezone: str | None,
     negative_stock: str | None,
+    closed_until: str | None,
     connect: tuple[str, str] | None,
     enable: tuple[str, ...],
     disable: tuple[str, ...],
@@ -107,6 +117,7 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
     \b
     Example:  pos-sync store set 1 --name Centro --negative-stock refuse
     """
+    settings = load_database_settings()
     if timezone not in (None, _DEFAULT, *zoneinfo.available_timezones()):
         raise click.BadParameter(
             "is not a timezone name such as America/Guayaquil, nor the word 'default'.", param_hint="--timezone"
@@ -122,7 +133,8 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
         values["negative_stock"] = None if negative_stock == _DEFAULT else negative_stock
     if timezone == _DEFAULT:
         values["timezone"] = None
-    if not (values or connect or enable or disable or repeated_dates):
+    closing = None if closed_until is None else _closing(closed_until)
+    if not (values or closing or connect or enable or disable or repeated_dates):
         raise click.UsageError("Nothing to set. Name at least one option.")
 
     async def work(connection: AsyncConnection) -> None:
@@ -130,6 +142,8 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
             raise click.ClickException(f"There is no store {store_id}. `pos-sync store list` shows all.")
         if values:
             await _change(connection, store_id, values)
+        if closing is not None:
+            await _close(connection, store_id, closing, settings.rules)
         if connect:
             await connect_system(connection, store_id, connect[0], user_id_tps=connect[1])
         for system, enabled in [*((s, True) for s in enable), *((s, False) for s in disable)]:
@@ -141,6 +155,32 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
 
     in_transaction(work)
     click.echo(f"Store {store_id} is set.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Closing:
+    """Until when a store is closed; None where it is open."""
+
+    until: date | None
+
+
+def _closing(text: str) -> _Closing:
+    if text == _OPEN:
+        return _Closing(None)
+    try:
+        return _Closing(date.fromisoformat(text))
+    except ValueError:
+        raise click.BadParameter("is not a date such as 2026-12-24, nor the word 'open'.", param_hint="--closed-until") from None
+
+
+async def _close(connection: AsyncConnection, store_id: str, closing: _Closing, rules: Rules) -> None:
+    until = None
+    if closing.until is not None:
+        found = await find_store(connection, store_id)
+        own = None if found is None else found.timezone
+        zone = zone_of(own or (await effective_rules(connection, rules)).timezone)
+        until = datetime.combine(closing.until, time(), tzinfo=zone)
+    await change_store(connection, store_id, {"closed_until": until})
 
 
 def _not_connected(store_id: str, system: str) -> click.ClickException:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.doctor.check import Check, Verdict
+from app.doctor.problems import examine_problems
 from app.doctor.schema import examine_encryption, examine_guards, examine_owner, examine_rights, examine_schema
 from app.doctor.standby import examine_standby
 from app.doctor.stock import examine_dates, examine_indexes, examine_invariants
@@ -77,8 +78,10 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
         yield await _guarded("clock", engine, partial(_examine_clock, skew=skew))
         yield await _guarded("registration", engine, partial(_examine_registration, settings=settings))
         yield await _examine_token(settings, engine)
+        async for check in examine_problems(settings, engine):
+            yield check
     else:
-        for name in ("rights", "owner", "guards", "invariants", "indexes", "dates", "clock", "registration", "token"):
+        for name in ("rights", "owner", "guards", "invariants", "indexes", "dates", "clock", "registration", "token", "problems"):
             yield Check(name, Verdict.SKIPPED, "needs a database with the schema")
     if settings.standby_address is not None:
         yield await examine_standby(settings, settings.standby_address, engine)

@@ -50,6 +50,14 @@ class WrongMediaType(PosSyncError):
         super().__init__(f"{problem} Send uncompressed JSON with Content-Type: application/json.")
 
 
+class UnknownPing(PosSyncError):
+    """A signed ping that this database did not send."""
+
+    status = HTTPStatus.CONFLICT
+    reason = "unknown_ping"
+    text = "This service did not send this ping: another deployment did, with the same client secret."
+
+
 class NotAuthorized(PosSyncError):
     """No, or a wrong, key of the POS: one fixed text for all."""
 

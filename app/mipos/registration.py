@@ -1,14 +1,14 @@
 """Our webhook's registration at mipOS: a supervised task that never delays receiving, and one call for all replicas.
 
-What to do next is decided by two pure functions, `next_step` and `outcome_of`; `Registrar` acts, with a lease of the database,
-and leaves what happened in a row that the other workers and replicas read.
+What to do next is decided by the pure functions of `registration_steps`; `Registrar` acts, with a lease of the database, and
+leaves what happened in a row that the other workers and replicas read.
 """
 
 import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -16,101 +16,36 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.mipos.answers import Answer, Done, NeedsHuman, Transient, backoff
+from app.mipos.answers import Answer, backoff
 from app.mipos.client import CALL_SECONDS, MiposClient
+from app.mipos.registration_steps import (
+    Call,
+    Finished,
+    Signs,
+    Superseded,
+    Target,
+    Wait,
+    next_step,
+    outcome_of,
+    renewals_of,
+)
 from app.mipos.token import AccessTokens
-from app.storage import leases
+from app.problems.kinds import ALL_PAIRS, SILENCE
+from app.storage import delivery_counts, leases, problems
 from app.storage.leases import Lease
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, put_registration, read_registration
 from app.storage.transactions import database_now
 
-FRESH = timedelta(minutes=10)
-"""A registration of our URL that is younger than this was made by a worker that started together with us."""
-PAUSE_FOR_A_HUMAN = timedelta(minutes=15)
-MAX_WAIT = PAUSE_FOR_A_HUMAN * 1.1
-"""No pause is longer, jitter included."""
+KEEP = timedelta(seconds=60)
+"""Between two looks at a registration that is done"""
 POLL = timedelta(seconds=0.2)
 MAX_SLEEP = timedelta(seconds=20)
 LEASE = timedelta(seconds=9 * CALL_SECONDS)
 """Longer than all the calls of an attempt can take: two tokens, each by two calls, and two tries; and waiting for a token."""
 LEASE_NAME = f"registration {STOCK_WEBHOOK}"
 RELEASE_SECONDS = 1.0
-_ALREADY_EXISTS = "already exists"
 
 _log = structlog.get_logger("pos_sync.registration")
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Look again after `pause`."""
-
-    pause: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Call mipOS now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Our URL is registered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Superseded:
-    """Another deployment registers another URL by now: stop, or the two would take turns without end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What to register, with which account (a hash), for a worker that started at `started_at`."""
-
-    url: str
-    account: bytes
-    started_at: datetime | None = None
-    """By the database's clock; None until it was asked."""
-
-
-def next_step(
-    known: Registration | None, target: Target, *, now: datetime, was_ours: bool
-) -> Wait | Call | Finished | Superseded:
-    """What a worker does about its target, knowing what all workers did so far.
-
-    `was_ours` says that this worker has seen the state tell of its own target before.
-    """
-    if known is None or not known.is_about(target.url, target.account):
-        return Superseded() if known is not None and was_ours else Call()
-    started_at = target.started_at or now
-    if known.state is RegistrationState.REGISTERED:
-        is_fresh = known.registered_at is not None and started_at - FRESH < known.registered_at <= now
-        return Finished() if is_fresh else Call()
-    pause = timedelta() if known.next_attempt_at is None else known.next_attempt_at - now
-    # A longer one than there is was written by another clock.
-    is_due = not timedelta() < pause <= MAX_WAIT
-    return Call() if is_due or known.attempted_at <= started_at - FRESH else Wait(pause)
-
-
-def outcome_of(answer: Answer, known: Registration | None, target: Target, *, now: datetime, jitter: float) -> Registration:
-    """The state after mipOS answered; `jitter` is from 0 to 1.
-
-    "Already exists" is a success if the URL is the one that mipOS took last, else mipOS holds another URL and a person has
-    to act (docs/reference/mipos-api.md).
-    """
-    url, account = target.url, target.account
-    is_retry = known is not None and known.is_about(url, account) and known.state is not RegistrationState.REGISTERED
-    attempts = known.attempts + 1 if known is not None and is_retry else 1
-    is_same_account = known is not None and known.account == account
-    registered_url = known.registered_url if known is not None and is_same_account else None
-    registered_at = known.registered_at if known is not None and is_same_account else None
-    is_ours = isinstance(answer, NeedsHuman) and _ALREADY_EXISTS in answer.words.lower() and registered_url == url
-    if isinstance(answer, Done) or is_ours:
-        return Registration(url, RegistrationState.REGISTERED, 0, answer.words, now, None, url, now, account)
-    if isinstance(answer, Transient):
-        state, pause = RegistrationState.PENDING, backoff(attempts, jitter=jitter, asked=answer.retry_after)
-    else:
-        state, pause = RegistrationState.FAILED, PAUSE_FOR_A_HUMAN * (1 + jitter / 10)
-    return Registration(url, state, attempts, answer.words, now, now + pause, registered_url, registered_at, account)
 
 
 class Registrar:
@@ -125,6 +60,7 @@ class Registrar:
         url: str,
         account: bytes,
         on_state: Callable[[RegistrationState, int], None] = lambda _state, _attempts: None,
+        keep: timedelta = KEEP,
     ) -> None:
         self._engine = engine
         self._client = client
@@ -132,9 +68,22 @@ class Registrar:
         self._target = Target(url, account)
         self._was_ours = False
         self._on_state = on_state
+        self._keep = keep
 
     async def run(self) -> None:
-        """Work until the URL is registered, through whatever fails; cancel it to stop."""
+        """Register the URL, and keep it registered, through whatever fails; cancel it to stop."""
+        while await self.register():
+            step: Wait | Finished | Superseded = Finished()
+            while isinstance(step, Finished):
+                await asyncio.sleep(self._keep.total_seconds())
+                with suppress(OSError, TimeoutError, SQLAlchemyError):
+                    step = await self._renew()
+            if isinstance(step, Superseded):
+                _log.error("another deployment registers another URL: leaving it to that one", url=self._target.url)
+                return
+
+    async def register(self) -> bool:
+        """Work until the URL is registered, through whatever fails; False where another deployment took over."""
         failures = 0
         while True:
             try:
@@ -153,10 +102,10 @@ class Registrar:
                 step = Wait(backoff(failures, jitter=random.random()))  # noqa: S311 - spreads load, hides nothing
             if isinstance(step, Finished):
                 self._on_state(RegistrationState.REGISTERED, 0)
-                return
+                return True
             if isinstance(step, Superseded):
                 _log.error("another deployment registers another URL: leaving it to that one", url=self._target.url)
-                return
+                return False
             # Not longer than this, since others may have done it in the meantime.
             await asyncio.sleep(min(step.pause, MAX_SLEEP).total_seconds())
 
@@ -169,6 +118,26 @@ class Registrar:
             if held is not None:
                 return await self._attempt(held, known)
             await asyncio.sleep(POLL.total_seconds())
+
+    async def _renew(self) -> Wait | Finished | Superseded:
+        """Call again where silence asks for it; `Wait` where mipOS did not take it."""
+        async with self._engine.begin() as connection:
+            held = await leases.acquire(connection, LEASE_NAME, lasts=LEASE)
+            if held is None:
+                return Finished()
+            known = await read_registration(connection, STOCK_WEBHOOK)
+            is_ours = known is not None and known.is_about(self._target.url, self._target.account)
+            signs = Signs(
+                is_silent=await problems.is_present(connection, SILENCE.name, ALL_PAIRS),
+                last_delivery_at=await delivery_counts.last_delivery(connection),
+            )
+            renewals = renewals_of(known, self._target, signs, now=await database_now(connection))
+            if renewals is None:
+                await leases.give_back(connection, held)
+                return Finished() if is_ours else Superseded()
+        registration = await self._attempt(held, known, renewals=renewals)
+        self._say(registration)
+        return Finished() if registration.next_attempt_at is None else Wait(POLL)
 
     async def _step(self) -> Wait | Finished | Superseded:
         async with self._engine.begin() as connection:
@@ -199,7 +168,7 @@ class Registrar:
         self._was_ours |= known is not None and known.is_about(self._target.url, self._target.account)
         return step
 
-    async def _attempt(self, held: Lease, known: Registration | None) -> Registration:
+    async def _attempt(self, held: Lease, known: Registration | None, *, renewals: int = 0) -> Registration:
         """Call mipOS as the holder of the lease, write what came of it, and give the lease back."""
         try:
             answer = await self._tokens.call(self._manage)
@@ -212,7 +181,7 @@ class Registrar:
         jitter = random.random()  # noqa: S311 - spreads load, hides nothing
         async with self._engine.begin() as connection:
             now = await database_now(connection)
-            registration = outcome_of(answer, known, self._target, now=now, jitter=jitter)
+            registration = outcome_of(answer, known, self._target, now=now, jitter=jitter, renewals=renewals)
             await put_registration(connection, STOCK_WEBHOOK, registration)
             await leases.give_back(connection, held)
         return registration

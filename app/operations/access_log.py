@@ -11,9 +11,10 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import InternalError, PosSyncError, ShuttingDown, render
-from app.errors.requests import ReadStopped
+from app.errors.requests import NotSigned, ReadStopped
 from app.operations.logs import write_line
 from app.operations.metrics import Metrics
+from app.operations.traffic import Traffic
 from app.scope import DELIVERY_LOG, DeliveryLog, DeliveryOutcome
 
 REQUEST_ID = "x-request-id"
@@ -33,9 +34,10 @@ _log = structlog.get_logger("pos_sync.request")
 class AccessLogMiddleware:
     """The outermost of our own layers."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, traffic: Traffic) -> None:
         self._app = app
         self._metrics = metrics
+        self._traffic = traffic
         self._process_id = secrets.token_hex(8)
         self._numbers = itertools.count(1)
 
@@ -60,7 +62,8 @@ class AccessLogMiddleware:
         delivery: DeliveryLog | None = scope.get(DELIVERY_LOG)
         self._metrics.observe_request(status=status, seconds=seconds, delivery=delivery)
         path = scope["path"][:MAX_PATH_LENGTH]
-        level = "debug" if path in _PROBES else "warning" if status >= _FIRST_FAILURE else "info"
+        is_strange = status >= _FIRST_FAILURE or (delivery is not None and status == NotSigned.status)
+        level = "debug" if path in _PROBES else "warning" if is_strange else "info"
         client = scope.get("client")
         fields: dict[str, object] = {
             "request_id": request_id,
@@ -71,6 +74,7 @@ class AccessLogMiddleware:
             "client": client[0] if client else None,
         }
         if delivery is not None:
+            self._traffic.note(delivery)
             delivery.add_to(fields)
         write_line(level, "request" if delivery is None else "delivery", fields)
 

@@ -1,13 +1,13 @@
 """What Prometheus reads at /metrics. With several workers each writes to files in one folder, and any of them answers for all."""
 
 import os
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from app.operations.problem_metrics import ProblemMetrics
 from app.scope import DeliveryLog, DeliveryOutcome
 from app.storage.outbox import Backlog
 from app.storage.system_levels import DriftSummary
@@ -69,13 +69,6 @@ class Metrics:
         self._registration_attempts = Counter(
             "pos_sync_registration_attempts", "Registrations tried, by what came of them.", ["state"], registry=registry
         )
-        self._last_delivery = Gauge(
-            "pos_sync_last_delivery_timestamp_seconds",
-            "When a verified delivery was last answered 204 (Unix time).",
-            multiprocess_mode="max",
-            registry=registry,
-        )
-
         self._outbox = Counter(
             "pos_sync_outbox_messages",
             "Stock updates tried, by what came of them: sent, pending, dead.",
@@ -131,6 +124,8 @@ class Metrics:
             registry=registry,
         )
 
+        self._problems = ProblemMetrics(registry)
+
         # So that a rate over the first of its kind is not missed: a series has to be there before it grows.
         for outcome in DeliveryOutcome:
             self._deliveries.labels(outcome.value)
@@ -138,10 +133,14 @@ class Metrics:
             self._unverified.labels(cause)
         for state in OUTBOX_STATES:
             self._outbox.labels(state)
-        self._last_seen_delivery = 0.0
         self._answered: dict[int, Counter] = {}
         self._by_outcome: dict[DeliveryOutcome, Counter] = {}
         self._by_signature: dict[str, Counter] = {}
+
+    @property
+    def problems(self) -> ProblemMetrics:
+        """Those of problems, alerts and pings."""
+        return self._problems
 
     def observe_connections(self, open_now: int) -> None:
         """Note how many connections of callers this worker has."""
@@ -212,7 +211,7 @@ class Metrics:
         if answered is None:
             answered = self._answered[status] = self._requests.labels(str(status))
         answered.inc()
-        if delivery is None:
+        if delivery is None or delivery.outcome is DeliveryOutcome.PING:
             return
         self._request_seconds.observe(seconds)
         outcome = delivery.outcome
@@ -226,8 +225,6 @@ class Metrics:
             self._count_signature(delivery.signature)
         if delivery.is_negative:
             self._below_zero.inc()
-        if outcome in (DeliveryOutcome.APPLIED, DeliveryOutcome.ALREADY_APPLIED):
-            self._note_last_delivery()
 
     def _count_signature(self, signature: str) -> None:
         counter = self._by_signature.get(signature)
@@ -235,12 +232,6 @@ class Metrics:
             kind = self._unverified if signature in SIGNATURE_FAILURES else self._verified
             counter = self._by_signature[signature] = kind.labels(signature)
         counter.inc()
-
-    def _note_last_delivery(self) -> None:
-        now = time.time()
-        if now - self._last_seen_delivery >= 1:
-            self._last_seen_delivery = now
-            self._last_delivery.set(now)
 
     def exposition(self, *, waiting: int) -> bytes:
         """All of it in Prometheus's text format; of all workers where there are several. `waiting` is this worker's line."""

@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from time import monotonic
 
-import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.operations.periodic import repeat
 from app.operator.drift import refresh
 from app.stock.rules import Rules
 from app.storage import leases, system_levels
@@ -22,8 +21,6 @@ MAX_LEVELS = 50
 MAX_SHARE = 0.03
 """Of the time, for comparing"""
 
-_log = structlog.get_logger("pos_sync.drift")
-
 
 class DriftWatch:
     """Keeps the drift of every level computed, and tells what it comes to."""
@@ -34,17 +31,17 @@ class DriftWatch:
         self._on_drift = on_drift
         self._rest = 0.0
         """Seconds to pause after the last comparing"""
+        self._pause = PAUSE_SECONDS
 
     async def run(self) -> None:
         """Until it is cancelled; no failure of the database ends it. It begins late: at a start deliveries come first."""
         await asyncio.sleep(PAUSE_SECONDS)
-        while True:
-            pause = PAUSE_SECONDS
-            try:
-                pause = max(pause if not await self.look() else 0.0, self._rest)
-            except (OSError, TimeoutError, SQLAlchemyError) as error:
-                _log.warning("drift waits for the database", error=type(error).__name__)
-            await asyncio.sleep(max(pause, 1.0))
+        await repeat("drift", self._turn, pause=lambda: self._pause)
+
+    async def _turn(self) -> None:
+        self._pause = PAUSE_SECONDS
+        has_more = await self.look()
+        self._pause = max(0.0 if has_more else PAUSE_SECONDS, self._rest, min(1.0, PAUSE_SECONDS))
 
     async def look(self) -> bool:
         """Compare some levels, unless another replica does, and tell what all comes to; whether there are more to compare."""

@@ -30,12 +30,16 @@ class ItemChange:
     supplier_id: str | None = None
     purchase_unit_id: str | None = None
     consumption_unit_id: str | None = None
+    low_stock: Decimal | None = None
+    forgets_low_stock: bool = False
+    """Have no threshold any more"""
 
     @property
     def values(self) -> dict[str, Any]:
         """Those that are set, by their columns."""
-        named = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value for name, value in named.items() if value is not None}
+        named = {name: getattr(self, name) for name in self.__slots__ if name != "forgets_low_stock"}
+        values = {name: value for name, value in named.items() if value is not None}
+        return {**values, "low_stock": None} if self.forgets_low_stock else values
 
 
 async def set_item(engine: AsyncEngine, store_id: str, item_id: str, change: ItemChange, *, actor: str) -> bool:

@@ -1,6 +1,6 @@
 """POST /webhooks/stock: verified bytes in, 204 or a refusal out."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Security
@@ -11,6 +11,7 @@ from app.applying.group_commit import GroupCommit
 from app.errors import PosSyncError, Refusal, TryAgain
 from app.errors.requests import NoSuchPage
 from app.receiving.body import StockMovement, read_report, read_subject
+from app.receiving.ping import answer_ping, read_ping
 from app.receiving.signature import HEADER
 from app.receiving.signed_body import refuse
 from app.scope import DEADLINE, DELIVERY_LOG, VERIFIED_BODY, WEBHOOK_PATH, DeliveryLog, DeliveryOutcome
@@ -44,13 +45,18 @@ class WebhookShortcut:
 class StockWebhook:
     """The ASGI endpoint behind the shortcut and the check of the signature."""
 
-    def __init__(self, group_commit: GroupCommit) -> None:
+    def __init__(self, group_commit: GroupCommit, *, on_ping: Callable[[str], Awaitable[bool]]) -> None:
         self._group_commit = group_commit
+        self._on_ping = on_ping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
         """Answer one request (ASGI)."""
         raw_body: bytes = scope[VERIFIED_BODY]
         log: DeliveryLog = scope[DELIVERY_LOG]
+        nonce = read_ping(raw_body)
+        if nonce is not None:
+            await self._answer_ping(nonce, log, send)
+            return
         movement: Movement | None = None
         refusal: Refusal | None = None
         subject: Subject | None = None
@@ -73,6 +79,17 @@ class StockWebhook:
         _note_outcome(log, outcome)
         if isinstance(outcome, Refused):
             await refuse(outcome.error, send)
+            return
+        for message in _NO_CONTENT:
+            await send(message)
+
+    async def _answer_ping(self, nonce: str, log: DeliveryLog, send: Send) -> None:
+        log.outcome = DeliveryOutcome.PING
+        try:
+            await answer_ping(nonce, self._on_ping)
+        except PosSyncError as error:
+            log.reason = error.reason
+            await refuse(error, send)
             return
         for message in _NO_CONTENT:
             await send(message)

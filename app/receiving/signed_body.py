@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import PosSyncError, ShuttingDown, render
 from app.errors.requests import BodyTooLarge, NotSigned, SlowBody, WrongMediaType
+from app.receiving.claims import Claims
 from app.receiving.signature import HEADER, Key, verify
 from app.scope import (
     BODY_ARRIVED,
@@ -94,6 +95,7 @@ class SignedBodyMiddleware:
         self._receipt = receipt
         self._secrets = secrets
         self._response_seconds = response_seconds
+        self._claims = Claims()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -131,6 +133,8 @@ class SignedBodyMiddleware:
         key = verify(body, signatures[0], self._secrets) if len(signatures) == 1 else None
         if key is None:
             log.signature = "missing" if not signatures else "wrong"
+            if signatures:
+                log.claimed = self._claims.read(body)
             raise NotSigned
         log.signature = key.value
         return body

@@ -21,11 +21,12 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 from uvicorn.supervisors import Multiprocess
 
-from app.main import Service, create_app
+from app.main import create_app
 from app.operations.logs import configure_logging
 from app.operations.metrics import MULTIPROCESS_FOLDER
 from app.server.protocol import Protocol
 from app.server.systemd import READY, STOPPING, systemd
+from app.service import Service
 from app.settings import Settings, load_settings
 from app.storage.engine import Database, unreachable
 from app.storage.migrations import read_schema_state

@@ -65,6 +65,8 @@ class Registration:
     registered_at: datetime | None
     account: bytes
     """With which mipOS and account, as a hash: another one means that nothing of the above is known."""
+    renewals: int = 0
+    """Calls after a silence that brought deliveries back, and not for long"""
 
     def is_about(self, url: str, account: bytes) -> bool:
         """Whether it tells of registering `url` with `account`."""

@@ -35,6 +35,8 @@ webhook_registration = Table(
     Column("registered_url", Text),
     Column("registered_at", DateTime(timezone=True)),
     Column("account", LargeBinary, nullable=False),
+    # Calls after a silence that brought deliveries back, and not for long.
+    Column("renewals", Integer, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("type"),
     CheckConstraint("state IN ('pending', 'registered', 'failed')", name="state"),
 )

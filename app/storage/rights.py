@@ -21,6 +21,7 @@ from app.storage.mipos_tables import (
     system_level,
     webhook_registration,
 )
+from app.storage.problem_tables import alert_message, alert_state, delivery_count, pair_delivery, ping, problem
 from app.storage.schema import quoted
 from app.storage.tables import integration, item, service_rule, stock_level, stock_movement, store, supplier, unit
 
@@ -49,6 +50,12 @@ SERVICE_RIGHTS = {
     change_feed_level.name: "SELECT, INSERT, UPDATE",
     change_feed_state.name: "SELECT, INSERT, UPDATE",
     replica.name: "SELECT, INSERT, UPDATE, DELETE",
+    delivery_count.name: "SELECT, INSERT, UPDATE, DELETE",
+    pair_delivery.name: "SELECT, INSERT, UPDATE",
+    problem.name: "SELECT, INSERT, UPDATE, DELETE",
+    alert_state.name: "SELECT, UPDATE",
+    alert_message.name: "SELECT, INSERT, UPDATE, DELETE",
+    ping.name: "SELECT, INSERT, UPDATE, DELETE",
     "alembic_version": "SELECT",
 }
 """All that the service's database role may do, beside calling `SERVICE_FUNCTIONS`."""

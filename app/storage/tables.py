@@ -81,6 +81,8 @@ store = Table(
     Column("timezone", Text),
     Column("negative_stock", Text),
     time_column("created_at"),
+    # Until then nobody expects deliveries.
+    time_column("closed_until", nullable=True),
     PrimaryKeyConstraint("store_id"),
     UniqueConstraint("mipos_store_id"),
     id_check("store_id"),
@@ -145,6 +147,8 @@ item = Table(
     time_column("retired_at", nullable=True),
     # The store whose definition it has, where its first movement came before it was imported.
     Column("copied_from", Text),
+    # A level below it is a problem that a person is told of.
+    Column("low_stock", Numeric),
     PrimaryKeyConstraint("store_id", "item_id"),
     ForeignKeyConstraint(["store_id"], ["store.store_id"]),
     ForeignKeyConstraint(["store_id", "purchase_unit_id"], ["unit.store_id", "unit.unit_id"]),
@@ -153,8 +157,10 @@ item = Table(
     id_check("item_id"),
     CheckConstraint("name <> ''", name="name"),
     quantity_check("cost", lowest=">= 0"),
+    quantity_check("low_stock", lowest=">= 0"),
 )
 Index("item_item_id_idx", item.c.item_id)
+Index("item_low_stock_idx", item.c.store_id, item.c.item_id, postgresql_where=item.c.low_stock.is_not(None))
 
 
 stock_level = Table(

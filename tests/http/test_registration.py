@@ -218,7 +218,7 @@ async def test_who_waited_for_the_lease_sees_what_its_holder_registered_meanwhil
         async with world.engine.begin() as holder:
             held = await leases.acquire(holder, LEASE_NAME, lasts=timedelta(minutes=1))
             assert held is not None
-            task = asyncio.create_task(late.run())
+            task = asyncio.create_task(late.register())
             async with world.engine.connect() as observer:
                 # Only then: the late one has read its clock before the registration was made.
                 while not await observer.scalar(text(waiting), {"name": world.database}):  # noqa: ASYNC110 - Postgres tells by a view

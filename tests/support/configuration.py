@@ -5,7 +5,8 @@
 
 from pathlib import Path
 
-from app.settings import DatabaseSettings, Settings
+from app.database_settings import DatabaseSettings
+from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / ".env.example"

@@ -5,10 +5,11 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from pydantic import SecretStr
+from starlette.types import ASGIApp
 
 from app.mipos.client import Credentials
 from app.sandbox.faults import Fault
@@ -61,7 +62,9 @@ class Remote:
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """The settings of a service that registers here, and tells of it to who has `KEY`."""
-        return {**SETTINGS, "pos_api_key": KEY, "mipos_base_url": self.url, "public_url": "https://pos.example.com", **changes}
+        # Nobody is at this URL, and nobody is to be asked: tests send to loopback only.
+        own = {"pos_api_key": KEY, "mipos_base_url": self.url, "public_url": "https://pos.example.com", "ping_every": 0}
+        return {**SETTINGS, **own, **changes}
 
 
 def platform(**changes: Any) -> Platform:
@@ -74,18 +77,25 @@ def platform(**changes: Any) -> Platform:
 @asynccontextmanager
 async def mipos(*, port: int = 0, **changes: Any) -> AsyncIterator[Remote]:
     """A sandbox that listens, on a port of its own unless one is named."""
+    sandbox = Sandbox(platform(**changes))
+    async with listening(sandbox, port=port, lifespan="off") as it:
+        yield Remote(sandbox, it)
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp, *, port: int = 0, lifespan: Literal["on", "off"] = "on") -> AsyncIterator[int]:
+    """Serve `app` in this process; the port."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    sandbox = Sandbox(platform(**changes))
     server = uvicorn.Server(
-        uvicorn.Config(sandbox, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan=lifespan, timeout_graceful_shutdown=1)
     )
     task = asyncio.create_task(server._serve(sockets=[listener]))  # noqa: SLF001 - without uvicorn's signal handlers
     while not server.started:  # noqa: ASYNC110 - uvicorn tells by a flag
         await asyncio.sleep(0.01)
     try:
-        yield Remote(sandbox, listener.getsockname()[1])
+        yield listener.getsockname()[1]
     finally:
         server.should_exit = True
         await task

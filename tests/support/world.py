@@ -72,6 +72,11 @@ class World:
         async with self.engine.connect() as connection:
             return list(await connection.execute(select(refused_delivery).order_by(refused_delivery.c.refused_delivery_id)))
 
+    async def scalar(self, query: str) -> Any:
+        """The single value of `query`."""
+        async with self.engine.connect() as connection:
+            return await connection.scalar(text(query))
+
     async def execute(self, *statements: str) -> None:
         async with self.engine.begin() as connection:
             for statement in statements:

@@ -113,12 +113,20 @@ def verdicts(ended: subprocess.CompletedProcess[str]) -> dict[str, str]:
     return {line[8:].split("  ")[0].strip(): line.split()[0] for line in ended.stdout.splitlines()}
 
 
+async def until_looked(world: World) -> None:
+    """Until the service has looked for problems."""
+    async with asyncio.timeout(30):
+        while not await world.scalar("SELECT looked_at FROM pos_sync.alert_state"):  # noqa: ASYNC110 - another process looks
+            await asyncio.sleep(0.05)
+
+
 async def test_doctor_is_content_with_what_is_right(world: World) -> None:
     async with mipos() as remote:
         port = free_port()
         settings = remote.settings(public_url=f"http://127.0.0.1:{port}")
         with serving(world.service_url, port=str(port), **settings) as service:
             await until_registered(service.url)
+            await until_looked(world)
             ended = await run("doctor", **variables(world, remote, public_url=settings["public_url"]))
 
     found = verdicts(ended)
@@ -127,14 +135,14 @@ async def test_doctor_is_content_with_what_is_right(world: World) -> None:
     assert {"durability": "failed", "registration": "warning", "owner": "warning"} == {
         k: v for k, v in found.items() if v != "ok"
     }
-    assert 1 == ended.returncode
+    assert 4 == ended.returncode
     assert "fsync, full_page_writes off" in ended.stdout
     assert "is not https" in ended.stdout
     assert {
         "settings", "database", "schema", "durability", "rights", "owner", "guards", "encryption", "connections", "timeouts",
         "invariants", "indexes", "dates",
         "clock", "token",
-        "registration", "mipOS", "public URL",
+        "registration", "mipOS", "public URL", "problems",
     } == set(found)  # fmt: skip
 
 
@@ -154,7 +162,7 @@ async def test_doctor_names_what_is_wrong_and_what_to_do(world: World) -> None:
         ended = await run("doctor", "--json", **values, DATABASE_POOLER="none")
 
     found = {check["name"]: check for check in json.loads(ended.stdout)}
-    assert 1 == ended.returncode
+    assert 4 == ended.returncode
     assert "failed" == found["invariants"]["verdict"]
     assert "in 1 places" in found["invariants"]["reason"]
     assert "Invalid credentials." in found["token"]["reason"]
@@ -164,7 +172,7 @@ async def test_doctor_names_what_is_wrong_and_what_to_do(world: World) -> None:
     assert all(check["remedy"] for check in found.values() if check["verdict"] in {"failed", "warning"})
 
 
-async def test_doctor_ends_with_0_where_all_is_well_and_with_1_on_nothing_but_a_broken_invariant() -> None:
+async def test_doctor_ends_with_3_on_warnings_and_with_4_on_nothing_but_a_broken_invariant() -> None:
     folder = Path(tempfile.mkdtemp(prefix="pos-sync-doctor-"))
     # A server of its own, with what makes a commit durable switched on: the tests' own has it off, and doctor fails for that.
     server = EmbeddedPostgres(folder)
@@ -186,7 +194,7 @@ async def test_doctor_ends_with_0_where_all_is_well_and_with_1_on_nothing_but_a_
 
     failed = [[check["name"] for check in json.loads(ended.stdout) if check["verdict"] == "failed"] for ended in (well, broken)]
     assert [[], ["invariants"]] == failed
-    assert (0, 1) == (well.returncode, broken.returncode)
+    assert (3, 4) == (well.returncode, broken.returncode)
 
 
 async def test_doctor_looks_further_where_one_thing_cannot_be_looked_at(world: World, empty_world: World) -> None:
@@ -214,7 +222,7 @@ async def test_doctor_without_a_database_or_a_schema_or_mipos(world: World, empt
     empty = await run("doctor", **{**values, "DATABASE_URL": empty_world.owner_url})
     no_mipos = await run("doctor", **values)
 
-    assert [1, 1, 1] == [ended.returncode for ended in (away, empty, no_mipos)]
+    assert [4, 4, 4] == [ended.returncode for ended in (away, empty, no_mipos)]
     assert "failed" == verdicts(away)["database"]
     assert "skipped" == verdicts(away)["schema"]
     assert "hunter2" not in away.stdout + away.stderr

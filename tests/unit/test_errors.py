@@ -50,6 +50,7 @@ EXAMPLES = [
     errors.OutcomeUnknown(),
     errors.Overloaded(),
     errors.ShuttingDown(),
+    requests.UnknownPing(),
     requests.CannotSync("Store 1 has no integration. Connect it first."),
     requests.NoStoreToSync("7"),
     requests.SyncUnderWay(store_id="1", inventory_system_id="x"),

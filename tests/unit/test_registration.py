@@ -4,16 +4,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized
-from app.mipos.registration import (
+from app.mipos.registration_steps import (
     FRESH,
     PAUSE_FOR_A_HUMAN,
     Call,
     Finished,
+    Signs,
     Superseded,
     Target,
     Wait,
     next_step,
     outcome_of,
+    renewals_of,
 )
 from app.storage.mipos_account import Registration, RegistrationState
 
@@ -104,3 +106,31 @@ def test_a_refusal_is_tried_again_slowly_and_a_failure_quickly() -> None:
 
     assert START + PAUSE_FOR_A_HUMAN == refused.next_attempt_at
     assert START + timedelta(seconds=1) == failed.next_attempt_at
+
+
+DAY = timedelta(days=1)
+SILENT = Signs(is_silent=True, last_delivery_at=START - DAY)
+CAME_BACK = Signs(is_silent=True, last_delivery_at=START + timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("known", "signs", "now", "expected"),
+    [
+        pytest.param(
+            REGISTERED, Signs(is_silent=False, last_delivery_at=START), START + 9 * DAY, None, id="a delivery proves it"
+        ),
+        pytest.param(REGISTERED, SILENT, START + DAY / 2, None, id="at most daily"),
+        pytest.param(REGISTERED, SILENT, START + DAY, 0, id="silence"),
+        pytest.param(REGISTERED, Signs(is_silent=False, last_delivery_at=None), START + DAY, 0, id="nothing ever came"),
+        pytest.param(REGISTERED, CAME_BACK, START + DAY, 1, id="deliveries came back, and stopped"),
+        pytest.param(replace(REGISTERED, renewals=1), SILENT, START + DAY, 1, id="it did not help"),
+        pytest.param(replace(REGISTERED, renewals=1), CAME_BACK, START + DAY, 2, id="a second time"),
+        pytest.param(replace(REGISTERED, renewals=2), CAME_BACK, START + DAY, None, id="another deployment"),
+        pytest.param(replace(REGISTERED, renewals=2), CAME_BACK, START + 8 * DAY, 1, id="forgotten after a week"),
+        pytest.param(FAILED, SILENT, START + DAY, None, id="not registered"),
+        pytest.param(replace(REGISTERED, url=OTHER), SILENT, START + DAY, None, id="another URL"),
+        pytest.param(None, SILENT, START, None, id="nothing known"),
+    ],
+)
+def test_when_the_call_is_repeated(known: Registration | None, signs: Signs, now: datetime, expected: int | None) -> None:
+    assert expected == renewals_of(known, TARGET, signs, now=now)

@@ -1,0 +1,145 @@
+"""Tells the alert webhook that the database is away: from memory, since there is no table to read it from.
+
+Every replica notices; one worker of each sends, and all of them the same id, so that a receiver can tell the copies.
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx2
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.operations.alert_message import MIN_FALL, MIN_RISE, AlertMessage, AlertTarget, Change, message_of
+from app.operations.alerts import CALL_SECONDS, MAX_RETRY, post
+from app.problems.kinds import DATABASE, Severity
+from app.storage import problems
+from app.storage.watch import ServerState
+
+TURN_SECONDS = 1.0
+_WORDS = {
+    ServerState.UNKNOWN: "It cannot be reached",
+    ServerState.READ_ONLY: "It is read-only, such as a standby",
+    ServerState.SILENT: "It does not answer",
+}
+
+_log = structlog.get_logger("pos_sync.alerts")
+
+
+class Outage:
+    """Watches what is known of the server, and tells when it cannot be written to, and when it can again."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        target: AlertTarget | None,
+        *,
+        state: Callable[[], ServerState],
+        on_state: Callable[[bool], None],
+        lock_name: str,
+    ) -> None:
+        self._engine = engine
+        self._target = target
+        self._state = state
+        self._on_state = on_state
+        self._lock_path = Path(tempfile.gettempdir()) / f"pos-sync-{hashlib.sha256(lock_name.encode()).hexdigest()[:16]}.lock"
+        self._lock: int | None = None
+        self._number = 0
+        """How often it was away before, as the database said last"""
+        self._is_number_known = False
+        self._began_at: datetime | None = None
+        self._told: Severity | None = None
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        try:
+            await self._watch()
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        away_since: float | None = None
+        back_since: float | None = None
+        retry_at, failures = 0.0, 0
+        async with httpx2.AsyncClient(timeout=CALL_SECONDS) as client:
+            while True:
+                now, state = loop.time(), self._state()
+                if state is ServerState.WRITES:
+                    if away_since is not None:
+                        away_since, back_since = None, now
+                    if not self._is_number_known:
+                        await self._learn_number()
+                elif away_since is None:
+                    away_since, back_since, self._began_at = now, None, datetime.now(UTC)
+                is_away = away_since is not None and now - away_since >= MIN_RISE.total_seconds()
+                self._on_state(is_away)
+                is_over = self._told is not None and back_since is not None and now - back_since >= MIN_FALL.total_seconds()
+                wanted = Severity.CRITICAL if is_away else None if is_over else self._told
+                if wanted is not self._told and now >= retry_at:
+                    if await self._tell(client, wanted, _WORDS.get(state, "")):
+                        failures = 0
+                    else:
+                        failures += 1
+                        retry_at = now + min(2**failures, MAX_RETRY.total_seconds())
+                await asyncio.sleep(TURN_SECONDS)
+
+    async def _learn_number(self) -> None:
+        try:
+            async with self._engine.connect() as connection:
+                self._number = (await problems.read_look(connection)).outage
+                self._is_number_known = True
+        except (OSError, TimeoutError, SQLAlchemyError):
+            return
+
+    async def _tell(self, client: httpx2.AsyncClient, severity: Severity | None, words: str) -> bool:
+        """Send that it began, or is over; whether that is done, by this worker or by another of this replica."""
+        if self._target is not None and self._is_first():
+            began_at = self._began_at or datetime.now(UTC)
+            change = Change(DATABASE, "", severity, self._told, words, began_at)
+            drawn = message_of([change], [], self._target, now=datetime.now(UTC))
+            name = f"{self._target.service} outage {self._number} {severity}"
+            message = AlertMessage(f"msg_{hashlib.sha256(name.encode()).hexdigest()[:32]}", drawn.body)
+            fault = await post(client, self._target, message)
+            if fault is not None:
+                _log.warning("alert not taken, trying again", reason=fault)
+                return False
+        self._told = severity
+        if severity is None:
+            await self._end()
+        return True
+
+    async def _end(self) -> None:
+        try:
+            async with self._engine.begin() as connection:
+                await problems.end_outage(connection, self._number)
+                self._is_number_known = False
+        except (OSError, TimeoutError, SQLAlchemyError):
+            return
+
+    def _is_first(self) -> bool:
+        """Whether this worker is the one of its replica that sends. The lock ends with the process."""
+        if self._lock is not None:
+            return True
+        try:
+            # Not what another user has put there: a link would be followed.
+            lock = os.open(self._lock_path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError:
+            # No folder to write to: better told twice than not at all.
+            return True
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            return False
+        self._lock = lock
+        return True

@@ -1,0 +1,23 @@
+"""Work that is done again and again on the database, and waits while that is away: one log line an outage, and no failure."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+_log = structlog.get_logger("pos_sync.periodic")
+
+
+async def repeat(name: str, turn: Callable[[], Awaitable[object]], *, pause: Callable[[], float]) -> None:
+    """Do `turn`, rest for `pause` seconds, and so on, until it is cancelled. What is no failure of the database ends it."""
+    is_waiting = False
+    while True:
+        try:
+            await turn()
+            is_waiting = False
+        except (OSError, TimeoutError, SQLAlchemyError) as error:
+            if not is_waiting:
+                _log.warning("waiting for the database", task=name, error=type(error).__name__)
+            is_waiting = True
+        await asyncio.sleep(pause())

@@ -1,0 +1,102 @@
+"""Looks for problems every 15 seconds: one replica looks, all of them show what it found."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.operations.periodic import repeat
+from app.problems.judging import judge
+from app.problems.kinds import Problem, Severity
+from app.storage import delivery_counts, leases, problems
+from app.storage.problem_facts import Numbers, Profiles, learn_profiles, read_facts, read_numbers
+from app.storage.problems import Known, Look
+from app.storage.transactions import database_now
+
+LOOK_SECONDS = 15.0
+LEASE = "problems"
+LEASE_TIME = timedelta(seconds=60)
+LEARN_TIME = timedelta(minutes=10)
+"""How long what was learnt of quiet hours is used"""
+
+_log = structlog.get_logger("pos_sync.problems")
+
+
+class ProblemObserver(Protocol):
+    """What wants to know."""
+
+    def observe_problems(self, present: Sequence[Known], look: Look) -> None:
+        """The present problems, and when the last look was."""
+
+    def observe_numbers(self, numbers: Numbers) -> None:
+        """What is counted beside them."""
+
+
+class ProblemWatch:
+    """Looks, and tells `observer` what all replicas know."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        is_registering: bool,
+        disk_bytes: int | None,
+        observer: ProblemObserver,
+    ) -> None:
+        self._engine = engine
+        self._is_registering = is_registering
+        self._disk_bytes = disk_bytes
+        self._observer = observer
+        self._profiles: Profiles = {}
+        self._learnt_at: datetime | None = None
+
+    async def run(self) -> None:
+        """Until it is cancelled. A database that is away is told by others."""
+        await repeat("problems", self.look, pause=lambda: LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Look, unless another replica has just done so, and tell."""
+        async with self._engine.begin() as connection:
+            held = await leases.acquire(connection, LEASE, lasts=LEASE_TIME)
+        if held is not None:
+            try:
+                async with self._engine.begin() as connection:
+                    await self._write(connection)
+            finally:
+                async with self._engine.begin() as connection:
+                    await leases.give_back(connection, held)
+        async with self._engine.connect() as connection:
+            known, look = await problems.read_all(connection), await problems.read_look(connection)
+            numbers = await read_numbers(connection)
+        self._observer.observe_problems([one for one in known if one.is_present], look)
+        self._observer.observe_numbers(numbers)
+
+    async def _write(self, connection: AsyncConnection) -> None:
+        last = (await problems.read_look(connection)).looked_at
+        now = await database_now(connection)
+        if last is not None and timedelta() <= now - last < timedelta(seconds=LOOK_SECONDS / 2):
+            return
+        if self._learnt_at is None or not timedelta() <= now - self._learnt_at < LEARN_TIME:
+            self._profiles = await learn_profiles(connection)
+            await delivery_counts.forget(connection)
+            self._learnt_at = now
+        facts = await read_facts(connection, self._profiles, is_registering=self._is_registering, disk_bytes=self._disk_bytes)
+        before = {one.key: one for one in await problems.read_all(connection) if one.is_present}
+        found = judge(facts)
+        await problems.put(connection, found, now=facts.now)
+        _say(before, found)
+
+
+def _say(before: Mapping[tuple[str, str], Known], found: Sequence[Problem]) -> None:
+    """One log line for each problem that begins, changes its severity, or is over."""
+    for one in found:
+        was = before.get(one.key)
+        if one.severity is not Severity.INFO and (was is None or was.severity is not one.severity):
+            facts = {"name": one.kind.name, "subject": one.subject, "severity": one.severity.value, "words": one.words}
+            _log.warning("problem", **facts, remedy=one.kind.remedy)
+    present = {one.key for one in found}
+    for key, was in before.items():
+        if key not in present and was.severity is not Severity.INFO:
+            _log.info("problem over", name=was.kind.name, subject=was.subject)

@@ -1,0 +1,68 @@
+"""How the service stands now: the facts, and the problems in them. `status` and `doctor` show it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.mipos.wiring import why_not_registering
+from app.problems import kinds
+from app.problems.facts import Facts
+from app.problems.judging import MAX_WATCH_AGE, judge
+from app.problems.kinds import Problem, Severity, worst
+from app.settings import Settings
+from app.storage import delivery_counts, problems
+from app.storage.delivery_counts import Total
+from app.storage.problem_facts import learn_profiles, read_facts
+from app.storage.watch import READ_ONLY
+
+PAST = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A problem, and since when the service has seen it; None where its next look will see it first."""
+
+    problem: Problem
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One look."""
+
+    facts: Facts
+    found: Sequence[Found]
+    looked_at: datetime | None
+    """When a service last looked; None before the first"""
+    totals: Sequence[Total]
+    """Deliveries of the last 24 hours by outcome"""
+
+    @property
+    def severity(self) -> Severity | None:
+        """The worst; None where there is no problem."""
+        return worst([one.problem.severity for one in self.found])
+
+
+async def look(connection: AsyncConnection, settings: Settings) -> Standing:
+    """Look now; it changes nothing. It tells more than the service's own last look where that is old."""
+    facts = await read_facts(
+        connection,
+        await learn_profiles(connection),
+        is_registering=why_not_registering(settings) is None,
+        disk_bytes=settings.database_disk_bytes,
+    )
+    known = {one.key: one.since for one in await problems.read_all(connection) if one.is_present}
+    last = (await problems.read_look(connection)).looked_at
+    found = [Found(one, known.get(one.key)) for one in judge(facts)]
+    if await connection.scalar(text(READ_ONLY)):
+        words = "It is read-only, such as a standby"
+        found.insert(0, Found(Problem(kinds.DATABASE, "", Severity.CRITICAL, words), None))
+    if last is None:
+        found.insert(0, Found(Problem(kinds.WATCH, "", Severity.WARNING, "No service has looked yet"), None))
+    elif facts.now - last > MAX_WATCH_AGE:
+        words = f"No service has looked since {last:%Y-%m-%d %H:%M:%S} UTC"
+        found.insert(0, Found(Problem(kinds.WATCH, "", Severity.CRITICAL, words), last))
+    return Standing(facts, found, last, await delivery_counts.read_totals(connection, past=PAST))

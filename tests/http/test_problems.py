@@ -1,0 +1,186 @@
+"""What goes wrong is told in every place by one name: status, doctor, metric, rule, webhook. And it is over once it is mended."""
+
+from datetime import timedelta
+
+import httpx2
+import pytest
+
+from app.problems import judging, kinds
+from app.problems.kinds import Severity
+from tests.support.commands import Run
+from tests.support.mipos import SYSTEM, mipos
+from tests.support.outbox import connect_stores, messages, sell, settled, until
+from tests.support.sender import PATH, body_of, signed
+from tests.support.watched import watched
+from tests.support.world import World
+
+PAIR = f"store 1, system {SYSTEM}"
+
+
+async def deliver(client: httpx2.AsyncClient, *, secret: str | None = None, **changes: object) -> int:
+    body = body_of(**changes)
+    headers = signed(body) if secret is None else signed(body, secret=secret)
+    return (await client.post(PATH, content=body, headers=headers)).status_code
+
+
+async def test_a_secret_that_was_replaced_at_mipos_is_told_within_three_deliveries(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "VERIFIED_LATELY", timedelta())
+    async with watched(world, run, monkeypatch) as it:
+        assert 204 == await deliver(it.client)
+        assert 401 == await deliver(it.client, secret="the-secret-of-tomorrow", date="b")
+        await it.shows(kinds.SIGNATURES, Severity.WARNING, PAIR)
+        assert [401, 401] == [await deliver(it.client, secret="the-secret-of-tomorrow", date=date) for date in "cd"]
+        await it.shows(kinds.SIGNATURES, Severity.CRITICAL, PAIR)
+
+        assert 204 == await deliver(it.client, date="e")
+        await it.is_over(kinds.SIGNATURES)
+
+
+async def test_wrong_signatures_of_scanners_are_no_problem(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with watched(world, run, monkeypatch) as it:
+        for changes in ({"store_id": "99"}, {"inventory_system_id": "nobody"}):
+            assert 401 == await deliver(it.client, secret="a-guess-of-a-scanner", **changes)
+        assert 401 == (await it.client.post(PATH, content=b"{")).status_code
+        counted = "SELECT sum(deliveries) FROM pos_sync.delivery_count WHERE outcome IN ('missing', 'wrong')"
+
+        async def is_counted() -> bool:
+            return await world.scalar(counted) == 3
+
+        await until(is_counted)
+        assert 0 == await it.metric(kinds.SIGNATURES, Severity.WARNING)
+
+
+async def test_mipos_that_is_away_and_messages_that_it_refuses(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "MAX_QUEUE_AGE", timedelta(seconds=0.2))
+    await connect_stores(world)
+    async with mipos() as remote, watched(world, run, monkeypatch, **remote.settings()) as it:
+        remote.fail("stock_update", status=503, times=2)
+        await sell(world, "1", "a")
+        await it.shows(kinds.OUTBOX_LATE, Severity.WARNING, PAIR)
+        await settled(world)
+        await it.is_over(kinds.OUTBOX_LATE)
+
+        remote.fail("stock_update", status=422, body='{"message": "No such integration.", "data": null}')
+        await sell(world, "1", "b")
+        await it.shows(kinds.OUTBOX_DEAD, Severity.WARNING, PAIR)
+        (number,) = [one.outbox_message_id for one in await messages(world) if one.state == "dead"]
+        assert 0 == (await run("outbox", "retry", str(number))).exit_code
+        await it.is_over(kinds.OUTBOX_DEAD)
+
+
+async def test_a_database_that_only_reads(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = f"datname = '{world.database}' AND pid <> pg_backend_pid()"
+    ends = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+    async with watched(world, run, monkeypatch) as it:
+        await until_looked(world)
+        await world.execute(f"ALTER DATABASE {world.database} SET default_transaction_read_only = on")
+        await world.execute(ends)
+        await it.shows(kinds.DATABASE, Severity.CRITICAL)
+
+        await world.execute("SET default_transaction_read_only = off", f"ALTER DATABASE {world.database} RESET ALL")
+        await world.execute(ends)
+        await it.is_over(kinds.DATABASE)
+        assert 1 <= await world.scalar("SELECT outage FROM pos_sync.alert_state")
+
+
+async def until_looked(world: World) -> None:
+    async def has_looked() -> bool:
+        return await world.scalar("SELECT looked_at IS NOT NULL FROM pos_sync.alert_state") or False
+
+    await until(has_looked)
+
+
+async def test_drift(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with watched(world, run, monkeypatch) as it:
+        assert 204 == await deliver(it.client, current_stock="10")
+        await it.shows(kinds.DRIFT, Severity.WARNING)
+
+        choice = ("--item", "avcc123", "--adopt", SYSTEM, "--note", "counted", "--actor", "ana")
+        adopted = await run("reconcile", "--store", "1", *choice)
+        assert 0 == adopted.exit_code, adopted.output
+        await it.is_over(kinds.DRIFT)
+
+
+async def test_silence_where_deliveries_are_expected(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.execute(
+        "INSERT INTO pos_sync.delivery_count (at, store_id, inventory_system_id, outcome, deliveries)"
+        f" SELECT at, '1', '{SYSTEM}', 'applied', 10"
+        " FROM generate_series(date_trunc('hour', now()) - interval '28 days', now() - interval '5 hours', '1 hour') AS at",
+        "INSERT INTO pos_sync.pair_delivery (store_id, inventory_system_id, first_at, last_at)"
+        f" VALUES ('1', '{SYSTEM}', now() - interval '28 days', now() - interval '4 hours')",
+        f"UPDATE pos_sync.integration SET enabled = (store_id = '1' AND inventory_system_id = '{SYSTEM}')",
+    )
+    async with watched(world, run, monkeypatch) as it:
+        await it.shows(kinds.SILENCE, Severity.CRITICAL, "all")
+        assert 204 == await deliver(it.client)
+        await it.is_over(kinds.SILENCE)
+
+
+async def test_a_disk_that_fills(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = await world.scalar("SELECT pg_database_size(current_database())")
+    async with watched(world, run, monkeypatch, database_disk_bytes=int(size * 1.4)) as it:
+        await until_looked(world)
+        assert 0 == await it.metric(kinds.DISK, Severity.WARNING)
+        filling = (
+            f"CREATE TABLE filling AS SELECT repeat(md5(n::text), 30) FROM generate_series(1, {int(size * 0.15 / 1000)}) AS n"
+        )
+        await world.execute(filling)
+        await it.shows(kinds.DISK, Severity.WARNING)
+        await world.execute("DROP TABLE filling")
+        await it.is_over(kinds.DISK)
+
+
+async def test_what_waits_for_a_person(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with watched(world, run, monkeypatch) as it:
+        assert 409 == await deliver(it.client, external_id="unknown")
+        await it.shows(kinds.REFUSALS, Severity.WARNING, "unknown_item")
+        number = await world.scalar("SELECT refused_delivery_id FROM pos_sync.refused_delivery")
+        assert 0 == (await run("refused", "dismiss", str(number), "--note", "a test", "--actor", "ana")).exit_code
+        await it.is_over(kinds.REFUSALS)
+
+        assert 0 == (await run("item", "set", "--store", "1", "avcc123", "--low-stock", "20")).exit_code
+        await it.shows(kinds.LOW_STOCK, Severity.WARNING)
+        assert 0 == (await run("item", "set", "--store", "1", "avcc123", "--no-low-stock")).exit_code
+        await it.is_over(kinds.LOW_STOCK)
+
+
+async def test_a_registration_that_mipos_refuses(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with mipos() as remote:
+        remote.fail("manage", status=409, body='{"message": ["Invalid type."], "data": null}')
+        async with watched(world, run, monkeypatch, **remote.settings()) as it:
+            await it.shows(kinds.REGISTRATION, Severity.CRITICAL)
+            assert 0 == (await run("register")).exit_code
+            await it.is_over(kinds.REGISTRATION)
+
+
+async def test_after_an_outage_of_the_receiver_it_is_told_of_the_present(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with watched(world, run, monkeypatch) as it:
+        it.receiver.answers = [500, 500]
+        assert 409 == await deliver(it.client, external_id="unknown")
+
+        async def was_tried() -> bool:
+            return len(it.receiver.ids) >= 2
+
+        await until(was_tried)
+        assert 1 == len(set(it.receiver.ids))
+        await it.shows(kinds.REFUSALS, Severity.WARNING, "unknown_item")
+        assert it.receiver.beats == 1
+
+
+async def test_the_alert_that_is_sent_on_demand(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with watched(world, run, monkeypatch) as it:
+        tested = await run("alerts", "test")
+        assert 0 == tested.exit_code
+        assert "problems.test" in [one["type"] for one in it.receiver.messages]
+        assert 409 == await deliver(it.client, external_id="unknown")
+        await it.shows(kinds.REFUSALS, Severity.WARNING)
+        listed, acknowledged, none = [
+            await run("alerts", *arguments)
+            for arguments in (("list",), ("ack", "refusals", "--actor", "ana"), ("ack", "drift", "--actor", "ana"))
+        ]
+        assert "refusals" in listed.stdout
+        assert (0, 1) == (acknowledged.exit_code, none.exit_code)
