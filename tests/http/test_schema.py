@@ -20,7 +20,7 @@ from app.storage import migrations, replicas
 from app.storage.embedded_postgres import SERVICE_ROLE
 from app.storage.engine import Database
 from app.storage.migrations import OldReplicasError, SchemaState, head, migrate, read_schema_state
-from app.storage.schema_move import MissingRights
+from app.storage.schema_move import LATER_TABLES, MissingRights
 from tests.conftest import running, settings_for
 from tests.support.commands import Run, runner_for
 from tests.support.mipos import AUTHORIZED, mipos
@@ -180,7 +180,7 @@ async def test_without_the_rights_nothing_is_changed_and_the_printed_sql_lets_it
         *(
             f"ALTER TABLE {table} OWNER TO {owner}"
             for table in (*migrations.table_names(), "alembic_version")
-            if table not in {"item", "replica", "outbox_claim"}
+            if table not in {"item", *LATER_TABLES}
         ),
     )
     address = make_url(old_world.owner_url).set(username=owner, password=None).render_as_string(hide_password=False)
@@ -280,24 +280,25 @@ async def test_a_migration_that_running_replicas_cannot_work_with_is_refused_and
 ) -> None:
     """A made-up older replica: the present code never runs with an older schema than its own."""
     monkeypatch.setattr("app.storage.migrations.MAX_REPLICA_WAIT", timedelta(seconds=0.2))
-    monkeypatch.setattr("app.storage.migrations.head", lambda: "0009")
-    monkeypatch.setattr("app.storage.migrations.lineage", lambda: ("0009", "0008", "0007"))
-    monkeypatch.setattr("app.storage.migrations.compatible_from", lambda: "0009")
+    present, known = head(), migrations.lineage()
+    monkeypatch.setattr("app.storage.migrations.head", lambda: "9999")
+    monkeypatch.setattr("app.storage.migrations.lineage", lambda: ("9999", *known))
+    monkeypatch.setattr("app.storage.migrations.compatible_from", lambda: "9999")
     waits: list[str] = []
     async with world.engine.begin() as connection:
-        await replicas.beat(connection, "pid 1", host="till-7", version="1.0", head="0008")
+        await replicas.beat(connection, "pid 1", host="till-7", version="1.0", head=present)
     with pytest.raises(OldReplicasError, match=r"till-7 \(version 1.0, pid 1\).*Stop the service.*--force"):
         await migrate(world.engine, on_wait=waits.append)
     assert "replicas to stop (till-7" in waits[0]
 
-    monkeypatch.setattr("app.storage.migrations.compatible_from", lambda: "0008")
+    monkeypatch.setattr("app.storage.migrations.compatible_from", lambda: present)
     async with world.engine.connect() as connection:
-        await migrations._await_old_replicas(connection, SchemaState("0008", "0008"), waits.append)  # noqa: SLF001
+        await migrations._await_old_replicas(connection, SchemaState(present, present), waits.append)  # noqa: SLF001
     # One that has not been heard of runs no more.
-    monkeypatch.setattr("app.storage.migrations.compatible_from", lambda: "0009")
+    monkeypatch.setattr("app.storage.migrations.compatible_from", lambda: "9999")
     await world.execute("UPDATE replica SET seen_at = seen_at - interval '31 seconds'")
     async with world.engine.connect() as connection:
-        await migrations._await_old_replicas(connection, SchemaState("0008", "0008"), waits.append)  # noqa: SLF001
+        await migrations._await_old_replicas(connection, SchemaState(present, present), waits.append)  # noqa: SLF001
     assert 1 == len(waits)
 
 
