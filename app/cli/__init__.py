@@ -14,6 +14,7 @@ _COMMANDS = {
     # name: (module, function, what it does)
     "capture": ("capture", "command", "Keep deliveries whose signature does not match, for a limited time."),
     "catalog": ("catalog", "command", "Import and export a store's catalog."),
+    "conformance": ("conformance", "command", "Test any receiver of the mipOS stock webhook by the vectors."),
     "dev": ("dev", "command", "Run everything on this machine, and send a first movement."),
     "doctor": ("service", "doctor_command", "Check everything that must be right, and say what to do where it is not."),
     "drift": ("stock", "drift_command", "Compare our stock with what the inventory systems reported, and say why they differ."),
