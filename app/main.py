@@ -23,8 +23,8 @@ from app.pos.reader import reader_of
 from app.pos.reversals import reversals_router
 from app.pos.status import status_router
 from app.pos.sync import sync_router
+from app.receiving.client_secrets import client_secrets
 from app.receiving.endpoint import StockWebhook, WebhookShortcut, describe_webhook, webhook_router
-from app.receiving.signature import Key
 from app.receiving.signed_body import ClientGone, SignedBodyMiddleware
 from app.service import Service
 from app.settings import Settings
@@ -78,8 +78,9 @@ def create_app(settings: Settings, *, on_start: Callable[[Service], None] = lamb
     webhook = SignedBodyMiddleware(
         StockWebhook(service.group_commit, on_ping=service.note_ping),
         receipt=service.receipt,
-        secrets=_secrets(settings),
+        secrets=client_secrets(settings),
         response_seconds=settings.response_deadline,
+        on_unverified=service.capture.offer,
     )
     # Around the framework's own stack and not by `add_middleware`, which puts a layer into it: three layers more a delivery.
     app.middleware_stack = AccessLogMiddleware(
@@ -108,11 +109,6 @@ def _include_pos(app: FastAPI, service: Service, api_key: ApiKey) -> None:
     app.include_router(history_router(reader, api_key, service.feed))
     app.include_router(sync_router(service.settings, engine, api_key))
     app.include_router(status_router(service.readiness, api_key))
-
-
-def _secrets(settings: Settings) -> list[tuple[Key, bytes]]:
-    given = [(Key.CURRENT, settings.mipos_client_secret), (Key.PREVIOUS, settings.mipos_client_secret_previous)]
-    return [(key, secret.get_secret_value().encode("ascii")) for key, secret in given if secret is not None]
 
 
 async def _answer(_request: Request, error: Exception) -> Response:

@@ -27,6 +27,7 @@ from app.operations.traffic import Traffic
 from app.operator.drift_watch import DriftWatch
 from app.operator.ping import Pinger
 from app.pos.changes import ChangeFeed
+from app.receiving.capture import CaptureTask
 from app.receiving.signed_body import Receipt
 from app.scope import WEBHOOK_PATH
 from app.settings import Settings
@@ -63,6 +64,7 @@ class Service:
             self.engine, why_not_registering=why_not_registering(settings), writer_is_away=lambda: self.group_commit.is_away
         )
         self.traffic = Traffic(self.engine)
+        self.capture = CaptureTask(self.engine)
         self.receipt = Receipt(max_body_bytes=settings.max_body_bytes)
         self.group_commit = GroupCommit(
             BatchWriter(Connection(self.database, statement_seconds=settings.response_deadline, on_connect=self._record_rules)),
@@ -99,6 +101,7 @@ class Service:
                 ("clock", ClockWatch(self.engine, on_skew=self.metrics.observe_clock_skew).run),
                 ("heartbeat", Heartbeat(self.engine).run),
                 ("traffic", self.traffic.run),
+                ("capture", self.capture.run),
                 ("registration", self._register),
                 ("outbox", self._send),
                 ("synchronisation", self._synchronise),

@@ -13,11 +13,14 @@ from app.settings import ENV_FILE_VARIABLE, SettingsRefused
 _COMMANDS = {
     # name: (module, function, what it does)
     "alerts": ("alerts", "command", "List the messages of the alert webhook, send a test, acknowledge problems."),
+    "capture": ("capture", "command", "Keep deliveries whose signature does not match, for a limited time."),
     "catalog": ("catalog", "command", "Import and export a store's catalog."),
+    "conformance": ("conformance", "command", "Test any receiver of the mipOS stock webhook by the vectors."),
     "dev": ("dev", "command", "Run everything on this machine, and send a first movement."),
     "doctor": ("service", "doctor_command", "Check everything that must be right, and say what to do where it is not."),
     "drift": ("stock", "drift_command", "Compare our stock with what the inventory systems reported, and say why they differ."),
     "duplicates": ("duplicates", "command", "List suspected duplicates, and apply or dismiss them."),
+    "explain-signature": ("explanation", "explain_command", "Say why a signature does not match, and what to change where."),
     "item": ("item", "command", "Show and change the items of a store; retire them and bring them back."),
     "ledger": ("ledger", "command", "Show the movements of a period, and what they come to."),
     "migrate": ("service", "migrate_command", "Bring the database schema to the newest revision."),

@@ -20,6 +20,16 @@ from app.storage.watch import MAX_COMMAND_SILENCE_SECONDS, SilentServer, ending_
 Result = TypeVar("Result")
 
 
+def database_of(settings: DatabaseSettings) -> Database:
+    """The database of the settings, with connections that call themselves a command's."""
+    return Database(
+        settings.database_address,
+        is_pooled=settings.is_pooled,
+        schema=settings.database_schema,
+        application_name=COMMAND_NAME,
+    )
+
+
 def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awaitable[Result]], *, warns: bool = True) -> Result:
     """Return the result of `work`; a database that is away or refuses ends the command with one sentence.
 
@@ -27,12 +37,7 @@ def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awai
     """
 
     async def run() -> Result:
-        database = Database(
-            settings.database_address,
-            is_pooled=settings.is_pooled,
-            schema=settings.database_schema,
-            application_name=COMMAND_NAME,
-        )
+        database = database_of(settings)
         engine = database.create_engine()
         try:
             async with ending_with_silence(database):

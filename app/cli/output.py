@@ -123,7 +123,7 @@ def kept_document(kept: KeptDelivery | SuspectedDuplicate) -> dict[str, Any]:
     number, *names = kept.__slots__
     values = {name: getattr(kept, name) for name in names if name not in _NOT_SHOWN}
     shown = {name: to_shown(value) if isinstance(value, datetime) else value for name, value in values.items()}
-    return {"number": getattr(kept, number), **shown, "fields": _fields(kept.raw_body), "body": _body(kept.raw_body)}
+    return {"number": getattr(kept, number), **shown, "fields": _fields(kept.raw_body), "body": shown_body(kept.raw_body)}
 
 
 def _fields(raw_body: bytes) -> dict[str, str | None]:
@@ -142,7 +142,7 @@ def _fields(raw_body: bytes) -> dict[str, str | None]:
     }
 
 
-def _body(raw_body: bytes) -> str:
+def shown_body(raw_body: bytes) -> str:
     """A kept body for a terminal: as text where it is text, without control characters; else as Python shows bytes."""
     try:
         text = raw_body.decode("utf-8")

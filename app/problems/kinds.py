@@ -51,7 +51,7 @@ SIGNATURES = Kind(
     "signatures",
     "Deliveries with a wrong signature",
     (_WARNING, _CRITICAL),
-    "Compare MIPOS_CLIENT_SECRET with the client secret that mipOS has.",
+    "pos-sync capture --for 10m --max 20, and after the next delivery: pos-sync explain-signature --capture NUMBER",
 )
 SILENCE = Kind(
     "silence",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from app.errors import NotParseable
+from app.errors import NotParseable, Refusal
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT
 from app.stock.movement import Movement, MovementType, Subject, reported_movement
 from app.wire import NUMBER_SCHEMA, DateText, Identifier, Quantity, one_of, parse, parse_object, read_id, unsigned_quantity
@@ -57,6 +57,14 @@ def _id_in(value: object) -> str | None:
         return read_id(value)
     except ValueError:
         return None
+
+
+def read_delivery(raw: bytes) -> tuple[Movement | None, Refusal | None, Subject | None]:
+    """What a verified body is: its movement; or why it is none, and what it is about."""
+    try:
+        return read_report(raw), None, None
+    except Refusal as refusal:
+        return None, refusal, read_subject(raw)
 
 
 def read_report(raw: bytes) -> Movement:

@@ -8,9 +8,9 @@ from fastapi.security import APIKeyHeader
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.applying.group_commit import GroupCommit
-from app.errors import PosSyncError, Refusal, TryAgain
+from app.errors import PosSyncError, TryAgain
 from app.errors.requests import NoSuchPage
-from app.receiving.body import StockMovement, read_report, read_subject
+from app.receiving.body import StockMovement, read_delivery
 from app.receiving.ping import answer_ping, read_ping
 from app.receiving.signature import HEADER
 from app.receiving.signed_body import refuse
@@ -57,15 +57,10 @@ class StockWebhook:
         if nonce is not None:
             await self._answer_ping(nonce, log, send)
             return
-        movement: Movement | None = None
-        refusal: Refusal | None = None
-        subject: Subject | None = None
-        try:
-            movement = read_report(raw_body)
+        movement, refusal, subject = read_delivery(raw_body)
+        if movement is not None:
             _note_movement(log, movement)
-        except Refusal as error:
-            refusal = error
-            subject = read_subject(raw_body)
+        elif subject is not None:
             _note_subject(log, subject)
         try:
             outcome = await self._group_commit.submit(

@@ -4,7 +4,7 @@ The verified bytes travel in the scope, so that a route that is reached by any o
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -86,9 +86,20 @@ class Receipt:
 
 
 class SignedBodyMiddleware:
-    """Guards the webhook: `app` is called for a request that was signed, and for no other."""
+    """Guards the webhook: `app` is called for a request that was signed, and for no other.
 
-    def __init__(self, app: ASGIApp, *, receipt: Receipt, secrets: Sequence[tuple[Key, bytes]], response_seconds: float) -> None:
+    `on_unverified` is told of the body and the scope of each other one, and must return at once.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        receipt: Receipt,
+        secrets: Sequence[tuple[Key, bytes]],
+        response_seconds: float,
+        on_unverified: Callable[[bytes, Scope], None] = lambda _body, _scope: None,
+    ) -> None:
         if not secrets or not all(secret for _, secret in secrets):
             raise ValueError("a verifier without a secret would let everything in")
         self._app = app
@@ -96,6 +107,7 @@ class SignedBodyMiddleware:
         self._secrets = secrets
         self._response_seconds = response_seconds
         self._claims = Claims()
+        self._on_unverified = on_unverified
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -135,6 +147,7 @@ class SignedBodyMiddleware:
             log.signature = "missing" if not signatures else "wrong"
             if signatures:
                 log.claimed = self._claims.read(body)
+            self._on_unverified(body, scope)
             raise NotSigned
         log.signature = key.value
         return body

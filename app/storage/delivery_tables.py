@@ -1,9 +1,12 @@
-"""The tables of deliveries that wait for a person: those that were refused, and those that may be duplicates."""
+"""The tables of deliveries that wait for a person: refused ones, possible duplicates, and unverified ones that were captured."""
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
+    DateTime,
     ForeignKeyConstraint,
     Identity,
     Index,
@@ -88,5 +91,46 @@ suspected_duplicate = Table(
     CheckConstraint("reason IN ('repeated', 'echo', 'before_count')", name="reason"),
     CheckConstraint("occurrence > 0", name="occurrence"),
     CheckConstraint("state IN ('open', 'applied', 'dismissed')", name="state"),
+    CheckConstraint("attempts > 0", name="attempts"),
+)
+
+# An operator's order to keep what is not verified, until a time. The last one counts.
+capture = Table(
+    "capture",
+    metadata,
+    Column("capture_id", BigInteger, Identity(always=True)),
+    time_column("started_at"),
+    Column("ends_at", DateTime(timezone=True), nullable=False),
+    Column("max_kept", SmallInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    PrimaryKeyConstraint("capture_id"),
+    CheckConstraint("max_kept BETWEEN 1 AND 200", name="max_kept"),
+    CheckConstraint("ends_at <= started_at + interval '24 hours'", name="ends_at"),
+)
+
+# Anybody may have sent these: nothing reads them but the commands of an operator.
+captured_delivery = Table(
+    "captured_delivery",
+    metadata,
+    Column("captured_delivery_id", BigInteger, Identity(always=True)),
+    Column("capture_id", BigInteger, nullable=False),
+    # Of body and signature, so that the same sent again is the same row.
+    Column("content_hash", LargeBinary, nullable=False),
+    Column("raw_body", LargeBinary, nullable=False),
+    # The headers by which it might be signed: name and value in turns.
+    Column("signatures", ARRAY(Text), nullable=False),
+    Column("content_type", Text),
+    Column("client", Text),
+    Column("names_known_pair", Boolean, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("1")),
+    time_column("first_seen_at"),
+    time_column("last_seen_at"),
+    time_column("delivered_at", nullable=True),
+    Column("outcome", Text),
+    Column("actor", Text),
+    PrimaryKeyConstraint("captured_delivery_id"),
+    UniqueConstraint("capture_id", "content_hash"),
+    ForeignKeyConstraint(["capture_id"], ["capture.capture_id"], ondelete="CASCADE"),
+    CheckConstraint("length(raw_body) <= 65536", name="raw_body"),
     CheckConstraint("attempts > 0", name="attempts"),
 )

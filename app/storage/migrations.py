@@ -262,7 +262,7 @@ async def _upgrade(connection: AsyncConnection) -> None:
     await make_schema(connection)
     old = await _old_schema(connection)
     if old is not None:
-        await move(connection, old, tables=table_names())
+        await move(connection, old)
     await _lock_tables(connection)
     schema = schema_of(connection)
     # For the revisions, which name no schema. What anybody has made in `public` is none of theirs.

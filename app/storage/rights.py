@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.delivery_tables import refused_delivery, suspected_duplicate
+from app.storage.delivery_tables import capture, captured_delivery, refused_delivery, suspected_duplicate
 from app.storage.engine import schema_of
 from app.storage.mipos_tables import (
     access_token,
@@ -37,6 +37,9 @@ SERVICE_RIGHTS = {
     service_rule.name: "SELECT, INSERT, UPDATE",
     refused_delivery.name: "SELECT, INSERT, UPDATE",
     suspected_duplicate.name: "SELECT, INSERT, UPDATE",
+    # What is captured goes after a day, and where something better comes.
+    capture.name: "SELECT, INSERT, UPDATE, DELETE",
+    captured_delivery.name: "SELECT, INSERT, UPDATE, DELETE",
     outbox_message.name: "SELECT, UPDATE",
     # For locking it.
     outbox_claim.name: "SELECT, UPDATE",

@@ -24,6 +24,30 @@ FUNCTIONS = (
     "copy_item",
 )
 """All that a release before 0008 made."""
+TABLES = (
+    "access_token",
+    "alembic_version",
+    "change_feed",
+    "change_feed_level",
+    "change_feed_state",
+    "echo_identity",
+    "integration",
+    "item",
+    "lease",
+    "outbox_message",
+    "refused_delivery",
+    "service_rule",
+    "stock_level",
+    "stock_movement",
+    "store",
+    "supplier",
+    "suspected_duplicate",
+    "sync_run",
+    "system_level",
+    "unit",
+    "webhook_registration",
+)
+"""Those too. A table of any other name there is another software's, though a later release of ours may have one so called."""
 
 # Ours by the guard of the ledger, which no other software has, and by the one revision that is recorded.
 _RECOGNISED = text(f"""
@@ -91,14 +115,14 @@ async def old_schema(connection: AsyncConnection, known: Iterable[str]) -> str |
     return str(found) if len(revisions) == 1 and revisions[0] in set(known) else None
 
 
-async def move(connection: AsyncConnection, old: str, *, tables: Iterable[str]) -> None:
+async def move(connection: AsyncConnection, old: str) -> None:
     """Move all of it in the caller's transaction, under one LOCK TABLE; who had rights keeps them.
 
     Raises:
         MissingRights: another role owns a part of it.
     """
     schema = schema_of(connection)
-    found = await objects(connection, old, tables=[*tables, "alembic_version"], functions=FUNCTIONS)
+    found = await objects(connection, old, tables=TABLES, functions=FUNCTIONS)
     role = await connection.scalar(text("SELECT quote_ident(current_user)"))
     foreign = [(kind, name) for kind, name, owner in found if await connection.scalar(_FOREIGN, {"owner": owner})]
     if foreign:

@@ -278,25 +278,25 @@ async def test_a_migration_that_running_replicas_cannot_work_with_is_refused_and
 ) -> None:
     """A made-up older replica: the present code never runs with an older schema than its own."""
     monkeypatch.setattr("app.storage.migrations.MAX_REPLICA_WAIT", timedelta(seconds=0.2))
-    present = head()
+    present, known = head(), migrations.lineage()
     monkeypatch.setattr("app.storage.migrations.head", lambda: "9999")
-    monkeypatch.setattr("app.storage.migrations.lineage", lambda: ("9999", present, "0008", "0007"))
+    monkeypatch.setattr("app.storage.migrations.lineage", lambda: ("9999", *known))
     monkeypatch.setattr("app.storage.migrations.compatible_from", lambda: "9999")
     waits: list[str] = []
     async with world.engine.begin() as connection:
-        await replicas.beat(connection, "pid 1", host="till-7", version="1.0", head="0008")
+        await replicas.beat(connection, "pid 1", host="till-7", version="1.0", head=present)
     with pytest.raises(OldReplicasError, match=r"till-7 \(version 1.0, pid 1\).*Stop the service.*--force"):
         await migrate(world.engine, on_wait=waits.append)
     assert "replicas to stop (till-7" in waits[0]
 
-    monkeypatch.setattr("app.storage.migrations.compatible_from", lambda: "0008")
+    monkeypatch.setattr("app.storage.migrations.compatible_from", lambda: present)
     async with world.engine.connect() as connection:
-        await migrations._await_old_replicas(connection, SchemaState("0008", "0008"), waits.append)  # noqa: SLF001
+        await migrations._await_old_replicas(connection, SchemaState(present, present), waits.append)  # noqa: SLF001
     # One that has not been heard of runs no more.
     monkeypatch.setattr("app.storage.migrations.compatible_from", lambda: "9999")
     await world.execute("UPDATE replica SET seen_at = seen_at - interval '31 seconds'")
     async with world.engine.connect() as connection:
-        await migrations._await_old_replicas(connection, SchemaState("0008", "0008"), waits.append)  # noqa: SLF001
+        await migrations._await_old_replicas(connection, SchemaState(present, present), waits.append)  # noqa: SLF001
     assert 1 == len(waits)
 
 

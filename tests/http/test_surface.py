@@ -180,7 +180,7 @@ async def test_a_bug_is_logged_with_its_traceback_and_not_told(
     def fail(_raw: bytes) -> None:
         raise RuntimeError("internals")
 
-    monkeypatch.setattr("app.receiving.endpoint.read_report", fail)
+    monkeypatch.setattr("app.receiving.endpoint.read_delivery", fail)
     answer = await deliver(client)
 
     assert 500 == answer.status_code
