@@ -26,6 +26,8 @@ from app.operations.supervisor import supervise
 from app.operations.traffic import Traffic
 from app.operator.drift_watch import DriftWatch
 from app.operator.ping import Pinger
+from app.operator.seal import Sealer
+from app.operator.seal_key import seal_key_of
 from app.pos.changes import ChangeFeed
 from app.receiving.capture import CaptureTask
 from app.receiving.signed_body import Receipt
@@ -110,6 +112,7 @@ class Service:
                 ("alerts", self._alerts().run),
                 ("outage", self._outage().run),
                 ("ping", self._ping),
+                ("seal", self._seal),
                 *self.pos_tasks,
             )
         ]
@@ -161,6 +164,12 @@ class Service:
         if self.settings.public_url is not None and self.settings.ping_every:
             every = timedelta(minutes=self.settings.ping_every)
             await Pinger(self.settings, self.engine, on_state=self.metrics.problems.observe_ping, every=every).run()
+
+    async def _seal(self) -> None:
+        if self.settings.seal_every:
+            every = timedelta(minutes=self.settings.seal_every)
+            async with self.database.engine() as engine:
+                await Sealer(engine, every=every, key=seal_key_of(self.settings)).run()
 
     async def _record_rules(self, connection: asyncpg.Connection) -> None:
         """Record the rules of this process unless some are recorded; say once where they differ from those that count."""

@@ -16,6 +16,8 @@ MIN_SECRET_LENGTH = 16
 MIN_API_KEY_LENGTH = 16
 MIN_ALERT_KEY_BYTES, MAX_ALERT_KEY_BYTES = 24, 64
 """As Standard Webhooks has it"""
+SEED_BYTES = 32
+"""Of an Ed25519 key"""
 MIN_API_KEY_VARIETY = 8
 """Different characters in a key. Of 20 random bytes in hexadecimal, hardly one in a million has fewer."""
 
@@ -95,6 +97,21 @@ def _alert_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _seal_key(value: SecretStr) -> SecretStr:
+    if seal_seed(value) is None:
+        raise ValueError("must be 32 bytes in base64. Make one: pos-sync seal key")
+    return value
+
+
+def seal_seed(secret: SecretStr) -> bytes | None:
+    """The bytes of a signing key in base64; None where it is none."""
+    try:
+        seed = base64.b64decode(secret.get_secret_value(), validate=True)
+    except ValueError:
+        return None
+    return seed if len(seed) == SEED_BYTES else None
+
+
 def alert_key(secret: SecretStr) -> bytes | None:
     """The bytes of a secret in Standard Webhooks' form; None where it has not that form."""
     prefix, _, encoded = secret.get_secret_value().partition("_")
@@ -172,6 +189,7 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 DatabaseReadUrl = Annotated[SecretStr, AfterValidator(_read_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 AlertSecret = Annotated[SecretStr, AfterValidator(_alert_secret)]
+SealKeyText = Annotated[SecretStr, AfterValidator(_seal_key)]
 HttpUrl = Annotated[str, AfterValidator(_any_url)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 MiposUrl = Annotated[str, AfterValidator(_mipos_url)]

@@ -22,6 +22,7 @@ from app.setting_values import (
     LogLevel,
     MiposUrl,
     PublicUrl,
+    SealKeyText,
     StoreKeys,
     Token,
     read_store_keys,
@@ -93,6 +94,12 @@ class Settings(DatabaseSettings):
     database_read_url: DatabaseReadUrl | None = Field(
         default=None,
         description="A standby of the same database, for what the POS lists (/pos/...). Written as DATABASE_URL.",
+    )
+    seal_every: float = Field(
+        default=60, ge=0, le=10080, description="Minutes between two seals of new ledger rows (docs/seals.md). 0: none."
+    )
+    seal_signing_key: SealKeyText | None = Field(
+        default=None, description="A key that signs checkpoints (pos-sync seal key). Needs the extra 'signing'."
     )
     ping_every: float = Field(
         default=5,

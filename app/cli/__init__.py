@@ -34,6 +34,7 @@ _COMMANDS = {
     "reverse": ("movement", "reverse_command", "Take back one ledger row."),
     "rules": ("service", "rules_command", "Show and record the rules that decide what becomes of a movement."),
     "sandbox": ("sandbox", "command", "Run a stand-in mipOS; let it report a movement."),
+    "seal": ("seal", "command", "Seal the ledger, and find out whether a row was changed since."),
     "send": ("sandbox", "send_command", "Sign a movement and send it to a webhook, as mipOS does."),
     "serve": ("service", "serve_command", "Run the service."),
     "status": ("status", "status_command", "Show the state of the service, and what a person has to act on."),

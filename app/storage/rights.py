@@ -23,6 +23,7 @@ from app.storage.mipos_tables import (
 )
 from app.storage.problem_tables import alert_message, alert_state, delivery_count, pair_delivery, ping, problem
 from app.storage.schema import quoted
+from app.storage.seal_tables import seal_checkpoint, seal_level
 from app.storage.tables import integration, item, service_rule, stock_level, stock_movement, store, supplier, unit
 
 SERVICE_RIGHTS = {
@@ -59,6 +60,8 @@ SERVICE_RIGHTS = {
     alert_state.name: "SELECT, UPDATE",
     alert_message.name: "SELECT, INSERT, UPDATE, DELETE",
     ping.name: "SELECT, INSERT, UPDATE, DELETE",
+    seal_level.name: "SELECT, INSERT, UPDATE",
+    seal_checkpoint.name: "SELECT, INSERT",
     "alembic_version": "SELECT",
 }
 """All that the service's database role may do, beside calling `SERVICE_FUNCTIONS`."""

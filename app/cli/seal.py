@@ -1,0 +1,161 @@
+"""`pos-sync seal now`, `verify`, `export` and `key`."""
+
+import base64
+import json
+import secrets
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.cli.database import with_database
+from app.cli.options import json_option, store_option
+from app.cli.output import InputRefused, show_json
+from app.operator import seal
+from app.operator.seal import Kept, Verified
+from app.operator.seal_key import SealKey, SigningNotInstalled, seal_key_of
+from app.setting_values import SEED_BYTES, seal_seed
+from app.settings import load_database_settings, load_settings
+from app.stock.seal import Checkpoint
+
+_PUBLIC = "A public key in base64 (pos-sync seal key): each checkpoint has to be signed by it."
+
+
+@click.group()
+def command() -> None:
+    """Seal the ledger, and find out whether a row was changed since.
+
+    The service seals new rows every SEAL_EVERY minutes. Keep what `export` prints somewhere else, such as on paper. Who can
+    change the database can seal it anew: only a checkpoint that is kept elsewhere tells that.
+
+    \b
+    Example:  pos-sync seal verify
+    """
+
+
+@command.command("now")
+def now_command() -> None:
+    """Seal every row that is not sealed yet.
+
+    \b
+    Example:  pos-sync seal now
+    """
+    settings = load_settings()
+
+    async def work(engine: AsyncEngine) -> int:
+        return await seal.seal_all(engine, key, max_share=1)
+
+    try:
+        key = seal_key_of(settings)
+        click.echo(f"Sealed: {with_database(settings, work)} rows.")
+    except SigningNotInstalled as error:
+        raise click.ClickException(str(error)) from error
+
+
+@command.command("verify")
+@store_option
+@click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file of `pos-sync seal export`.")
+@click.option("--public-key", metavar="KEY", help=_PUBLIC)
+@json_option
+def verify_command(*, store_id: str | None, against: Path | None, public_key: str | None, as_json: bool) -> None:
+    """Compare every sealed row with its seal, and name the first that was changed in each store. Ends with 1 where one was.
+
+    \b
+    Example:  pos-sync seal verify --against checkpoints-of-june.json
+    """
+    kept = [] if against is None else _read(against)
+    key = None if public_key is None else seal_seed(SecretStr(public_key))
+    if public_key is not None and key is None:
+        raise click.BadParameter(f"is not {SEED_BYTES} bytes in base64.", param_hint="--public-key")
+
+    async def work(engine: AsyncEngine) -> Verified:
+        return await seal.verify(engine, store_id=store_id, kept=kept, public_key=key)
+
+    try:
+        verified = with_database(load_database_settings(), work)
+    except SigningNotInstalled as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        findings = [
+            {
+                "store": one.store_id,
+                "words": one.words,
+                "checkpoint": one.number,
+                "item": one.item_id,
+                "version": one.level_version,
+            }
+            for one in verified.findings
+        ]
+        show_json({"checkpoints": verified.checkpoints, "rows": verified.rows, "findings": findings})
+    else:
+        click.echo(f"Verified: {verified.rows} rows in {verified.checkpoints} checkpoints.")
+        for one in verified.findings:
+            row = f"item {one.item_id}, ledger row {one.level_version}, " if one.item_id is not None else ""
+            click.echo(f"Store {one.store_id}: {row}{one.words}.", err=True)
+    sys.exit(1 if verified.findings else 0)
+
+
+@command.command("export")
+@click.option("--paper", "is_for_paper", is_flag=True, help="Short lines for a printer, instead of JSON.")
+def export_command(*, is_for_paper: bool) -> None:
+    """Print the newest checkpoint of each store. It stands for all sealed rows before it.
+
+    \b
+    Example:  pos-sync seal export > checkpoints.json
+    """
+    found = with_database(load_database_settings(), seal.newest)
+    if not is_for_paper:
+        show_json([_document(one) for one in found])
+        return
+    for one in found:
+        digest = one.digest.hex()
+        contents = one.contents
+        click.echo(f"store {contents.store_id}, checkpoint {contents.number}, {contents.sealed_at:%Y-%m-%d %H:%M:%S} UTC")
+        click.echo(f"  {' '.join(digest[start : start + 8] for start in range(0, len(digest), 8))}")
+
+
+@command.command("key")
+def key_command() -> None:
+    """Make a new signing key, and print it with its public half. Keep the first secret (SEAL_SIGNING_KEY).
+
+    \b
+    Example:  pos-sync seal key
+    """
+    seed = secrets.token_bytes(SEED_BYTES)
+    try:
+        public = SealKey(seed).public
+    except SigningNotInstalled as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"SEAL_SIGNING_KEY={base64.b64encode(seed).decode()}")
+    click.echo(f"public key: {base64.b64encode(public).decode()}")
+
+
+def _document(one: Checkpoint) -> dict[str, Any]:
+    return {
+        "store": one.contents.store_id,
+        "checkpoint": one.contents.number,
+        "sealed_at": one.contents.sealed_at.isoformat(),
+        "rows": one.contents.rows,
+        "digest": one.digest.hex(),
+        "signature": None if one.signature is None else base64.b64encode(one.signature).decode(),
+    }
+
+
+def _read(file: Path) -> list[Kept]:
+    try:
+        return [
+            Kept(
+                str(one["store"]),
+                int(one["checkpoint"]),
+                bytes.fromhex(one["digest"]),
+                int(one["rows"]),
+                datetime.fromisoformat(one["sealed_at"]),
+            )
+            for one in json.loads(file.read_bytes())
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputRefused(f"{file} is no file of `pos-sync seal export`.") from error
