@@ -14,8 +14,8 @@ from decimal import Decimal
 from app.stock.quantity import to_canonical
 
 LEAF_BYTES = 16
-VERSION = b"pos-sync ledger row 1"
-CHAIN_VERSION = b"pos-sync checkpoint 1"
+VERSION = b"pos_sync ledger row 1"
+CHAIN_VERSION = b"pos_sync checkpoint 1"
 FIELDS = (
     "store_id",
     "item_id",
