@@ -270,8 +270,8 @@ MUTANTS = (
     ),
     Mutant(
         "a switched off system is told",
-        r"WHERE store_id = moved\.store_id AND enabled OFFSET",
-        "WHERE store_id = moved.store_id OFFSET",
+        r"ON target\.store_id = moved\.store_id AND target\.enabled",
+        "ON target.store_id = moved.store_id",
         (*OUTBOX, "switched_off"),
     ),
     Mutant(

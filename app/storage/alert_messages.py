@@ -7,6 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.problem_tables import alert_message
+from app.storage.transactions import database_now
 
 _KEPT = text("sent_at < now() - interval '30 days'")
 
@@ -52,12 +53,14 @@ async def mark_sent(connection: AsyncConnection, message_id: str) -> None:
 
 async def mark_failed(connection: AsyncConnection, message_id: str, *, words: str, max_pause: timedelta) -> int:
     """Keep that it was not taken, and when to try again; how often it was tried."""
-    attempts = alert_message.c.attempts + 1
-    pause = func.least(func.power(2, func.least(attempts, 12)) * text("interval '1 second'"), max_pause)
-    statement = (
-        update(alert_message)
-        .where(alert_message.c.message_id == message_id)
-        .values(attempts=attempts, words=words, next_attempt_at=func.now() + pause)
-        .returning(alert_message.c.attempts)
-    )
-    return await connection.scalar(statement) or 0
+    is_this = alert_message.c.message_id == message_id
+    tried = await connection.scalar(select(alert_message.c.attempts).where(is_this).with_for_update())
+    if tried is None:
+        return 0
+    attempts = tried + 1
+    pause = min(timedelta(seconds=2 ** min(attempts, 12)), max_pause)
+    # As a parameter: Citus takes no function of the clock beside columns.
+    next_attempt_at = await database_now(connection) + pause
+    values = {"attempts": attempts, "words": words, "next_attempt_at": next_attempt_at}
+    await connection.execute(update(alert_message).where(is_this).values(**values))
+    return attempts

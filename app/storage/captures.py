@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.delivery_tables import capture, captured_delivery
 from app.storage.tables import integration
+from app.storage.transactions import database_now
 
 MAX_CAPTURED_BYTES = 65536
 """Of one body; the table holds no longer ones."""
@@ -84,13 +85,16 @@ async def start(connection: AsyncConnection, *, length: timedelta, max_kept: int
     await stop(connection)
     await forget(connection)
     values = {"ends_at": func.now() + length, "max_kept": max_kept, "actor": actor}
-    return _capture((await connection.execute(insert(capture).values(values).returning(*_capture_columns()))).one())
+    *columns, _ = _capture_columns()
+    row = (await connection.execute(insert(capture).values(values).returning(*columns))).one()
+    return Capture(**row._asdict(), is_on=True)
 
 
 async def stop(connection: AsyncConnection) -> bool:
     """End the capture that is on; False where none was. What was kept stays for its day."""
     # Waits for who keeps: after this nothing more is kept.
-    return bool((await connection.execute(update(capture).where(_is_on()).values(ends_at=_NOW))).rowcount)
+    now = await database_now(connection)
+    return bool((await connection.execute(update(capture).where(capture.c.ends_at > now).values(ends_at=now))).rowcount)
 
 
 async def is_on(connection: AsyncConnection) -> bool:
@@ -127,7 +131,7 @@ async def keep(connection: AsyncConnection, found: Sequence[Unverified]) -> None
             "signatures": [part for pair in one.signatures for part in pair],
             "content_type": one.content_type,
             "client": one.client,
-            "names_known_pair": select(is_known).scalar_subquery(),
+            "names_known_pair": await connection.scalar(select(is_known)),
         }
         statement = upsert(captured_delivery).values(values)
         again = {"attempts": captured_delivery.c.attempts + 1, "last_seen_at": statement.excluded.last_seen_at}
@@ -145,8 +149,10 @@ async def known_systems(connection: AsyncConnection, *, limit: int) -> list[str]
 
 async def forget(connection: AsyncConnection) -> None:
     """Delete what is older than a day."""
-    await connection.execute(delete(captured_delivery).where(~_is_fresh()))
-    await connection.execute(delete(capture).where(capture.c.ends_at < _NOW - KEPT_FOR))
+    # As a parameter: Citus takes no volatile function in a deletion.
+    oldest = await database_now(connection) - KEPT_FOR
+    await connection.execute(delete(captured_delivery).where(captured_delivery.c.first_seen_at <= oldest))
+    await connection.execute(delete(capture).where(capture.c.ends_at < oldest))
 
 
 async def list_kept(connection: AsyncConnection) -> list[CapturedDelivery]:

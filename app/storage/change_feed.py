@@ -6,12 +6,13 @@ that goes on from the last place that it has seen misses nothing and sees nothin
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.ledger_rows import LISTED, LedgerRow
 from app.storage.mipos_tables import change_feed, change_feed_state
+from app.storage.transactions import database_now
 
 MAX_NUMBERED = 10_000
 """Rows in a transaction"""
@@ -30,38 +31,35 @@ SELECT level.store_id, level.item_id FROM pos_sync.stock_level AS level
 LEFT JOIN pos_sync.change_feed_level AS told USING (store_id, item_id) WHERE level.version > coalesce(told.level_version, 0)
 ORDER BY level.store_id, level.item_id LIMIT :levels
 """
-_NUMBER = """
-WITH fresh AS (
-  SELECT store_id, item_id, level_version, row_number() OVER (ORDER BY told_by, store_id, item_id, level_version) AS place
-  FROM (
-    -- A version never comes before a lower one, also where an old row has an older time.
-    SELECT untold.*,
-      max(untold.received_at) OVER (PARTITION BY untold.store_id, untold.item_id ORDER BY untold.level_version) AS told_by
-    FROM ({levels}) AS level
-    LEFT JOIN pos_sync.change_feed_level AS told USING (store_id, item_id)
-    CROSS JOIN LATERAL (
-      SELECT m.store_id, m.item_id, m.level_version, m.received_at FROM pos_sync.stock_movement AS m
-      WHERE m.store_id = level.store_id AND m.item_id = level.item_id AND m.level_version > coalesce(told.level_version, 0)
-      ORDER BY m.level_version LIMIT :of_level
-    ) AS untold
+# Read and written by a statement each, since Citus refuses to write in a WITH, and to read a table where it inserts.
+_READ_FRESH = """
+SELECT untold.store_id, untold.item_id, untold.level_version
+FROM (
+  -- A version never comes before a lower one, also where an old row has an older time.
+  SELECT untold.*,
+    max(untold.received_at) OVER (PARTITION BY untold.store_id, untold.item_id ORDER BY untold.level_version) AS told_by
+  FROM ({levels}) AS level
+  LEFT JOIN pos_sync.change_feed_level AS told USING (store_id, item_id)
+  CROSS JOIN LATERAL (
+    SELECT m.store_id, m.item_id, m.level_version, m.received_at FROM pos_sync.stock_movement AS m
+    WHERE m.store_id = level.store_id AND m.item_id = level.item_id AND m.level_version > coalesce(told.level_version, 0)
+    ORDER BY m.level_version LIMIT :of_level
   ) AS untold
-  ORDER BY place LIMIT :limit
-), fed AS (
-  INSERT INTO pos_sync.change_feed (store_id, position, item_id, level_version)
-  SELECT fresh.store_id, state.position + fresh.place, fresh.item_id, fresh.level_version
-  FROM fresh CROSS JOIN pos_sync.change_feed_state AS state
-), told AS (
-  INSERT INTO pos_sync.change_feed_level (store_id, item_id, level_version)
-  SELECT store_id, item_id, max(level_version) FROM fresh GROUP BY store_id, item_id ORDER BY store_id, item_id
-  ON CONFLICT (store_id, item_id) DO UPDATE SET level_version = excluded.level_version
-), counted AS (
-  SELECT count(*) AS rows FROM fresh
-)
-UPDATE pos_sync.change_feed_state SET position = position + counted.rows,
-  numbered_at = CASE WHEN counted.rows < :full THEN statement_timestamp() ELSE numbered_at END,
-  swept_at = CASE WHEN :is_sweep AND counted.rows < :full THEN statement_timestamp() ELSE swept_at END
-FROM counted RETURNING counted.rows
+) AS untold
+ORDER BY untold.told_by, untold.store_id, untold.item_id, untold.level_version LIMIT :limit
 """
+_ROWS = "unnest(CAST(:stores AS text[]), CAST(:items AS text[]), CAST(:versions AS bigint[]))"
+_GIVE = f"""
+INSERT INTO pos_sync.change_feed (store_id, position, item_id, level_version)
+SELECT store_id, CAST(:position AS bigint) + place, item_id, level_version
+FROM {_ROWS} WITH ORDINALITY AS fresh (store_id, item_id, level_version, place)
+"""  # noqa: S608
+_NOTE_LEVELS = f"""
+INSERT INTO pos_sync.change_feed_level (store_id, item_id, level_version)
+SELECT store_id, item_id, max(level_version)
+FROM {_ROWS} AS fresh (store_id, item_id, level_version) GROUP BY store_id, item_id ORDER BY store_id, item_id
+ON CONFLICT (store_id, item_id) DO UPDATE SET level_version = excluded.level_version
+"""  # noqa: S608
 SWEEP = "interval '1 minute'"
 
 
@@ -77,18 +75,33 @@ async def number(connection: AsyncConnection, *, waits: bool = False) -> bool:
     where the feed is not switched on, or another process is at it; with `waits`, that one's batch is waited for.
     """
     # The row is locked by who gives places. No advisory lock, which any role that may connect could hold.
-    due = f"SELECT swept_at IS NULL OR swept_at < now() - {SWEEP} FROM pos_sync.change_feed_state FOR UPDATE"  # noqa: S608
+    due = f"SELECT swept_at IS NULL OR swept_at < now() - {SWEEP}, position FROM pos_sync.change_feed_state FOR UPDATE"  # noqa: S608
     if waits:
         await connection.execute(text(f"SET LOCAL lock_timeout = '{MAX_LOCK_WAIT}'"))
-    is_sweep = await connection.scalar(text(due if waits else f"{due} SKIP LOCKED"))
-    if is_sweep is None:
+    state = (await connection.execute(text(due if waits else f"{due} SKIP LOCKED"))).one_or_none()
+    if state is None:
         return False
+    is_sweep, position = state
     full = 1 if is_sweep else MAX_NUMBERED
-    asked = {"limit": MAX_NUMBERED, "full": full, "of_level": MAX_SWEPT if is_sweep else MAX_NUMBERED, "is_sweep": is_sweep}
+    # The time before what is looked at. As a parameter: Citus takes no function of the clock beside columns.
+    now = await database_now(connection)
+    asked = {"limit": MAX_NUMBERED, "of_level": MAX_SWEPT if is_sweep else MAX_NUMBERED}
     if is_sweep:
         asked["levels"] = MAX_SWEPT
-    numbered = await connection.scalar(text(_NUMBER.replace("{levels}", _ALL if is_sweep else _RECENT)), asked)
-    return (numbered or 0) >= full
+    levels = _ALL if is_sweep else _RECENT
+    fresh = (await connection.execute(text(_READ_FRESH.replace("{levels}", levels)), asked)).all()
+    if fresh:
+        stores, items, versions = (list(column) for column in zip(*fresh, strict=True))
+        rows = {"stores": stores, "items": items, "versions": versions}
+        await connection.execute(text(_GIVE), {**rows, "position": position})
+        await connection.execute(text(_NOTE_LEVELS), rows)
+    changed: dict[str, object] = {"position": position + len(fresh)}
+    if len(fresh) < full:
+        changed["numbered_at"] = now
+        if is_sweep:
+            changed["swept_at"] = now
+    await connection.execute(update(change_feed_state).values(changed))
+    return len(fresh) >= full
 
 
 @dataclass(frozen=True, slots=True)

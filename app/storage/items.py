@@ -135,8 +135,12 @@ UPDATE pos_sync.system_level AS known SET is_held = false
 FROM unnest(CAST(:items AS text[]), CAST(:versions AS bigint[]), CAST(:units AS text[]), CAST(:names AS text[]),
   CAST(:short_names AS text[])) AS told (item_id, version, unit_id, name, short_name)
 WHERE known.inventory_system_id = :system AND known.store_id = :store AND known.item_id = told.item_id AND known.is_held
-  AND pos_sync.unit_of(known.store_id, known.item_id)
-    = told.unit_id || E'\\n' || lower(told.name) || E'\\n' || lower(told.short_name)
+  AND (
+    SELECT used_item.consumption_unit_id || E'\\n' || lower(used.name) || E'\\n' || lower(used.short_name)
+    FROM pos_sync.item AS used_item
+    JOIN pos_sync.unit AS used ON used.store_id = used_item.store_id AND used.unit_id = used_item.consumption_unit_id
+    WHERE used_item.store_id = known.store_id AND used_item.item_id = known.item_id
+  ) = told.unit_id || E'\\n' || lower(told.name) || E'\\n' || lower(told.short_name)
   AND NOT EXISTS (
     SELECT FROM pos_sync.stock_movement AS later
     WHERE later.store_id = known.store_id AND later.item_id = known.item_id AND later.level_version > told.version

@@ -75,17 +75,13 @@ async def extend(connection: AsyncConnection, held: Lease, *, lasts: timedelta) 
 
     The row stays locked until the commit.
     """
-    statement = (
-        update(lease)
-        .where(
-            lease.c.name == held.name,
-            lease.c.held_until == held.held_until,
-            lease.c.held_until > func.clock_timestamp(),
-        )
-        .values(held_until=func.clock_timestamp() + lasts)
-        .returning(lease.c.held_until)
-    )
-    held_until = await connection.scalar(statement)
+    is_same = (lease.c.name == held.name) & (lease.c.held_until == held.held_until)
+    if await connection.scalar(select(lease.c.name).where(is_same).with_for_update()) is None:
+        return None
+    # Read under the lock. As a parameter: Citus takes no volatile function in an update.
+    now = await database_now(connection)
+    statement = update(lease).where(is_same, lease.c.held_until > now).values(held_until=now + lasts)
+    held_until = await connection.scalar(statement.returning(lease.c.held_until))
     return None if held_until is None else Lease(held.name, held_until)
 
 

@@ -1,6 +1,6 @@
 """The ledger: movements are applied by the SQL function `apply_movements` (migrations 0007 and 0008).
 
-The function locks the levels, judges every movement, writes and queues, in one statement. This module only carries the
+The function locks the levels, judges every movement, writes and queues, in one transaction. This module only carries the
 arguments and the outcomes, so no rule of the ledger stands in Python.
 """
 

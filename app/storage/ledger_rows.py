@@ -121,12 +121,29 @@ WHERE CAST(:before_at AS timestamptz) IS NULL
   OR (happened_at, item_id, level_version) < (:before_at, :before_item, :before_version)
 ORDER BY happened_at DESC, item_id DESC, level_version DESC LIMIT :limit
 """  # noqa: S608
+LEVEL_AT = f"""(
+  SELECT trim_scale(level.quantity - coalesce((
+    SELECT sum(m.delta) FROM pos_sync.stock_movement AS m
+    WHERE m.store_id = level.store_id AND m.item_id = level.item_id AND {HAPPENED_AT} > {{time}}
+      AND m.level_version > coalesce((
+        SELECT max(s.level_version) FROM generate_series(0, 62) AS n CROSS JOIN LATERAL (
+          SELECT level_version FROM pos_sync.stock_movement
+          WHERE store_id = level.store_id AND item_id = level.item_id AND level_version = level.version - (1::bigint << n)
+            AND received_at < {{time}} - interval '1 hour' LIMIT 1
+        ) AS s WHERE level.version > 1::bigint << n
+      ), 0)
+  ), 0))
+  FROM pos_sync.stock_level AS level WHERE level.store_id = {{store_id}} AND level.item_id = {{item_id}}
+)"""  # noqa: S608
+"""SQL for `str.format`: what there was at a time, as the function level_at says (migration 0007). No call of it: Citus takes no
+function that reads tables in a query."""
 # What there was just before a time: a microsecond is the smallest step.
+_JUST_BEFORE = "CAST(:{} AS timestamptz) - interval '1 microsecond'"
 _ACCOUNT = f"""
 SELECT moved.item_id,
-  coalesce(pos_sync.level_at(:store_id, moved.item_id, CAST(:since AS timestamptz) - interval '1 microsecond'), 0) AS opening,
+  coalesce({LEVEL_AT.format(store_id=":store_id", item_id="moved.item_id", time=_JUST_BEFORE.format("since"))}, 0) AS opening,
   moved.added, moved.removed,
-  coalesce(pos_sync.level_at(:store_id, moved.item_id, CAST(:until AS timestamptz) - interval '1 microsecond'), 0) AS closing
+  coalesce({LEVEL_AT.format(store_id=":store_id", item_id="moved.item_id", time=_JUST_BEFORE.format("until"))}, 0) AS closing
 FROM (
   SELECT item_id, coalesce(sum(delta) FILTER (WHERE delta > 0), 0) AS added,
     coalesce(- sum(delta) FILTER (WHERE delta < 0), 0) AS removed

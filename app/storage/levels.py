@@ -5,10 +5,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Numeric, func, null, select, text
+from sqlalchemy import func, null, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.delivery_tables import refused_delivery, suspected_duplicate
+from app.storage.ledger_rows import LEVEL_AT
 from app.storage.tables import HAPPENED_AT, IS_COUNT, item, matching, stock_level, stock_movement, store
 
 INVARIANTS = {
@@ -77,12 +78,13 @@ async def list_levels(  # noqa: PLR0913 - one filter each
 
     `at`: as they were then, with all that is known today; only of items that had moved by then.
     """
-    quantity: ColumnElement[Any] = stock_level.c.quantity
+    quantity: Any = stock_level.c.quantity
     if at is not None:
-        quantity = func.pos_sync.level_at(stock_level.c.store_id, stock_level.c.item_id, at, type_=Numeric)
+        level = {"store_id": "stock_level.store_id", "item_id": "stock_level.item_id", "time": "CAST(:at AS timestamptz)"}
+        quantity = text(f"{LEVEL_AT.format(**level)} AS quantity")
     of_now = {"version", "updated_at"} if at is not None else set()
     columns: list[Any] = [
-        quantity.label(name)
+        quantity
         if name == "quantity"
         else null().label(name)
         if name in of_now

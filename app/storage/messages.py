@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import case, exists, func, literal, select, update
+from sqlalchemy import case, exists, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.mipos_tables import outbox_message, system_level
@@ -120,7 +120,7 @@ async def dismiss(connection: AsyncConnection, outbox_message_ids: Sequence[int]
         .where(
             table.c.outbox_message_id.in_(outbox_message_ids),
             table.c.state.in_(open_states),
-            func.coalesce(table.c.claimed_until, func.now()) <= func.now(),
+            or_(table.c.claimed_until.is_(None), table.c.claimed_until <= func.now()),
         )
         .values(state=OutboxState.DISMISSED.value, closed_at=func.now(), actor=actor, note=note)
         .returning(table.c.outbox_message_id)

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,7 +30,7 @@ async def read_token(connection: AsyncConnection, account: str) -> StoredToken |
 async def put_token(connection: AsyncConnection, account: str, *, token: str, expires_at: datetime) -> None:
     """Replace the stored token."""
     statement = insert(access_token).values(account=account, token=token, expires_at=expires_at)
-    changed = {"token": token, "expires_at": expires_at, "obtained_at": func.now()}
+    changed = {"token": token, "expires_at": expires_at, "obtained_at": statement.excluded.obtained_at}
     await connection.execute(statement.on_conflict_do_update(index_elements=["account"], set_=changed))
 
 

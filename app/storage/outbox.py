@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.leases import SYNC_LEASE_IN_SQL
 from app.storage.mipos_tables import echo_identity, outbox_message
+from app.storage.transactions import database_now
 
 CHANNEL = """left('pos_sync_outbox:' || (
   SELECT nspname FROM pg_namespace AS n JOIN pg_class AS c ON c.relnamespace = n.oid
@@ -68,8 +69,9 @@ class OutboxMessage:
 
 
 # The oldest message of each pair by jumping from pair to pair in the index, however many messages wait; from behind the pair
-# where the last claim ended, and no further than what is asked for.
-_CLAIM = """
+# where the last claim ended, and no further than what is asked for. Locked, claimed and read by a statement each, since Citus
+# refuses to write in a WITH.
+_LOCK_DUE = """
 WITH RECURSIVE head AS (
   (
     SELECT inventory_system_id, store_id, item_id, outbox_message_id FROM pos_sync.outbox_message
@@ -83,46 +85,48 @@ WITH RECURSIVE head AS (
       AND (inventory_system_id, store_id, item_id) > (head.inventory_system_id, head.store_id, head.item_id)
     ORDER BY inventory_system_id, store_id, item_id, level_version LIMIT 1
   ) AS next
-), due AS (
-  SELECT message.outbox_message_id FROM pos_sync.outbox_message AS message JOIN head USING (outbox_message_id)
-  WHERE message.state = 'pending' AND message.next_attempt_at <= now()
-    AND (message.claimed_until IS NULL OR message.claimed_until <= now())
-    AND EXISTS (
-      SELECT FROM pos_sync.integration
-      WHERE integration.store_id = message.store_id AND integration.inventory_system_id = message.inventory_system_id
-        AND integration.enabled
-    )
-    AND NOT EXISTS (
-      SELECT FROM pos_sync.system_level AS held
-      WHERE held.inventory_system_id = message.inventory_system_id AND held.store_id = message.store_id
-        AND held.item_id = message.item_id AND held.is_held
-    )
-    AND NOT EXISTS (
-      SELECT FROM pos_sync.lease
-      WHERE lease.name = {sync_lease} AND lease.held_until > now()
-    )
-    AND NOT EXISTS (
-      SELECT FROM pos_sync.outbox_message AS other
-      WHERE other.state = 'pending' AND other.inventory_system_id = message.inventory_system_id
-        AND other.store_id = message.store_id AND other.item_id = message.item_id AND other.claimed_until > now()
-    )
-  LIMIT :limit
-  FOR UPDATE OF message SKIP LOCKED
-), claimed AS (
-  UPDATE pos_sync.outbox_message AS message
-  SET claimed_until = now() + :lasts, attempts = message.attempts + 1,
-    -- A claim that nobody ended: its process died, perhaps after it had sent.
-    unknown_sends = message.unknown_sends + (message.claimed_until IS NOT NULL)::integer,
-    unknown_until = coalesce(message.claimed_until, message.unknown_until), sent_at = coalesce(message.sent_at, now())
-  FROM due WHERE message.outbox_message_id = due.outbox_message_id
-  RETURNING message.*
 )
+SELECT message.outbox_message_id FROM pos_sync.outbox_message AS message JOIN head USING (outbox_message_id)
+WHERE message.state = 'pending' AND message.next_attempt_at <= now()
+  AND (message.claimed_until IS NULL OR message.claimed_until <= now())
+  AND EXISTS (
+    SELECT FROM pos_sync.integration
+    WHERE integration.store_id = message.store_id AND integration.inventory_system_id = message.inventory_system_id
+      AND integration.enabled
+  )
+  AND NOT EXISTS (
+    SELECT FROM pos_sync.system_level AS held
+    WHERE held.inventory_system_id = message.inventory_system_id AND held.store_id = message.store_id
+      AND held.item_id = message.item_id AND held.is_held
+  )
+  AND NOT EXISTS (
+    SELECT FROM pos_sync.lease
+    WHERE lease.name = {sync_lease} AND lease.held_until > now()
+  )
+  AND NOT EXISTS (
+    SELECT FROM pos_sync.outbox_message AS other
+    WHERE other.state = 'pending' AND other.inventory_system_id = message.inventory_system_id
+      AND other.store_id = message.store_id AND other.item_id = message.item_id AND other.claimed_until > now()
+  )
+LIMIT :limit
+FOR UPDATE OF message SKIP LOCKED
+""".format(sync_lease=SYNC_LEASE_IN_SQL.format(store_id="message.store_id", inventory_system_id="message.inventory_system_id"))  # noqa: S608
+_CLAIM = """
+UPDATE pos_sync.outbox_message
+SET claimed_until = CAST(:now AS timestamptz) + :lasts, attempts = attempts + 1,
+  -- A claim that nobody ended: its process died, perhaps after it had sent.
+  unknown_sends = unknown_sends + (claimed_until IS NOT NULL)::integer,
+  unknown_until = coalesce(claimed_until, unknown_until), sent_at = coalesce(sent_at, CAST(:now AS timestamptz))
+WHERE outbox_message_id = ANY (CAST(:ids AS bigint[]))
+"""
+_READ_CLAIMED = """
 SELECT
   claimed.outbox_message_id, claimed.store_id, claimed.item_id, claimed.level_version, claimed.inventory_system_id,
   claimed.attempts, moved.movement_type, moved.quantity, coalesce(overtaken.quantity, moved.balance_after),
   coalesce(moved.happened_at, moved.received_at), integration.user_id_tps, store.mipos_store_id,
   coalesce(store.timezone, rule.timezone, 'UTC'), claimed.claimed_until
-FROM claimed JOIN pos_sync.stock_movement AS moved USING (store_id, item_id, level_version) JOIN pos_sync.store USING (store_id)
+FROM pos_sync.outbox_message AS claimed JOIN pos_sync.stock_movement AS moved USING (store_id, item_id, level_version)
+JOIN pos_sync.store USING (store_id)
 JOIN pos_sync.integration ON integration.store_id = claimed.store_id
   AND integration.inventory_system_id = claimed.inventory_system_id
 LEFT JOIN pos_sync.service_rule AS rule ON true
@@ -135,8 +139,9 @@ LEFT JOIN LATERAL (
       AND later.state IN ('sent', 'covered')
   )
 ) AS overtaken ON true
+WHERE claimed.outbox_message_id = ANY (CAST(:ids AS bigint[]))
 ORDER BY claimed.inventory_system_id, claimed.store_id, claimed.item_id
-""".format(sync_lease=SYNC_LEASE_IN_SQL.format(store_id="message.store_id", inventory_system_id="message.inventory_system_id"))  # noqa: S608
+"""
 
 
 FIRST_PAIR = ("", "", "")
@@ -151,9 +156,13 @@ async def claim(
     """
     await connection.execute(text(CLAIMING))
     system_id, store_id, item_id = after
-    asked = {"limit": limit, "lasts": lasts, "system_id": system_id, "store_id": store_id, "item_id": item_id}
-    rows = await connection.execute(text(_CLAIM), asked)
-    return [OutboxMessage(*row) for row in rows]
+    asked = {"limit": limit, "system_id": system_id, "store_id": store_id, "item_id": item_id}
+    ids = list(await connection.scalars(text(_LOCK_DUE), asked))
+    if not ids:
+        return []
+    now = await database_now(connection)
+    await connection.execute(text(_CLAIM), {"ids": ids, "now": now, "lasts": lasts})
+    return [OutboxMessage(*row) for row in await connection.execute(text(_READ_CLAIMED), {"ids": ids})]
 
 
 async def announce(connection: AsyncConnection) -> None:
@@ -190,18 +199,20 @@ class Settled:
 
 async def settle(connection: AsyncConnection, settled: Sequence[Settled]) -> None:
     """End the claims. What was sent is sent, whatever happened meanwhile; all else counts only while the claim is still held."""
+    # As a parameter: Citus takes no function of the clock beside columns.
+    now = await database_now(connection)
     await connection.execute(
         text("""
         UPDATE pos_sync.outbox_message AS message
-        SET state = done.state, words = done.words, next_attempt_at = now() + done.pause, claimed_until = NULL,
-          closed_at = CASE WHEN done.state <> 'pending' THEN now() END,
+        SET state = done.state, words = done.words, next_attempt_at = done.next_attempt_at, claimed_until = NULL,
+          closed_at = CASE WHEN done.state <> 'pending' THEN CAST(:now AS timestamptz) END,
           unknown_sends = message.unknown_sends + done.may_have_arrived::integer,
-          unknown_until = CASE WHEN done.may_have_arrived THEN now() ELSE message.unknown_until END,
+          unknown_until = CASE WHEN done.may_have_arrived THEN CAST(:now AS timestamptz) ELSE message.unknown_until END,
           sent_at = CASE WHEN done.state = 'sent' OR done.may_have_arrived OR message.unknown_sends > 0 THEN message.sent_at END
         FROM unnest(
-          CAST(:ids AS bigint[]), CAST(:states AS text[]), CAST(:words AS text[]), CAST(:pauses AS interval[]),
+          CAST(:ids AS bigint[]), CAST(:states AS text[]), CAST(:words AS text[]), CAST(:due AS timestamptz[]),
           CAST(:claims AS timestamptz[]), CAST(:arrivals AS boolean[])
-        ) AS done (outbox_message_id, state, words, pause, claimed_until, may_have_arrived)
+        ) AS done (outbox_message_id, state, words, next_attempt_at, claimed_until, may_have_arrived)
         WHERE message.outbox_message_id = done.outbox_message_id
           AND (done.state = 'sent' OR (message.state = 'pending' AND message.claimed_until = done.claimed_until))
         """),
@@ -209,7 +220,8 @@ async def settle(connection: AsyncConnection, settled: Sequence[Settled]) -> Non
             "ids": [one.message.outbox_message_id for one in settled],
             "states": [one.state.value for one in settled],
             "words": [one.words for one in settled],
-            "pauses": [one.pause for one in settled],
+            "due": [now + one.pause for one in settled],
+            "now": now,
             "claims": [one.message.claimed_until for one in settled],
             "arrivals": [one.may_have_arrived for one in settled],
         },

@@ -25,19 +25,28 @@ class State(StrEnum):
     DISMISSED = "dismissed"
 
 
-# The ledger may hold the movement by now: another replica has applied a copy of it. Then nothing is open.
+# The ledger may hold the movement by now: another replica has applied a copy of it. Then nothing is open. A statement
+# of its own, since Citus refuses to read a table where it inserts.
+_READ_KNOWN = """
+SELECT kept.position, EXISTS (
+  SELECT FROM pos_sync.stock_movement
+  WHERE stock_movement.store_id = kept.store_id AND stock_movement.dedupe_key = kept.delivery_key
+) AS is_known
+FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS kept (store_id, delivery_key, position) ORDER BY kept.position
+"""
 _RECORD = """
 INSERT INTO pos_sync.refused_delivery (
   delivery_key, reason, status_code, message, raw_body, store_id, item_id, inventory_system_id, attempts, state, closed_at
 )
-SELECT kept.*, CASE WHEN moved.is_known THEN 'resolved' ELSE 'open' END, CASE WHEN moved.is_known THEN now() END
-FROM unnest(
-  $1::bytea[], $2::text[], $3::smallint[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::integer[]
-) AS kept (delivery_key, reason, status_code, message, raw_body, store_id, item_id, inventory_system_id, attempts)
-LEFT JOIN LATERAL (
-  SELECT true AS is_known FROM pos_sync.stock_movement
-  WHERE stock_movement.store_id = kept.store_id AND stock_movement.dedupe_key = kept.delivery_key LIMIT 1
-) AS moved ON true
+SELECT delivery_key, reason, status_code, message, raw_body, store_id, item_id, inventory_system_id, attempts,
+  CASE WHEN moved.is_known THEN 'resolved' ELSE 'open' END, CASE WHEN moved.is_known THEN now() END
+FROM (
+  -- As a number, which the driver knows from deliveries: a new type of array would be one more question to the server.
+  SELECT *, known = 1 AS is_known FROM unnest(
+    $1::bytea[], $2::text[], $3::smallint[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::integer[],
+    $10::integer[]
+  ) AS kept (delivery_key, reason, status_code, message, raw_body, store_id, item_id, inventory_system_id, attempts, known)
+) AS moved
 ON CONFLICT (delivery_key, reason) DO UPDATE SET
   attempts = refused_delivery.attempts + excluded.attempts,
   status_code = excluded.status_code,
@@ -131,6 +140,7 @@ async def record(connection: asyncpg.Connection, refused: Sequence[RefusedDelive
     rows = [latest[key] for key in sorted(latest)]
     if not rows:
         return
+    known = await connection.fetch(_READ_KNOWN, [row.store_id for row in rows], [row.delivery_key for row in rows])
     await connection.execute(
         _RECORD,
         [row.delivery_key for row in rows],
@@ -142,6 +152,7 @@ async def record(connection: asyncpg.Connection, refused: Sequence[RefusedDelive
         [row.item_id for row in rows],
         [row.inventory_system_id for row in rows],
         [attempts[key] for key in sorted(latest)],
+        [int(row["is_known"]) for row in known],
     )
 
 

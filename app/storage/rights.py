@@ -65,10 +65,9 @@ SERVICE_RIGHTS = {
     "alembic_version": "SELECT",
 }
 """All that the service's database role may do, beside calling `SERVICE_FUNCTIONS`."""
-SERVICE_FUNCTIONS = ("apply_movements", "level_at", "version_before", "unit_of")
-"""Those that its statements name, and what these call with its rights."""
+SERVICE_FUNCTIONS = ("apply_movements",)
+"""Those that its statements name."""
 READ_TABLES = (store.name, integration.name, item.name, stock_level.name, stock_movement.name)
-READ_FUNCTIONS = ("level_at", "version_before")
 """What is read from a standby"""
 GUARDS = ("stock_movement_keeps_rows", "stock_movement_keeps_all_rows")
 """Triggers of the ledger that let nobody change or delete a row. They work always, in replication and restores too."""
@@ -189,7 +188,7 @@ async def missing_rights(connection: AsyncConnection) -> list[str]:
 
 async def missing_read_rights(connection: AsyncConnection) -> list[str]:
     """What this connection's role lacks to read from a standby, for a person."""
-    return await _missing(connection, dict.fromkeys(READ_TABLES, "SELECT"), READ_FUNCTIONS)
+    return await _missing(connection, dict.fromkeys(READ_TABLES, "SELECT"), ())
 
 
 async def _missing(connection: AsyncConnection, on_tables: Mapping[str, str], functions: Sequence[str]) -> list[str]:

@@ -36,43 +36,35 @@ CREATE FUNCTION round_half_even(p_number numeric) RETURNS numeric LANGUAGE sql I
   END)
 $$
 """
-VERSION_BEFORE = """
-CREATE FUNCTION version_before(p_store_id text, p_item_id text, p_version bigint, p_time timestamptz) RETURNS bigint
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
-DECLARE
-  v_step bigint := 1;
-  v_low bigint := p_version;
-  v_high bigint;
-  v_middle bigint;
-  v_received_at timestamptz;
-BEGIN
-  -- The last row that was received before a time, or 0: all rows up to it also happened before. Versions have no gap and
-  -- received_at rises with them, so the search goes back from the newest row in steps that double, and then by halves. Rows from
-  -- before revision 0006 carry the time at which their transaction began; an hour is more than any of them waited for its lock.
-  -- Ordered by the version, no other index looks as cheap.
-  p_time := p_time - interval '1 hour';
-  LOOP
-    v_high := v_low;
-    v_low := greatest(p_version - v_step, 0);
-    EXIT WHEN v_low = 0;
-    SELECT received_at INTO v_received_at FROM stock_movement
-    WHERE store_id = p_store_id AND item_id = p_item_id AND level_version <= v_low ORDER BY level_version DESC LIMIT 1;
-    EXIT WHEN v_received_at < p_time;
-    v_step := v_step * 2;
-  END LOOP;
-  WHILE v_high - v_low > 1 LOOP
-    v_middle := (v_low + v_high) / 2;
-    SELECT received_at INTO v_received_at FROM stock_movement
-    WHERE store_id = p_store_id AND item_id = p_item_id AND level_version <= v_middle ORDER BY level_version DESC LIMIT 1;
-    IF v_received_at < p_time THEN
-      v_low := v_middle;
-    ELSE
-      v_high := v_middle;
-    END IF;
-  END LOOP;
-  RETURN v_low;
-END $$
-"""
+BEFORE = """coalesce((
+        SELECT max(s.level_version) FROM generate_series(0, 62) AS n CROSS JOIN LATERAL (
+          SELECT level_version FROM stock_movement
+          WHERE store_id = {store_id} AND item_id = {item_id} AND level_version = {version} - (1::bigint << n)
+            AND received_at < {time} - interval '1 hour' LIMIT 1
+        ) AS s WHERE {version} > 1::bigint << n
+      ), 0)"""
+"""SQL: a version of a level up to which all rows were received, and so happened, before a time; 0 where none is known.
+
+Versions have no gap and received_at rises with them, so the search goes back from the newest row in steps that double: it probes a few
+rows, and what follows it reads at most twice as many rows as it has to. Rows from before revision 0006 carry the time at which their
+transaction began; an hour is more than any of them waited for its lock. No function: Citus takes none that reads tables in a query."""
+UNIT = """(
+          SELECT used_item.consumption_unit_id || E'\\n' || lower(used.name) || E'\\n' || lower(used.short_name)
+          FROM item AS used_item
+          JOIN unit AS used ON used.store_id = used_item.store_id AND used.unit_id = used_item.consumption_unit_id
+          WHERE used_item.store_id = {0} AND used_item.item_id = {1}
+        )"""
+"""SQL: what a quantity of an item means in a store: its consumption unit, with the names that people read."""
+IS_COPYABLE = f"""(
+    SELECT count(DISTINCT {UNIT.format("i.store_id", "i.item_id")}) = 1 AND bool_and(NOT EXISTS (
+      SELECT FROM unit AS theirs JOIN unit AS ours ON ours.store_id = {{0}} AND ours.unit_id = theirs.unit_id
+      WHERE theirs.store_id = i.store_id AND theirs.unit_id IN (i.purchase_unit_id, i.consumption_unit_id)
+        AND (lower(ours.name), lower(ours.short_name)) <> (lower(theirs.name), lower(theirs.short_name))
+    ))
+    FROM item AS i WHERE i.item_id = {{1}} HAVING count(*) > 0
+  )"""
+"""SQL: whether an item of other stores can be copied into a store. Null: no other store has it. False: they do not agree on its unit,
+or one of its units is something else here."""
 LEVEL_AT = f"""
 CREATE FUNCTION level_at(p_store_id text, p_item_id text, p_time timestamptz) RETURNS numeric
 LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
@@ -80,30 +72,21 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
   SELECT trim_scale(level.quantity - coalesce((
     SELECT sum(m.delta) FROM stock_movement AS m
     WHERE m.store_id = level.store_id AND m.item_id = level.item_id
-      AND m.level_version > (SELECT version_before(level.store_id, level.item_id, level.version, p_time))
+      AND m.level_version > {BEFORE.format(store_id="level.store_id", item_id="level.item_id", version="level.version", time="p_time")}
       AND {AT.format("m.")} > p_time
   ), 0))
   FROM stock_level AS level WHERE level.store_id = p_store_id AND level.item_id = p_item_id
 $$
 """
-UNIT_OF = """
+UNIT_OF = f"""
 CREATE FUNCTION unit_of(p_store_id text, p_item_id text) RETURNS text LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
-  -- What a quantity of an item means in a store: its consumption unit, with the names that people read.
-  SELECT i.consumption_unit_id || E'\\n' || lower(u.name) || E'\\n' || lower(u.short_name)
-  FROM item AS i JOIN unit AS u ON u.store_id = i.store_id AND u.unit_id = i.consumption_unit_id
-  WHERE i.store_id = p_store_id AND i.item_id = p_item_id
+  SELECT {UNIT.format("p_store_id", "p_item_id")}
 $$
 """
-COPYABLE = """
+COPYABLE = f"""
 CREATE FUNCTION item_can_be_copied(p_store_id text, p_item_id text) RETURNS boolean LANGUAGE sql STABLE
 SET search_path FROM CURRENT AS $$
-  -- Null: no other store has the item. False: they do not agree on its unit, or one of its units is something else here.
-  SELECT count(DISTINCT unit_of(i.store_id, i.item_id)) = 1 AND bool_and(NOT EXISTS (
-    SELECT FROM unit AS theirs JOIN unit AS ours ON ours.store_id = p_store_id AND ours.unit_id = theirs.unit_id
-    WHERE theirs.store_id = i.store_id AND theirs.unit_id IN (i.purchase_unit_id, i.consumption_unit_id)
-      AND (lower(ours.name), lower(ours.short_name)) <> (lower(theirs.name), lower(theirs.short_name))
-  ))
-  FROM item AS i WHERE i.item_id = p_item_id HAVING count(*) > 0
+  SELECT {IS_COPYABLE.format("p_store_id", "p_item_id")}
 $$
 """
 COPY = """
@@ -222,7 +205,9 @@ RARE_JOINS = {
   WHERE timed.is_count AND timed.outcome = 'candidate'
     AND (timed.at < timed.level_newest_at OR timed.at <= timed.level_counted_at)
     AND m.store_id = timed.store_id AND m.item_id = timed.item_id
-    AND m.level_version > (SELECT version_before(timed.store_id, timed.item_id, timed.level_version, timed.at))
+    AND m.level_version > {
+        BEFORE.format(store_id="timed.store_id", item_id="timed.item_id", version="timed.level_version", time="timed.at")
+    }
     AND ({AT.format("m.")} > timed.at OR ({AT.format("m.")} = timed.at AND CASE
       WHEN {IS_COUNT.format("m.")} THEN coalesce(m.dedupe_key, '')
       WHEN m.refers_to IS NOT NULL THEN (
@@ -277,22 +262,37 @@ NOTHING = {
     "left_counts": """CROSS JOIN (SELECT NULL::timestamptz AS left_counted_at) AS left_counts""",
 }
 """In their places, for all other movements: to begin such a join takes time, also where it finds nothing."""
-CORRECTIONS = """      UNION ALL
-      SELECT store_id, item_id, last_version, 'correction', inventory_system_id, CASE WHEN correction < 0 THEN 2 ELSE 1 END,
-        abs(correction), balance, NULL, NULL, NULL, NULL, 1::smallint, received_at, count_at, NULL, NULL, NULL, NULL, NULL, NULL,
-        count_version
-      FROM decided WHERE outcome = 'applied' AND correction IS NOT NULL
-"""
+LEDGER_COLUMNS = ("inventory_system_id", "movement_type", "delta", "own_balance", "received_at", "at")
+WRITTEN = ("new_newest_at", "new_counted_at")
+"""What is decided of a movement and written, beside what the call brings and what it returns: to the ledger, and to the level"""
+RARE_LEDGER_COLUMNS = ("other_store_id", "own_count")
+RARELY_WRITTEN = ("last_version", "count_version")
+"""What is null, or equal to another, where no count, reversal or transfer is among the movements"""
+CORRECTIONS = """
+      UNION ALL
+      SELECT p_store_id[position], p_item_id[position], last_version, 'correction', inventory_system_id,
+        CASE WHEN correction LIKE '-%' THEN 2 ELSE 1 END, abs(correction::numeric), balance::numeric, NULL, NULL, NULL, NULL,
+        1::smallint, received_at, count_at, NULL, NULL, NULL, NULL, NULL, NULL, count_version
+      FROM unnest(v_movement, v_outcome, v_correction, v_balance, v_inventory_system_id, v_received_at, v_last_version,
+        v_counted_at, v_count_version) AS decided (position, outcome, correction, balance, inventory_system_id, received_at,
+        last_version, count_at, count_version)
+      WHERE outcome = 'applied' AND correction IS NOT NULL"""
+TOLD_CORRECTIONS = """
+        UNION ALL
+        SELECT p_store_id[position], p_item_id[position], last_version, 'correction', inventory_system_id
+        FROM unnest(v_movement, v_outcome, v_correction, v_last_version, v_inventory_system_id)
+          AS decided (position, outcome, correction, last_version, inventory_system_id)
+        WHERE outcome = 'applied' AND correction IS NOT NULL"""
 PLAIN_DEFERRALS = """WHEN level.newest_at IS NULL AND level.version > 0 THEN 'deferred'
 WHEN asked.is_pos AND known.level_version IS NOT NULL THEN 'deferred'
 """
-WITHOUT_LEVEL = """CASE
+WITHOUT_LEVEL = f"""CASE
   WHEN (SELECT true FROM item WHERE store_id = asked.store_id AND item_id = asked.item_id LIMIT 1) THEN 'deferred'
-  ELSE CASE item_can_be_copied(asked.store_id, asked.item_id)
+  ELSE CASE {IS_COPYABLE.format("asked.store_id", "asked.item_id")}
     WHEN true THEN 'deferred' WHEN false THEN 'unit_unclear' ELSE 'unknown_item' END
 END"""
-TRANSFERS = """WHEN asked.source = 'pos_transfer'
-  AND unit_of(asked.store_id, asked.item_id) <> unit_of(asked.other_store_id, asked.item_id) THEN 'unit_differs'
+TRANSFERS = f"""WHEN asked.source = 'pos_transfer'
+  AND {UNIT.format("asked.store_id", "asked.item_id")} <> {UNIT.format("asked.other_store_id", "asked.item_id")} THEN 'unit_differs'
 """
 UNITS = """WHEN outcome = 'unit_differs' THEN (
           SELECT string_agg(format('%s (%s)', u.unit_id, u.name), ' and ' ORDER BY i.store_id = counted.store_id DESC)
@@ -305,7 +305,11 @@ UNITS = """WHEN outcome = 'unit_differs' THEN (
 def judge_and_write(*, is_plain: bool) -> str:
     """The one statement that judges and writes. The plain one defers to the whole one what needs the rare joins."""
     joins = NOTHING if is_plain else RARE_JOINS
-    corrections = "" if is_plain else CORRECTIONS
+    corrections, told_corrections = ("", "") if is_plain else (CORRECTIONS, TOLD_CORRECTIONS)
+    ledger_columns = LEDGER_COLUMNS if is_plain else (*LEDGER_COLUMNS, *RARE_LEDGER_COLUMNS)
+    written = (*ledger_columns, *WRITTEN) if is_plain else (*ledger_columns, *WRITTEN, *RARELY_WRITTEN)
+    own_count, other_store_id = ("NULL", "NULL") if is_plain else ("own_count", "other_store_id")
+    last_versions = "v_version" if is_plain else "v_last_version"
     plain_deferrals = PLAIN_DEFERRALS if is_plain else ""
     without_level = "'deferred'" if is_plain else WITHOUT_LEVEL
     transfers = "" if is_plain else TRANSFERS
@@ -316,9 +320,16 @@ def judge_and_write(*, is_plain: bool) -> str:
         else "false"
     )
     return f"""
-    WITH decided AS MATERIALIZED (
-      SELECT position, store_id, item_id, source, is_count, system_id AS inventory_system_id, reported_stock,
-        dedupe_key, occurrence, at, peer_id AS other_store_id, refers_to, counted, received_at, new_newest_at, count_version, is_refused, CASE WHEN outcome = 'candidate' THEN count_at ELSE known_count_at END AS count_at,
+    SELECT array_agg(position), array_agg(outcome), array_agg(level_version), array_agg(balance::text),
+      array_agg(correction::text), array_agg(count_at), array_agg(remark),
+      array_agg(dedupe_key) FILTER (WHERE is_refused AND outcome IN ('applied', 'known')),
+      {", ".join(f"array_agg({name})" for name in written)}
+    INTO v_movement, v_outcome, v_version, v_balance, v_correction, v_counted_at, v_remark, v_refused,
+      {", ".join(f"v_{name}" for name in written)}
+    FROM (
+      SELECT position, system_id AS inventory_system_id, dedupe_key, at, peer_id AS other_store_id,
+        CASE WHEN is_count THEN counted END AS own_count, received_at, new_newest_at, count_version, is_refused,
+        CASE WHEN outcome = 'candidate' THEN count_at ELSE known_count_at END AS count_at,
         CASE
           WHEN outcome <> 'candidate' THEN outcome
           WHEN troubles_before > 0 OR is_late THEN 'deferred'
@@ -514,40 +525,46 @@ def judge_and_write(*, is_plain: bool) -> str:
         ) AS troubled
         WINDOW before AS (PARTITION BY store_id, item_id ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
       ) AS counted
-    ), level AS (
+    ) AS decided;
+    -- Statements of their own, since Citus refuses to write in a WITH. All under the locks, so nobody sees one without the others.
+    IF 'applied' = ANY (v_outcome) THEN
       INSERT INTO stock_level (store_id, item_id, quantity, version, updated_at, newest_at, counted_at)
-      SELECT DISTINCT ON (store_id, item_id) store_id, item_id, balance, last_version, received_at, new_newest_at, new_counted_at
-      FROM decided WHERE outcome = 'applied' ORDER BY store_id, item_id, last_version DESC
+      SELECT DISTINCT ON (1, 2) p_store_id[position], p_item_id[position], balance::numeric, last_version, received_at,
+        new_newest_at, new_counted_at
+      FROM unnest(v_movement, v_outcome, v_balance, {last_versions}, v_received_at, v_new_newest_at, v_new_counted_at)
+        AS decided (position, outcome, balance, last_version, received_at, new_newest_at, new_counted_at)
+      WHERE outcome = 'applied' ORDER BY 1, 2, last_version DESC
       ON CONFLICT (store_id, item_id) DO UPDATE
       SET quantity = excluded.quantity, version = excluded.version, updated_at = excluded.updated_at,
-        newest_at = excluded.newest_at, counted_at = excluded.counted_at
-    ), ledger AS (
+        newest_at = excluded.newest_at, counted_at = excluded.counted_at;
       INSERT INTO stock_movement (
         store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity, balance_after, reported_stock,
         date_text, sent_at_text, dedupe_key, occurrence, received_at, happened_at, reason, reference, actor, note, counted,
         other_store_id, refers_to
       )
-      SELECT store_id, item_id, level_version, source, inventory_system_id, movement_type, abs(delta), own_balance, reported_stock,
-        p_date_text[position], p_sent_at_text[position], dedupe_key, occurrence, received_at, at, p_reason[position],
-        p_reference[position], p_actor[position], p_note[position],
-        CASE WHEN is_count THEN counted END, other_store_id, refers_to
-      FROM decided WHERE outcome = 'applied'
-{corrections}      RETURNING store_id, item_id, level_version, source, inventory_system_id
-    ), told AS (
+      SELECT store_id, item_id, level_version, source, inventory_system_id, movement_type, abs(delta), own_balance,
+        p_reported_stock[position]::numeric, p_date_text[position], p_sent_at_text[position],
+        dedupe_key, occurrence, received_at, at, p_reason[position],
+        p_reference[position], p_actor[position], p_note[position], {own_count}, {other_store_id}, p_refers_to[position]
+      FROM (
+        SELECT *, p_store_id[position] AS store_id, p_item_id[position] AS item_id, p_source[position] AS source,
+          p_dedupe_key[position] AS dedupe_key, coalesce(p_occurrence[position], 1::smallint) AS occurrence
+        FROM unnest(v_movement, v_outcome, v_version, {", ".join(f"v_{name}" for name in ledger_columns)})
+          AS a (position, outcome, level_version, {", ".join(ledger_columns)})
+      ) AS decided WHERE outcome = 'applied'{corrections};
       -- Never back to the system that it came from. What a full synchronisation tells: an opening, a count in a new unit.
       INSERT INTO outbox_message (store_id, item_id, level_version, inventory_system_id)
       SELECT moved.store_id, moved.item_id, moved.level_version, target.inventory_system_id
-      FROM ledger AS moved CROSS JOIN LATERAL (
-        SELECT inventory_system_id FROM integration WHERE store_id = moved.store_id AND enabled OFFSET 0
-      ) AS target
+      FROM (
+        SELECT p_store_id[position] AS store_id, p_item_id[position] AS item_id, level_version, p_source[position] AS source,
+          inventory_system_id
+        FROM unnest(v_movement, v_outcome, v_version, v_inventory_system_id)
+          AS decided (position, outcome, level_version, inventory_system_id)
+        WHERE outcome = 'applied'{told_corrections}
+      ) AS moved JOIN integration AS target ON target.store_id = moved.store_id AND target.enabled
       WHERE moved.source NOT IN ('opening', 'unit_change') AND target.inventory_system_id IS DISTINCT FROM moved.inventory_system_id
-      ORDER BY moved.store_id, moved.item_id, moved.level_version
-    )
-    SELECT array_agg(position), array_agg(outcome), array_agg(level_version), array_agg(balance::text),
-      array_agg(correction::text), array_agg(count_at), array_agg(remark),
-      array_agg(dedupe_key) FILTER (WHERE is_refused AND outcome IN ('applied', 'known'))
-    INTO v_movement, v_outcome, v_version, v_balance, v_correction, v_counted_at, v_remark, v_refused
-    FROM decided;
+      ORDER BY moved.store_id, moved.item_id, moved.level_version;
+    END IF;
 """
 
 
@@ -576,6 +593,8 @@ DECLARE
   v_part integer[];
   v_found record;
   v_is_plain boolean := NOT p_source && ARRAY[{ALONE}, 'pos_transfer'];
+  v_new text[];
+  v_new_items text[];
   v_made text[];
   v_made_items text[];
   v_copied jsonb := '[]';
@@ -587,6 +606,18 @@ DECLARE
   v_counted_at timestamptz[];
   v_remark text[];
   v_refused bytea[];
+  v_inventory_system_id text[];
+  v_other_store_id text[];
+  v_movement_type integer[];
+  v_delta numeric[];
+  v_own_balance numeric[];
+  v_own_count numeric[];
+  v_received_at timestamptz[];
+  v_at timestamptz[];
+  v_last_version bigint[];
+  v_new_newest_at timestamptz[];
+  v_new_counted_at timestamptz[];
+  v_count_version bigint[];
 BEGIN
   IF cardinality(p_store_id) > 1 THEN
     -- Of each copy in this call, the first one. Without an identity nothing is a copy, nor of what is meant for another POS.
@@ -759,11 +790,13 @@ BEGIN
         FROM (SELECT v_found.store_id, v_found.item_id, made.* FROM copy_item(v_found.store_id, v_found.item_id) AS made) AS one;
       END IF;
     END LOOP;
+    SELECT array_agg(asked.store_id ORDER BY asked.store_id, asked.item_id),
+      array_agg(asked.item_id ORDER BY asked.store_id, asked.item_id) INTO v_new, v_new_items
+    FROM (SELECT DISTINCT p_store_id[position] AS store_id, p_item_id[position] AS item_id FROM unnest(v_left) AS position) AS asked
+    WHERE EXISTS (SELECT FROM item WHERE item.store_id = asked.store_id AND item.item_id = asked.item_id);
     WITH made AS (
       INSERT INTO stock_level (store_id, item_id, quantity, version)
-      SELECT DISTINCT p_store_id[position], p_item_id[position], 0, 0 FROM unnest(v_left) AS position
-      WHERE EXISTS (SELECT FROM item WHERE store_id = p_store_id[position] AND item_id = p_item_id[position])
-      ORDER BY 1, 2
+      SELECT store_id, item_id, 0, 0 FROM unnest(v_new, v_new_items) AS asked (store_id, item_id) ORDER BY 1, 2
       ON CONFLICT (store_id, item_id) DO NOTHING
       RETURNING store_id, item_id
     )
@@ -1054,7 +1087,7 @@ def upgrade() -> None:
     op.execute("REVOKE EXECUTE ON FUNCTION apply_movements FROM PUBLIC")
     op.execute(COPY_GRANTS.format(old=OLD_APPLY.replace("apply", "old_apply", 1), new="apply_movements"))
     op.execute("-- squawk-ignore ban-drop-function\nDROP FUNCTION old_apply_movements")
-    for function in (ROUNDING, VERSION_BEFORE, LEVEL_AT, UNIT_OF, COPYABLE, COPY, PLANNER, RECORD, WRAPPER):
+    for function in (ROUNDING, LEVEL_AT, UNIT_OF, COPYABLE, COPY, PLANNER, RECORD, WRAPPER):
         op.execute(function)
     for function in ("record_movement", "copy_item"):
         op.execute(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC")

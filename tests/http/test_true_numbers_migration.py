@@ -1,6 +1,7 @@
 """A filled installation of before revision 0007 keeps every level and every row, and goes on from there."""
 
 import asyncio
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import make_url, text
 
 from app.stock.movement import Applied
 from app.storage.ledger import apply_movements
+from app.storage.levels import list_levels
 from app.storage.migrations import TablesInUseError, head, migrate
 from tests.support.ledger import by_pos, reported
 from tests.support.postgres import database_of, migrate_to
@@ -108,7 +110,8 @@ async def test_the_role_of_the_service_may_read_where_functions_are_not_for_ever
         await migrate(filled.engine, grant_to=role)
         service = database_of(filled.service_url).create_engine()
         async with service.connect() as connection:
-            assert Decimal("62.5") == await connection.scalar(text("SELECT pos_sync.level_at('1', 'both', now())"))
+            (level,) = await list_levels(connection, store_id="1", item_id="both", at=datetime.now(UTC))
+            assert Decimal("62.5") == level.quantity
         await service.dispose()
     finally:
         await filled.execute("ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC")
