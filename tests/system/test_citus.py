@@ -220,8 +220,13 @@ async def test_operators_commands_work(chains: tuple[Chain, Chain], tmp_path: Pa
         ("refused", "replay", "--all", "--yes", "--not-counted", "--actor", "ana"),
         ("item", "list", "--store", "1"),
         ("refused", "list"),
+        ("alerts", "list"),
+        ("seal", "verify"),
+        ("seal", "export"),
     ):
         chain.command(*arguments)
+    assert "Sealed: " in chain.command("seal", "now").stdout
+    assert "Verified: 0" not in chain.command("seal", "verify").stdout
 
 
 def test_a_command_may_connect_to_any_server_of_the_cluster(chains: tuple[Chain, Chain]) -> None:
