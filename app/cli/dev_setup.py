@@ -82,15 +82,17 @@ async def prepare(postgres: Postgres, password: str) -> None:
     cluster = database_of(postgres, "postgres").create_engine()
     async with cluster.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
-        if not await connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": name}):
-            await connection.execute(text(f"CREATE ROLE {name} LOGIN"))
+        for role, rights in ((name, "LOGIN"), (f"{name}_owner", "NOLOGIN")):
+            if not await connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}):
+                await connection.execute(text(f"CREATE ROLE {role} {rights}"))
         # Of hexadecimal digits, so it needs no quoting.
         await connection.execute(text(f"ALTER ROLE {name} PASSWORD '{password}'"))
         if not await connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}):
             await connection.execute(text(f"CREATE DATABASE {name}"))
     await cluster.dispose()
     engine = database_of(postgres).create_engine()
-    await migrate(engine, grant_to=name)
+    # As in production: neither the service nor a superuser owns the schema.
+    await migrate(engine, grant_to=name, owner=f"{name}_owner")
     for store_id, sample in SAMPLES.items():
         catalog = read_catalog((SAMPLE_FOLDER / sample).read_text(encoding="utf-8"))
         # Counted a day ago, so that what is tried has a past to happen in.

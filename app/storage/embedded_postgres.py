@@ -11,7 +11,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,6 +20,8 @@ SERVICE_ROLE = "pos_sync"
 
 _MAX_SOCKET_PATH_BYTES = 100
 _UNPRIVILEGED_USER = "nobody"
+_AS_ANOTHER = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+"""Within it the process has another number, and outside it the rights of root: no folder has to be opened to anyone."""
 _START_SECONDS = 60
 
 
@@ -31,14 +33,20 @@ class EmbeddedPostgresError(Exception):
 
 
 class EmbeddedPostgres:
-    """One server on one data folder. As root it runs as `nobody`, since Postgres refuses to run as root."""
+    """One server on one data folder.
+
+    As root it runs as `nobody`; where that one cannot reach the folder, in a user namespace in which it is not root.
+    """
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder.resolve()
         self._data = self.folder / "postgres"
         self._settings = dict(settings or {})
         self._binaries = _binaries()
-        self._user = pwd.getpwnam(_UNPRIVILEGED_USER) if os.geteuid() == 0 else None
+        self._user: pwd.struct_passwd | None = None
+        self._prefix: Sequence[str] = ()
+        if self._data.exists():
+            self._choose_user()
 
     @property
     def socket_folder(self) -> Path:
@@ -60,8 +68,7 @@ class EmbeddedPostgres:
             EmbeddedPostgresError: it does not start; the message holds the end of its log.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._open_path_to(self.folder)
-        self._open_path_to(self._binaries)
+        self._choose_user()
         if not (self._data / "PG_VERSION").exists():
             self._create()
         if self.socket_folder != self._data:
@@ -74,6 +81,29 @@ class EmbeddedPostgres:
         if started.returncode != 0:
             end = log.read_text(errors="replace")[-2000:] if log.exists() else started.stderr
             raise EmbeddedPostgresError(f"The embedded Postgres did not start. The end of its log:\n{end}")
+
+    def _choose_user(self) -> None:
+        """Postgres refuses to run as root. What root made stays with whom it was made for.
+
+        Raises:
+            EmbeddedPostgresError: nobody else may pass through the folders above, and there are no user namespaces.
+        """
+        self._user, self._prefix = None, ()
+        if os.geteuid() != 0:
+            return
+        is_roots = self._data.stat().st_uid == 0 if self._data.exists() else not self._is_passable()
+        if not is_roots:
+            self._user = pwd.getpwnam(_UNPRIVILEGED_USER)
+        elif _can_be_another(_AS_ANOTHER):
+            self._prefix = _AS_ANOTHER
+        else:
+            raise EmbeddedPostgresError(
+                f"Postgres does not run as root, and no other user may pass through {self.folder}. Run this as another user, "
+                "or use a folder through which others may pass."
+            )
+
+    def _is_passable(self) -> bool:
+        return _is_passable(self.folder) and _is_passable(self._binaries)
 
     def stop(self) -> None:
         """Stop the server, as a fast shutdown does; without effect where none runs."""
@@ -132,7 +162,7 @@ class EmbeddedPostgres:
         # Output to files: a server that pg_ctl leaves behind would hold a pipe open.
         with tempfile.TemporaryFile("w+") as output:
             result = subprocess.run(  # noqa: S603 - our own arguments
-                [str(self._binaries / program), *arguments],
+                [*self._prefix, str(self._binaries / program), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -150,14 +180,18 @@ class EmbeddedPostgres:
         if self._user is not None:
             os.chown(path, self._user.pw_uid, self._user.pw_gid)
 
-    def _open_path_to(self, folder: Path) -> None:
-        """As root: let `nobody` pass through the folders above (x), which does not let anyone list them."""
-        if self._user is None:
-            return
-        for parent in (folder, *folder.parents):
-            mode = parent.stat().st_mode
-            if not mode & stat.S_IXOTH:
-                parent.chmod(mode | stat.S_IXOTH)
+
+def _is_passable(folder: Path) -> bool:
+    """Whether everybody may pass through the folder and those above it."""
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in (folder, *folder.parents))
+
+
+def _can_be_another(command: Sequence[str]) -> bool:
+    """Whether a process may have a user namespace here."""
+    try:
+        return subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0  # noqa: S603 - our own words
+    except OSError:
+        return False
 
 
 def _binaries() -> Path:

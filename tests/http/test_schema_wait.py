@@ -1,13 +1,17 @@
 """`pos-sync migrate --wait`, for an init container: it waits for what another one migrates."""
 
 import asyncio
+import threading
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 from sqlalchemy import text
 
 from app.storage.migrations import migrate
 from tests.support.commands import Run, runner_for
+from tests.support.outbox import PATIENCE_SECONDS
 from tests.support.postgres import rename_database
 from tests.support.world import World
 
@@ -18,15 +22,29 @@ def run_in_empty(empty_world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     return runner_for(empty_world.service_url, monkeypatch, tmp_path)
 
 
+@pytest.fixture
+def has_said(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once the command has said that it waits."""
+    event = threading.Event()
+    echo = click.echo
+
+    def say(*arguments: Any, **options: Any) -> None:
+        echo(*arguments, **options)
+        event.set()
+
+    monkeypatch.setattr("app.cli.readiness.click.echo", say)
+    return event
+
+
 async def test_a_schema_that_is_ready_is_not_waited_for(run: Run) -> None:
     result = await run("migrate", "--wait", "--timeout", "0")
 
     assert (0, "This version can run with the schema.\n") == (result.exit_code, result.output)
 
 
-async def test_it_waits_until_another_one_has_migrated(empty_world: World, run_in_empty: Run) -> None:
+async def test_it_waits_until_another_one_has_migrated(empty_world: World, run_in_empty: Run, has_said: threading.Event) -> None:
     waiting = asyncio.ensure_future(run_in_empty("migrate", "--wait", "--timeout", "60"))
-    await asyncio.sleep(2)
+    await asyncio.to_thread(has_said.wait, PATIENCE_SECONDS)
     assert not waiting.done()
     await migrate(empty_world.engine, grant_to="pos_sync")
     result = await waiting
@@ -54,12 +72,12 @@ async def test_a_schema_of_a_newer_version_is_no_schema_to_run_with(world: World
     assert "9999" in result.output
 
 
-async def test_a_database_that_is_away_is_waited_for(world: World, run: Run) -> None:
+async def test_a_database_that_is_away_is_waited_for(world: World, run: Run, has_said: threading.Event) -> None:
     away = f"{world.database}_away"
     await rename_database(world.database, away)
     try:
         waiting = asyncio.ensure_future(run("migrate", "--wait", "--timeout", "60"))
-        await asyncio.sleep(1.5)
+        await asyncio.to_thread(has_said.wait, PATIENCE_SECONDS)
         assert not waiting.done()
     finally:
         await rename_database(away, world.database)

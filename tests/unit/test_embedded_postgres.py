@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.storage.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from app.storage.embedded_postgres import _AS_ANOTHER, EmbeddedPostgres, EmbeddedPostgresError, _can_be_another
 
 
 @pytest.fixture
@@ -45,3 +45,21 @@ def test_its_own_is_used_again(far: EmbeddedPostgres) -> None:
         far._make_socket_folder()  # noqa: SLF001
 
     assert 0o40700 == os.lstat(far.socket_folder).st_mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root: Postgres runs as who starts it")
+def test_as_root_it_opens_no_folder_to_anyone(tmp_path: Path) -> None:
+    """Pytest's folders are private, as the home of root is."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    modes = [parent.stat().st_mode for parent in (private, *private.parents)]
+    server = EmbeddedPostgres(private / "data", {"fsync": "off"})
+    if not _can_be_another(_AS_ANOTHER):
+        with pytest.raises(EmbeddedPostgresError, match="Run this as another user"):
+            server.start()
+    else:
+        server.start()
+        # Another one finds it, and stops it.
+        EmbeddedPostgres(private / "data").stop()
+        assert not server._is_running()  # noqa: SLF001 - what a command would print
+    assert modes == [parent.stat().st_mode for parent in (private, *private.parents)]
