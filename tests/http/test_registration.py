@@ -544,3 +544,31 @@ async def test_the_client_secret_is_replaced_in_the_documented_order_without_a_r
             await both_are_taken(client, "2")
             async with registrar(second, world.engine, webhook_path=PATH) as it:
                 assert "registered" == (await it.register_now()).state
+
+
+async def test_in_a_silence_of_all_the_call_is_repeated_once_a_day_by_one_of_two(world: World) -> None:
+    engine = database_of(world.service_url).create_engine()
+    async with mipos() as remote, MiposClient(remote.url) as client:
+        tokens = access(world, client)
+        keepers = [
+            Registrar(engine, client, tokens, url=OURS, account=b"an account", keep=timedelta(seconds=0.05)) for _ in range(2)
+        ]
+        tasks = [asyncio.create_task(keeper.run()) for keeper in keepers]
+        while "manage" not in remote.calls:  # noqa: ASYNC110 - counted by another server
+            await asyncio.sleep(0.01)
+        await world.execute(
+            "INSERT INTO pos_sync.problem (name, subject, severity, words, since, looked_at)"
+            " VALUES ('silence', 'all', 'critical', '', now(), now())",
+            "UPDATE pos_sync.webhook_registration SET registered_at = registered_at - interval '25 hours'",
+        )
+        renewed = "SELECT registered_at > now() - interval '1 hour' FROM pos_sync.webhook_registration"
+        while not await world.scalar(renewed):
+            await asyncio.sleep(0.01)
+        # A second call would come with the next look.
+        await asyncio.gather(*(keeper._renew() for keeper in keepers))  # noqa: SLF001 - a look now
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await engine.dispose()
+
+    assert 2 == remote.calls["manage"]
