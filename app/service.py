@@ -168,8 +168,7 @@ class Service:
     async def _seal(self) -> None:
         if self.settings.seal_every:
             every = timedelta(minutes=self.settings.seal_every)
-            async with self.database.engine() as engine:
-                await Sealer(engine, every=every, key=seal_key_of(self.settings)).run()
+            await Sealer(self.engine, every=every, key=seal_key_of(self.settings)).run()
 
     async def _record_rules(self, connection: asyncpg.Connection) -> None:
         """Record the rules of this process unless some are recorded; say once where they differ from those that count."""

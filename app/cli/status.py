@@ -163,13 +163,17 @@ def _print_problems(found: Sequence[Found]) -> None:
         return
     for one in found:
         problem = one.problem
+        if problem.severity is Severity.INFO:
+            # The title tells of what is wrong, and nothing is.
+            subject = f"{problem.subject}: " if problem.subject else ""
+            click.echo(f"info      {as_seen(subject + problem.words)}")
+            continue
         severity = click.style(f"{problem.severity.value:<8}", fg=COLOURS[problem.severity])
         about = f" ({problem.subject})" if problem.subject else ""
         since = f", since {to_shown(one.since)}" if one.since else ""
         click.echo(f"{severity}  {problem.kind.title}{as_seen(about)}{since}")
         click.echo(f"          {as_seen(problem.words)}")
-        if problem.severity is not Severity.INFO:
-            click.echo(f"          What to do: {problem.kind.remedy}")
+        click.echo(f"          What to do: {problem.kind.remedy}")
     click.echo()
 
 

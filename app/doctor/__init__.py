@@ -20,7 +20,6 @@ from app.mipos.answers import NeedsHuman, Transient
 from app.mipos.client import MiposClient, beginning_of
 from app.mipos.wiring import account_of, tokens_of, why_not_registering
 from app.operations.clock import MAX_SKEW, skew_of
-from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, php_json
 from app.receiving.signature import HEADER
 from app.scope import WEBHOOK_PATH
 from app.settings import Settings
@@ -36,6 +35,7 @@ UNUSABLE_SKEW = timedelta(seconds=30)
 MAX_SENDER_SKEW = timedelta(hours=26)
 """mipOS's `now` has no zone: within a day's worth of zones nothing can be told from it."""
 PROBE_SECONDS = 10
+_PROBE = b'{"doctor":"a body that names no store, so that its wrong signature is nobody's problem"}'
 PROXY_SECONDS = 10
 """proxy_read_timeout of deploy/nginx/pos-sync.conf"""
 MARGIN_SECONDS = 1
@@ -238,7 +238,7 @@ async def _examine_public_url(settings: Settings) -> Check:
         async with (
             asyncio.timeout(PROBE_SECONDS),
             httpx2.AsyncClient(timeout=PROBE_SECONDS) as client,
-            client.stream("POST", url, content=php_json(DOCUMENTED_MOVEMENT), headers=headers) as answer,
+            client.stream("POST", url, content=_PROBE, headers=headers) as answer,
         ):
             beginning = await beginning_of(answer)
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
