@@ -35,7 +35,7 @@ UNUSABLE_SKEW = timedelta(seconds=30)
 MAX_SENDER_SKEW = timedelta(hours=26)
 """mipOS's `now` has no zone: within a day's worth of zones nothing can be told from it."""
 PROBE_SECONDS = 10
-_PROBE = b'{"doctor":"a body that names no store, so that its wrong signature is nobody's problem"}'
+_PROBE = b'{"doctor":"names no store, so its wrong signature is no problem"}'
 PROXY_SECONDS = 10
 """proxy_read_timeout of deploy/nginx/pos-sync.conf"""
 MARGIN_SECONDS = 1
