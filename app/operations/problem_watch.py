@@ -1,5 +1,6 @@
 """Looks for problems every 15 seconds: one replica looks, all of them show what it found."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -16,6 +17,7 @@ from app.storage.problems import Known, Look
 from app.storage.transactions import database_now
 
 LOOK_SECONDS = 15.0
+START_SECONDS = 2.0
 LEASE = "problems"
 LEASE_TIME = timedelta(seconds=60)
 LEARN_TIME = timedelta(minutes=10)
@@ -54,6 +56,8 @@ class ProblemWatch:
 
     async def run(self) -> None:
         """Until it is cancelled. A database that is away is told by others."""
+        # Late: at a start deliveries come first.
+        await asyncio.sleep(min(START_SECONDS, LOOK_SECONDS))
         await repeat("problems", self.look, pause=lambda: LOOK_SECONDS)
 
     async def look(self) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.problems.kinds import BY_NAME, Kind, Problem, Severity
@@ -77,7 +78,10 @@ async def put(connection: AsyncConnection, found: Sequence[Problem], *, now: dat
         await connection.execute(_PUT, parameters)
     await connection.execute(_CLEAR, {"now": now})
     await connection.execute(_FORGET, {"now": now})
-    await connection.execute(update(alert_state).values(looked_at=now))
+    looked = insert(alert_state).values(looked_at=now)
+    await connection.execute(
+        looked.on_conflict_do_update(index_elements=["is_only"], set_={"looked_at": looked.excluded.looked_at})
+    )
 
 
 async def read_all(connection: AsyncConnection) -> list[Known]:

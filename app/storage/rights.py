@@ -57,7 +57,7 @@ SERVICE_RIGHTS = {
     delivery_count.name: "SELECT, INSERT, UPDATE, DELETE",
     pair_delivery.name: "SELECT, INSERT, UPDATE",
     problem.name: "SELECT, INSERT, UPDATE, DELETE",
-    alert_state.name: "SELECT, UPDATE",
+    alert_state.name: "SELECT, INSERT, UPDATE",
     alert_message.name: "SELECT, INSERT, UPDATE, DELETE",
     ping.name: "SELECT, INSERT, UPDATE, DELETE",
     seal_level.name: "SELECT, INSERT, UPDATE",

@@ -57,7 +57,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("is_only", name=op.f("alert_state_pkey")),
         sa.CheckConstraint("is_only", name=op.f("alert_state_is_only_check")),
     )
-    op.execute("INSERT INTO alert_state DEFAULT VALUES")
     op.create_table(
         "alert_message",
         sa.Column("message_id", sa.Text(), nullable=False),

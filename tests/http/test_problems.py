@@ -82,7 +82,11 @@ async def test_a_database_that_only_reads(world: World, run: Run, monkeypatch: p
         await world.execute("SET default_transaction_read_only = off", f"ALTER DATABASE {world.database} RESET ALL")
         await world.execute(ends)
         await it.is_over(kinds.DATABASE)
-        assert 1 <= await world.scalar("SELECT outage FROM pos_sync.alert_state")
+
+        async def is_counted() -> bool:
+            return await world.scalar("SELECT outage FROM pos_sync.alert_state") >= 1
+
+        await until(is_counted)
 
 
 async def until_looked(world: World) -> None:

@@ -1,5 +1,6 @@
 """Commands as an operator would type them, in this process."""
 
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 from app.cli import commands
 from app.settings import Settings
 
+_LOG_LINE = re.compile(rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[.*\n", re.MULTILINE)
 Run = Callable[..., Awaitable[Result]]
 
 
@@ -22,6 +24,10 @@ def runner_for(url: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Run:
 
     async def run(*arguments: str, input: bytes | None = None) -> Result:  # noqa: A002 - click's word
         # In a thread, since a command runs an event loop of its own.
-        return await anyio.to_thread.run_sync(lambda: CliRunner().invoke(commands, arguments, input, prog_name="pos-sync"))
+        result = await anyio.to_thread.run_sync(lambda: CliRunner().invoke(commands, arguments, input, prog_name="pos-sync"))
+        # A service in this process logs to the same output, and not the command.
+        result.stdout_bytes = _LOG_LINE.sub(b"", result.stdout_bytes)
+        result.output_bytes = _LOG_LINE.sub(b"", result.output_bytes)
+        return result
 
     return run

@@ -63,7 +63,7 @@ class Remote:
     def settings(self, **changes: Any) -> dict[str, Any]:
         """The settings of a service that registers here, and tells of it to who has `KEY`."""
         # Nobody is at this URL, and nobody is to be asked: tests send to loopback only.
-        own = {"pos_api_key": KEY, "mipos_base_url": self.url, "public_url": "https://pos.example.com", "ping_every": 0}
+        own = {"pos_api_key": KEY, "mipos_base_url": self.url, "public_url": "https://pos.example.com", "ping_every": "0"}
         return {**SETTINGS, **own, **changes}
 
 

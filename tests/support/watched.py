@@ -96,13 +96,6 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(problem_facts, "MIN_ANCHOR_AGE", timedelta())
 
 
-def document_in(output: str) -> Any:
-    """The JSON that a command printed; the service in this process may have logged before and after it."""
-    found = re.search(r"^([{\[])$.*?^([}\]])$|^\[\]$", output, re.MULTILINE | re.DOTALL)
-    assert found, output
-    return json.loads(found[0])
-
-
 @dataclass
 class Watched:
     """A running service, and all places in which a problem has to be seen."""
@@ -123,10 +116,10 @@ class Watched:
 
         await until(is_shown)
         ended = await self.run("status", "--json")
-        found = [one for one in document_in(ended.stdout)["problems"] if one["name"] == kind.name]
+        found = [one for one in json.loads(ended.stdout)["problems"] if one["name"] == kind.name]
         assert severity.value in {one["severity"] for one in found}, ended.stdout
         assert ended.exit_code >= EXIT_STATUS[severity]
-        checked = {(check["name"], check["verdict"]) for check in document_in((await self.run("doctor", "--json")).stdout)}
+        checked = {(check["name"], check["verdict"]) for check in json.loads((await self.run("doctor", "--json")).stdout)}
         verdict = "failed" if severity is Severity.CRITICAL else "warning"
         assert (kind.name, verdict) in checked
 
@@ -139,7 +132,7 @@ class Watched:
             return is_told and not await self.firing(kind)
 
         await until(is_hidden)
-        found = document_in((await self.run("status", "--json")).stdout)["problems"]
+        found = json.loads((await self.run("status", "--json")).stdout)["problems"]
         assert [] == [one for one in found if one["name"] == kind.name and one["severity"] != "info"]
 
     async def firing(self, kind: Kind) -> list[str]:
