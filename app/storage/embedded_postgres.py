@@ -23,6 +23,7 @@ _UNPRIVILEGED_USER = "nobody"
 _AS_ANOTHER = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 """Within it the process has another number, and outside it the rights of root: no folder has to be opened to anyone."""
 _START_SECONDS = 60
+_STOP_SECONDS = 60
 
 
 PRIVATE = 0o700
@@ -106,9 +107,11 @@ class EmbeddedPostgres:
         return _is_passable(self.folder) and _is_passable(self._binaries)
 
     def stop(self) -> None:
-        """Stop the server, as a fast shutdown does; without effect where none runs."""
-        if self._is_running():
-            self._run("pg_ctl", "stop", "-w", "-s", "-m", "fast", "-D", str(self._data))
+        """Stop the server; without effect where none runs. One that does not write its last checkpoint in time recovers it."""
+        for mode in ("fast", "immediate"):
+            if not self._is_running():
+                break
+            self._run("pg_ctl", "stop", "-w", "-t", str(_STOP_SECONDS), "-s", "-m", mode, "-D", str(self._data))
         if self.socket_folder != self._data:
             shutil.rmtree(self.socket_folder, ignore_errors=True)
 

@@ -5,7 +5,6 @@ from contextlib import suppress
 
 import asyncpg
 import pytest
-import suppress
 from sqlalchemy import text
 
 from app.database_address import read_address
