@@ -9,6 +9,7 @@ import httpx2
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import in_transaction, with_database
+from app.cli.group import CommandGroup
 from app.cli.options import actor_option, json_option
 from app.cli.output import show_json, show_table, to_iso, to_shown
 from app.operations.alert_message import test_message
@@ -20,7 +21,7 @@ from app.storage import problems
 from app.storage.problems import Known
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Show the problems that the service found last, acknowledge them, and send a test to ALERT_WEBHOOK_URL.
 

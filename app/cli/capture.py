@@ -9,6 +9,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import database_of, in_transaction, with_database
+from app.cli.group import CommandGroup
 from app.cli.options import actor_option, json_option
 from app.cli.output import show_json, show_table, shown_body, to_shown
 from app.errors import PosSyncError, as_seen
@@ -39,7 +40,7 @@ class _TimeSpan(click.ParamType):
         return length
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @click.option("--for", "length", type=_TimeSpan(), help="How long, such as 90s, 10m or 2h; at most 24h.")
 @click.option(
     "--max", "max_kept", type=click.IntRange(1, MAX_KEPT), default=20, show_default=True, help="How many different ones to keep."

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.catalog_body import read_catalog, read_tables
 from app.cli.database import with_database
+from app.cli.group import CommandGroup
 from app.cli.options import MomentType, actor_option
 from app.cli.output import InputRefused, named_problems
 from app.errors.requests import CannotSync
@@ -21,9 +22,13 @@ from app.stock.csv_catalog import FILES, to_tables
 from app.stock.text import fault_in_id
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
-    """Import and export a store's catalog: items, units, suppliers, and the inventory system that shares them."""
+    """Import and export a store's catalog: items, units, suppliers, and the inventory system that shares them.
+
+    \b
+    Example:  pos-sync catalog import --store 1 app/samples/store-1.json
+    """
 
 
 @command.command("import")

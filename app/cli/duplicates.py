@@ -4,6 +4,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import in_transaction, with_database
+from app.cli.group import CommandGroup
 from app.cli.options import actor_option, item_option, json_option, note_option, numbers_argument, state_option, store_option
 from app.cli.output import kept_document, show_json, show_results, show_table
 from app.operator.duplicates import apply_suspected, dismiss_suspected
@@ -13,7 +14,7 @@ from app.storage import duplicates
 from app.storage.duplicates import State
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """List suspected duplicates, and apply or dismiss them.
 
@@ -25,6 +26,9 @@ def command() -> None:
     echo: It equals a stock update that we sent to this system, and was not applied: our own movement came back.
 
     before count: It was applied, and its date lies before the newest count of the item, which may have held it already.
+
+    \b
+    Example:  pos-sync duplicates list
     """
 
 

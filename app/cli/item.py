@@ -7,6 +7,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import in_transaction, with_database
+from app.cli.group import CommandGroup
 from app.cli.options import QuantityType, TextType, actor_option, json_option
 from app.cli.output import show_json, show_table, to_shown
 from app.operator.item import CannotChangeItem, ItemChange, retire_items, set_item
@@ -21,9 +22,13 @@ _store_option = click.option("--store", "store_id", required=True, help="The sto
 _items_argument = click.argument("item_ids", metavar="ITEM...", nargs=-1, required=True)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
-    """Show and change the items of a store; retire them and bring them back."""
+    """Show and change the items of a store; retire them and bring them back.
+
+    \b
+    Example:  pos-sync item list --store 1
+    """
 
 
 @command.command("list")

@@ -7,6 +7,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cli.database import in_transaction
+from app.cli.group import CommandGroup
 from app.cli.options import actor_option, json_option, limit_option, note_option, numbers_argument, store_option, system_option
 from app.cli.output import document_of, show_json, show_table
 from app.stock.movement import MovementType
@@ -18,7 +19,7 @@ from app.storage.outbox import OutboxState
 _STATES = [state.value for state in OutboxState]
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Stock updates for the inventory systems: what waits, what was refused, and what to do about it.
 

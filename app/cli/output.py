@@ -1,11 +1,14 @@
 """What several commands print: tables, JSON, times, kept deliveries, and what became of them."""
 
 import json
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import zip_longest
+from types import MappingProxyType
 from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
@@ -22,6 +25,7 @@ from app.stock.quantity import to_plain
 from app.stock.text import DATE_FORMAT, zone_of
 from app.storage.duplicates import SuspectedDuplicate
 from app.storage.refusals import KeptDelivery
+from app.terminal import MIN_COLUMN_WIDTH, column_widths, padded, width_of, wrapped
 
 _NOT_SHOWN = {"delivery_key", "after_version", "sent_at_text", "raw_body"}
 """Of kept deliveries: what is for our own look-ups, or shown as `fields` and `body`."""
@@ -43,17 +47,57 @@ def named_problems(problems: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Print `rows` in columns under `headings`; the columns whose numbers are in `right` are set to the right."""
+def show_table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[int] = (),
+    colours: Mapping[tuple[int, int], str | None] = MappingProxyType({}),
+) -> None:
+    """Print `rows` in columns under `headings`; the columns whose numbers are in `right` are set to the right.
+
+    On a terminal, the texts are wrapped so that a table fits; where it cannot, each row is a list of its own. Elsewhere a row
+    is a line. `colours` are those of cells, by (row, column).
+    """
     # A till that calls SQL may write what a terminal obeys.
     lines = [[as_seen(text) for text in row] for row in [headings, *rows]]
-    widths = [max(len(row[column]) for row in lines) for column in range(len(headings))]
-    for row in lines:
-        cells = [
-            text.rjust(width) if column in right else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
+    widths = [max(width_of(row[column]) for row in lines) for column in range(len(headings))]
+    if sys.stdout.isatty():
+        room = shutil.get_terminal_size().columns
+        fitting = column_widths(widths, room, fixed=right)
+        if fitting is None:
+            _show_lists(lines[0], lines[1:], room, colours)
+            return
+        widths = fitting
+    for number, row in enumerate(lines, start=-1):
+        parts = [wrapped(text, width) for text, width in zip(row, widths, strict=True)]
+        for texts in zip_longest(*parts, fillvalue=""):
+            cells = [
+                _coloured(padded(text, width, is_right=column in right), number, column, colours)
+                for column, (text, width) in enumerate(zip(texts, widths, strict=True))
+            ]
+            click.echo("  ".join(cells).rstrip())
+
+
+def _show_lists(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], room: int, colours: Mapping[tuple[int, int], str | None]
+) -> None:
+    """Each row as lines of a heading and a value, with an empty line between two rows."""
+    width = max(map(width_of, headings))
+    for number, row in enumerate(rows):
+        if number:
+            click.echo()
+        for column, (heading, text) in enumerate(zip(headings, row, strict=True)):
+            first, *further = wrapped(text, max(room - width - 2, MIN_COLUMN_WIDTH))
+            if text:
+                click.echo(f"{padded(heading, width)}  {_coloured(first, number, column, colours)}")
+            for line in further:
+                click.echo(f"{'':{width}}  {line}")
+
+
+def _coloured(text: str, row: int, column: int, colours: Mapping[tuple[int, int], str | None]) -> str:
+    colour = colours.get((row, column))
+    return text if colour is None else click.style(text, fg=colour)
 
 
 def show_json(document: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:

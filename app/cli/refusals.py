@@ -7,6 +7,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import in_transaction, with_database
+from app.cli.group import CommandGroup
 from app.cli.options import (
     actor_option,
     item_option,
@@ -27,9 +28,13 @@ MAX_CELL_LENGTH = 90
 MANY = 50
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
-    """List refused deliveries, and replay or dismiss them."""
+    """List refused deliveries, and replay or dismiss them.
+
+    \b
+    Example:  pos-sync refused list
+    """
 
 
 @command.command("list")

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import click
 import httpx2
 
+from app.cli.group import CommandGroup
 from app.cli.output import end_with_answer
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
 from app.scope import WEBHOOK_PATH
@@ -21,7 +22,7 @@ RUN_ID = "POS_SYNC_SANDBOX_RUN"
 """The variable with which `pos-sync dev` knows its own sandbox again, whatever else may listen on the port"""
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True, help="On this machine only.")
 @click.option("--client-id", default="sandbox-client", show_default=True, envvar="MIPOS_CLIENT_ID")
 @click.option("--email", default="pos@example.com", show_default=True, envvar="MIPOS_EMAIL")

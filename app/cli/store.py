@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cli.database import in_transaction
+from app.cli.group import CommandGroup
 from app.cli.output import show_table
 from app.settings import load_database_settings
 from app.stock.rules import Rules
@@ -33,9 +34,13 @@ _OPEN = "open"
 _INVALID_PARAMETER = "22023"
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
-    """Show and set stores: name, mipOS id, time zone, negative stock, integrations."""
+    """Show and set stores: name, mipOS id, time zone, negative stock, integrations.
+
+    \b
+    Example:  pos-sync store list
+    """
 
 
 @command.command("list")

@@ -13,7 +13,7 @@ from app.errors.requests import CannotSync
 from app.stock.catalog import Catalog, Item, Supplier, Unit
 from app.stock.rules import NegativeStock
 from app.stock.text import fault_in
-from app.storage.tables import integration, item, stock_level, store, supplier, unit
+from app.storage.tables import integration, item, matching, stock_level, store, supplier, unit
 
 
 class RepeatedDates(StrEnum):
@@ -107,6 +107,14 @@ async def _read_stores(connection: AsyncConnection, is_asked: ColumnElement[bool
 
 def _integration(row: Row[Any]) -> Integration:
     return Integration(row.inventory_system_id, row.user_id_tps, row.enabled, RepeatedDates(row.repeated_dates))
+
+
+async def has_system(connection: AsyncConnection, inventory_system_id: str, *, store_id: str | None = None) -> bool:
+    """Whether the store, or where none is named any store, is connected to the inventory system; enabled or not."""
+    if fault_in(inventory_system_id, max_length=len(inventory_system_id)):
+        return False
+    wanted = matching(integration, inventory_system_id=inventory_system_id, store_id=store_id)
+    return await connection.scalar(select(integration.c.store_id).where(*wanted).limit(1)) is not None
 
 
 async def create_store(connection: AsyncConnection, store_id: str) -> bool:

@@ -7,7 +7,7 @@ import anyio.to_thread
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli import commands
+from app.cli.program import commands
 from app.settings import Settings
 
 Run = Callable[..., Awaitable[Result]]
