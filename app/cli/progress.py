@@ -33,6 +33,10 @@ class Progress:
                 self._label, self._began = label, time.monotonic()
             self._done, self._total = done, total
 
+    def count(self, done: int, total: int) -> None:
+        """As `update`, with the same label."""
+        self.update(done=done, total=total)
+
     def say(self, text: str, *, err: bool = False) -> None:
         """Print a line of the command itself, past this one."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -45,7 +46,13 @@ class Store:
     """None: as the rule TIMEZONE says."""
     negative_stock: NegativeStock | None
     """None: as the setting says."""
+    closed_until: datetime | None = None
+    """Until then no deliveries are expected."""
     integrations: list[Integration] = field(default_factory=list)
+
+    def is_closed(self, now: datetime) -> bool:
+        """Whether no deliveries are expected at this time."""
+        return self.closed_until is not None and now < self.closed_until
 
 
 def choose_integration(store: Store, inventory_system_id: str | None, *, must_be_enabled: bool = True) -> Integration:
@@ -94,6 +101,7 @@ async def _read_stores(connection: AsyncConnection, is_asked: ColumnElement[bool
             mipos_store_id=row.mipos_store_id,
             timezone=row.timezone,
             negative_stock=None if row.negative_stock is None else NegativeStock(row.negative_stock),
+            closed_until=row.closed_until,
         )
         for row in await connection.execute(select(store).where(is_asked).order_by(store.c.store_id))
     }

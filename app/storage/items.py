@@ -33,6 +33,7 @@ _DEFINED = (
         func.lower(_used.c.name) + "\n" + func.lower(_used.c.short_name),
         item.c.retired_at,
         item.c.copied_from,
+        item.c.low_stock,
     )
     .join(supplier, (supplier.c.store_id == item.c.store_id) & (supplier.c.supplier_id == item.c.supplier_id))
     .join(_bought, (_bought.c.store_id == item.c.store_id) & (_bought.c.unit_id == item.c.purchase_unit_id))
