@@ -162,6 +162,8 @@ def _only(quantities: dict[str, Decimal | None]) -> tuple[PosKind, Decimal]:
     if len(named) != 1:
         raise click.UsageError(f"Name one of {', '.join(f'--{kind.value}' for kind in PosKind)}.")
     ((kind, quantity),) = named
+    if not quantity and kind is not PosKind.COUNT:
+        raise click.BadParameter("must not be 0: nothing would move.", param_hint=f"--{kind.value}")
     if kind is not PosKind.ADJUSTMENT:
         try:
             require_unsigned(quantity)

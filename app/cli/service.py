@@ -14,6 +14,7 @@ from app.cli.output import document_of, show_json, show_table
 from app.cli.progress import progress
 from app.cli.readiness import wait_until_ready
 from app.doctor import Check, Verdict, examine
+from app.mipos.answers import attributed
 from app.mipos.wiring import registrar, why_not_registering
 from app.problems.kinds import EXIT_STATUS, Severity
 from app.scope import WEBHOOK_PATH
@@ -223,7 +224,7 @@ def register_command(*, as_json: bool) -> None:
         del document["account"]
         show_json(document)
     else:
-        click.echo(f"{registration.url}\nmipOS says: {registration.words}")
+        click.echo(f"{registration.url}\n{attributed(registration.words)}")
     sys.exit({RegistrationState.REGISTERED: 0, RegistrationState.FAILED: 1, RegistrationState.PENDING: 3}[registration.state])
 
 

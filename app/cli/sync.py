@@ -15,6 +15,7 @@ from app.cli.output import named_problems, show_json
 from app.cli.progress import progress
 from app.cli.subjects import unknown_store
 from app.errors.requests import CannotSync, NoStoreToSync, UnsendableCatalog
+from app.mipos.answers import attributed
 from app.mipos.sync import OnProgress, Order, Phase, Synchronised, check, synchronise
 from app.mipos.wiring import mipos_of, why_not_sending
 from app.settings import Settings, load_database_settings, load_settings
@@ -63,7 +64,7 @@ def command(store_id: str, inventory_system_id: str | None, actor: str, *, dry_r
         click.echo(
             f"Store {store_id} with {result.inventory_system_id}: {result.state.value}. items: {result.items}, "
             f"units: {result.units}, suppliers: {result.suppliers}; messages that it made superfluous: {result.covered}.\n"
-            f"mipOS says: {result.words}"
+            f"{attributed(result.words)}"
         )
     sys.exit(STATUS[result.state])
 
