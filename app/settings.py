@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from app.database_address import Address, read_address
 from app.database_settings import DatabaseSettings
 from app.env_file import ENV_FILE_VARIABLE, UnusableFile, check_env_file, secret_folders
+from app.setting_faults import problem_of
 from app.setting_values import (
     Addresses,
     AlertSecret,
@@ -219,8 +220,8 @@ def _load(kind: type[Kind], overrides: dict[str, Any]) -> Kind:
 
 def _faults(error: ValidationError) -> str:
     lines = ["These settings cannot be used (.env.example explains each):"]
-    for fault in error.errors(include_input=False, include_url=False, include_context=False):
-        name = str(fault["loc"][0]).upper() if fault["loc"] else "MIPOS credentials"
-        problem = "is not set" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
-        lines.append(f"  {name}: {problem[0].lower()}{problem[1:]}")
+    for fault in error.errors(include_input=False, include_url=False):
+        name = str(fault["loc"][0]) if fault["loc"] else ""
+        problem = problem_of(fault, Settings.model_fields.get(name))
+        lines.append(f"  {name.upper() or 'MIPOS credentials'}: {problem}")
     return "\n".join(lines)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -43,7 +42,7 @@ class Server(EmbeddedPostgres):
 @contextmanager
 def server() -> Iterator[Server]:
     """A server of our own, with the migrated template in it; tests.support clones the databases on it."""
-    folder = Path(tempfile.mkdtemp(prefix="pos-sync-proof-"))
+    folder = postgres.passable_folder("pos-sync-proof-")
     it = Server(folder, {"max_connections": "60", "autovacuum": "off"})
     it.start()
     os.environ[postgres.VARIABLE] = it.url("postgres")

@@ -51,6 +51,7 @@ async def run(route: Route) -> AsyncIterator[Finding]:
 def _run_all(finding: Finding) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pos-sync-mutants-")))
+        folder.chmod(0o711)
         original = folder / "original"
         _copy_code(original)
         # Of their own, one for each that runs: the template of the tests is made by migrations that are mutated too.

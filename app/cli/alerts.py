@@ -9,8 +9,11 @@ import httpx2
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import in_transaction, with_database
+from app.cli.group import CommandGroup
 from app.cli.options import actor_option, json_option
-from app.cli.output import show_json, show_table, to_iso, to_shown
+from app.cli.output import document_of, show_json, show_table, to_iso, to_shown
+from app.cli.progress import progress
+from app.cli.status import COLOURS
 from app.operations.alert_message import test_message
 from app.operations.alerts import CALL_SECONDS, alert_target, post
 from app.operator.ping import PingResult, PingState, send_ping
@@ -20,7 +23,7 @@ from app.storage import problems
 from app.storage.problems import Known
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Show the problems that the service found last, acknowledge them, and send a test to ALERT_WEBHOOK_URL.
 
@@ -56,6 +59,7 @@ def list_command(*, as_json: bool) -> None:
                 ]
                 for one in found
             ],
+            colours={(row, 0): COLOURS[one.severity] for row, one in enumerate(found) if one.is_present},
         )
 
 
@@ -115,7 +119,8 @@ def test_command() -> None:
 
 
 @click.command()
-def ping_command() -> None:
+@json_option
+def ping_command(*, as_json: bool) -> None:
     """Send a signed request that changes nothing through PUBLIC_URL, the way that mipOS comes.
 
     It proves name, TLS, proxy, signature and database: it is answered by a service that has this database, and by no other.
@@ -131,6 +136,10 @@ def ping_command() -> None:
     async def work(engine: AsyncEngine) -> PingResult:
         return await send_ping(settings, engine)
 
-    result = with_database(settings, work)
-    click.echo(f"{result.words}.", err=result.state is not PingState.RETURNED)
+    with progress("Waiting for the answer"):
+        result = with_database(settings, work)
+    if as_json:
+        show_json(document_of(result))
+    else:
+        click.echo(f"{result.words}.", err=result.state is not PingState.RETURNED)
     sys.exit(0 if result.state is PingState.RETURNED else 1)

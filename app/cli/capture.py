@@ -2,15 +2,17 @@
 
 import re
 import sys
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import database_of, in_transaction, with_database
+from app.cli.group import CommandGroup
 from app.cli.options import actor_option, json_option
-from app.cli.output import show_json, show_table, shown_body, to_shown
+from app.cli.output import show_json, show_table, shown_body, to_iso, to_shown
 from app.errors import PosSyncError, as_seen
 from app.operator.captures import Delivered, NotVerified, UnknownCaptured, deliver, verifies
 from app.receiving.body import read_subject
@@ -39,7 +41,7 @@ class _TimeSpan(click.ParamType):
         return length
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @click.option("--for", "length", type=_TimeSpan(), help="How long, such as 90s, 10m or 2h; at most 24h.")
 @click.option(
     "--max", "max_kept", type=click.IntRange(1, MAX_KEPT), default=20, show_default=True, help="How many different ones to keep."
@@ -93,10 +95,10 @@ def list_command(*, as_json: bool) -> None:
         return await captures.newest(connection), await captures.list_kept(connection)
 
     capture, kept = in_transaction(work)
-    documents = [_document(one) for one in kept]
     if as_json:
-        show_json(documents)
+        show_json([_document(one) for one in kept])
         return
+    documents = [_document(one, as_time=to_shown) for one in kept]
     is_on = capture is not None and capture.is_on
     click.echo(f"A capture is on until {to_shown(capture.ends_at)}." if capture and is_on else "No capture is on.")
     if not documents:
@@ -122,12 +124,12 @@ def show_command(number: int, *, as_json: bool) -> None:
     Example:  pos-sync capture show 3
     """
     captured = read_captured(number)
-    document = {**_document(captured), "body": shown_body(captured.raw_body)}
+    body = shown_body(captured.raw_body)
     if as_json:
-        show_json(document)
+        show_json({**_document(captured), "body": body})
         return
     click.echo(UNVERIFIED)
-    body = document.pop("body")
+    document = _document(captured, as_time=to_shown)
     width = max(map(len, document))
     for name, value in document.items():
         click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else as_seen(str(value))}")
@@ -184,13 +186,13 @@ def _unknown(number: int) -> click.ClickException:
     )
 
 
-def _document(captured: CapturedDelivery) -> dict[str, Any]:
+def _document(captured: CapturedDelivery, *, as_time: Callable[[datetime | None], Any] = to_iso) -> dict[str, Any]:
     subject = read_subject(captured.raw_body)
     return {
         "number": captured.captured_delivery_id,
         "is_verified": False,
-        "first_seen": to_shown(captured.first_seen_at),
-        "last_seen": to_shown(captured.last_seen_at),
+        "first_seen": as_time(captured.first_seen_at),
+        "last_seen": as_time(captured.last_seen_at),
         "times": captured.attempts,
         "bytes": len(captured.raw_body),
         "client": captured.client,
@@ -201,7 +203,7 @@ def _document(captured: CapturedDelivery) -> dict[str, Any]:
         "known": "yes" if captured.names_known_pair else "no",
         "verifies": _verifies_now(captured),
         "signature": _signature(captured),
-        "delivered": to_shown(captured.delivered_at),
+        "delivered": as_time(captured.delivered_at),
         "outcome": captured.outcome,
         "actor": captured.actor,
     }

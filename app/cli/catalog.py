@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.catalog_body import read_catalog, read_tables
 from app.cli.database import with_database
-from app.cli.options import MomentType, actor_option
-from app.cli.output import InputRefused, named_problems
-from app.errors.requests import CannotSync
+from app.cli.group import CommandGroup
+from app.cli.options import MomentType, actor_option, json_option
+from app.cli.output import InputRefused, named_problems, show_json
+from app.cli.progress import progress
+from app.cli.subjects import unknown_store
+from app.errors.requests import CannotSync, NoStoreToSync
 from app.operator.catalog import Imported, ImportOrder, export_catalog, import_catalog
 from app.settings import load_database_settings
 from app.stock.catalog import Catalog, CatalogRefused, look_alikes, to_document
@@ -21,9 +25,13 @@ from app.stock.csv_catalog import FILES, to_tables
 from app.stock.text import fault_in_id
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
-    """Import and export a store's catalog: items, units, suppliers, and the inventory system that shares them."""
+    """Import and export a store's catalog: items, units, suppliers, and the inventory system that shares them.
+
+    \b
+    Example:  pos-sync catalog import --store 1 app/samples/store-1.json
+    """
 
 
 @command.command("import")
@@ -42,6 +50,7 @@ def command() -> None:
 @click.option("--same-unit", "same_units", metavar="UNIT_ID", multiple=True, help="This unit was only renamed.")
 @click.option("--dry-run", "is_dry", is_flag=True, help="Only say what would change; change nothing.")
 @actor_option
+@json_option
 @click.argument("source", metavar="FILE", type=click.Path(exists=True, allow_dash=True, path_type=Path))
 def import_command(  # noqa: PLR0913 - one parameter per option
     *,
@@ -57,6 +66,7 @@ def import_command(  # noqa: PLR0913 - one parameter per option
     same_units: tuple[str, ...],
     is_dry: bool,
     actor: str,
+    as_json: bool,
 ) -> None:
     """Import FILE: JSON in the shape of the documented sync call's body (- is standard input), or a folder of CSV tables.
 
@@ -93,29 +103,39 @@ def import_command(  # noqa: PLR0913 - one parameter per option
         actor=actor,
         is_dry=is_dry,
     )
-    ignored: Sequence[str] = ()
     try:
-        if source.is_dir():
-            catalog, ignored = _read_folder(source, inventory_system_id, user_id_tps, decimal_comma=decimal_comma)
-        else:
-            if inventory_system_id is not None or user_id_tps is not None:
-                raise click.UsageError("--system and --user go with a folder of CSV tables: the JSON file names both itself.")
-            if decimal_comma:
-                raise click.UsageError("--decimal-comma goes with a folder of CSV tables: numbers in JSON have a decimal point.")
-            catalog = read_catalog(sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes())
+        with progress("Reading the file") as line:
+            catalog, ignored = _read(source, inventory_system_id, user_id_tps, decimal_comma=decimal_comma)
+            line.update("Importing")
 
-        async def work(engine: AsyncEngine) -> Imported:
-            return await import_catalog(engine, store_id, catalog, order, as_of=as_of)
+            async def work(engine: AsyncEngine) -> Imported:
+                return await import_catalog(engine, store_id, catalog, order, as_of=as_of, on_progress=line.count)
 
-        imported = with_database(settings, work)
+            imported = with_database(settings, work)
     except CatalogRefused as error:
         named = named_problems(error.problems)
         raise InputRefused(f"{source} was refused, and nothing was imported:\n{named}") from error
-    click.echo(f"{'Nothing was changed. It would be: ' if is_dry else ''}{_summary(store_id, catalog, imported)}")
-    if ignored:
-        click.echo(f"Ignored columns: {', '.join(ignored)}.")
+    if as_json:
+        show_json({"store_id": store_id, "is_dry": is_dry, **asdict(imported), "ignored_columns": list(ignored)})
+    else:
+        click.echo(f"{'Nothing was changed. It would be: ' if is_dry else ''}{_summary(store_id, catalog, imported)}")
+        if ignored:
+            click.echo(f"Ignored columns: {', '.join(ignored)}.")
     if warnings := look_alikes(catalog):
         click.echo(f"Check these:\n{named_problems(warnings)}", err=True)
+
+
+def _read(
+    source: Path, inventory_system_id: str | None, user_id_tps: str | None, *, decimal_comma: bool
+) -> tuple[Catalog, Sequence[str]]:
+    """The catalog, and the columns that were ignored."""
+    if source.is_dir():
+        return _read_folder(source, inventory_system_id, user_id_tps, decimal_comma=decimal_comma)
+    if inventory_system_id is not None or user_id_tps is not None:
+        raise click.UsageError("--system and --user go with a folder of CSV tables: the JSON file names both itself.")
+    if decimal_comma:
+        raise click.UsageError("--decimal-comma goes with a folder of CSV tables: numbers in JSON have a decimal point.")
+    return read_catalog(sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()), ()
 
 
 def _summary(store_id: str, catalog: Catalog, imported: Imported) -> str:
@@ -183,6 +203,8 @@ def export_command(store_id: str, inventory_system_id: str | None, as_format: st
 
     try:
         catalog = with_database(load_database_settings(), work)
+    except NoStoreToSync as error:
+        raise unknown_store(store_id) from error
     except CannotSync as error:
         raise click.ClickException(error.message) from error
     if is_csv and output is not None:

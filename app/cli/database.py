@@ -1,6 +1,7 @@
 """Running a command's work against the database of the settings, with failures that a person can read."""
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -55,6 +56,8 @@ def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awai
             "is not known. Run it again: what was done is not done twice."
         ) from error
     except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        if not _is_of_database(error):
+            raise
         raise click.ClickException(f"{unreachable(settings.database_address, error)}. Check DATABASE_URL.") from error
     except (DBAPIError, asyncpg.PostgresError) as error:
         if classify(error) is Fault.BUSY:
@@ -76,6 +79,17 @@ def in_transaction(work: Callable[[AsyncConnection], Awaitable[Result]]) -> Resu
             return await work(connection)
 
     return with_database(load_database_settings(), run)
+
+
+_ASKING = ("asyncpg", "sqlalchemy", "app.storage")
+_OURS = (*_ASKING, "app", "click", "httpx2")
+
+
+def _is_of_database(error: BaseException) -> bool:
+    """Whether it was raised by talking to the database, and not by a file or the output of the command: by who called last."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    callers = [name for name in frames if name.startswith(_OURS)]
+    return bool(callers) and callers[-1].startswith(_ASKING)
 
 
 async def _warn_of_other_rules(settings: DatabaseSettings, engine: AsyncEngine) -> None:

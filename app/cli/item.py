@@ -7,23 +7,28 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import in_transaction, with_database
+from app.cli.group import CommandGroup
 from app.cli.options import QuantityType, TextType, actor_option, json_option
-from app.cli.output import show_json, show_table, to_shown
+from app.cli.output import show_json, show_table, to_iso, to_shown
+from app.cli.subjects import require_known
 from app.operator.item import CannotChangeItem, ItemChange, retire_items, set_item
 from app.settings import load_database_settings
 from app.stock.definitions import DefinedItem
 from app.stock.quantity import NotAQuantity, require_unsigned, to_plain
 from app.stock.text import MAX_TEXT_LENGTH
 from app.storage import items
-from app.storage.catalog import find_store
 
 _store_option = click.option("--store", "store_id", required=True, help="The store.")
 _items_argument = click.argument("item_ids", metavar="ITEM...", nargs=-1, required=True)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
-    """Show and change the items of a store; retire them and bring them back."""
+    """Show and change the items of a store; retire them and bring them back.
+
+    \b
+    Example:  pos-sync item list --store 1
+    """
 
 
 @command.command("list")
@@ -31,15 +36,14 @@ def command() -> None:
 @click.option("--retired", "is_retired", is_flag=True, help="Only retired items.")
 @json_option
 def list_command(*, store_id: str, is_retired: bool, as_json: bool) -> None:
-    """Show a store's items: units, supplier and cost, whether they are retired, and from where they were copied.
+    """Show a store's items: units, supplier, cost, threshold of low stock, whether they are retired, and where they come from.
 
     \b
     Example:  pos-sync item list --store 1
     """
 
     async def work(connection: AsyncConnection) -> list[DefinedItem]:
-        if await find_store(connection, store_id) is None:
-            raise click.ClickException(f"There is no store {store_id}. `pos-sync store list` shows all.")
+        await require_known(connection, store_id=store_id)
         return await items.list_items(connection, store_id)
 
     found = [one for one in in_transaction(work) if one.retired_at is not None or not is_retired]
@@ -49,7 +53,7 @@ def list_command(*, store_id: str, is_retired: bool, as_json: bool) -> None:
         click.echo("No retired items." if is_retired else "No items. They come with: pos-sync catalog import --store ID FILE")
     else:
         show_table(
-            ["item", "name", "unit", "purchase unit", "supplier", "cost", "retired", "copied from store"],
+            ["item", "name", "unit", "purchase unit", "supplier", "cost", "low below", "retired", "copied from store"],
             [
                 [
                     one.item_id,
@@ -58,12 +62,13 @@ def list_command(*, store_id: str, is_retired: bool, as_json: bool) -> None:
                     one.purchase_unit_id,
                     one.supplier_id,
                     to_plain(one.cost),
+                    "" if one.low_stock is None else to_plain(one.low_stock),
                     to_shown(one.retired_at) or "",
                     one.copied_from or "",
                 ]
                 for one in found
             ],
-            right=(5,),
+            right=(5, 6),
         )
 
 
@@ -75,7 +80,8 @@ def _document(one: DefinedItem) -> dict[str, Any]:
         "purchase_unit_id": one.purchase_unit_id,
         "supplier_id": one.supplier_id,
         "cost": to_plain(one.cost),
-        "retired_at": to_shown(one.retired_at),
+        "low_stock": None if one.low_stock is None else to_plain(one.low_stock),
+        "retired_at": to_iso(one.retired_at),
         "copied_from": one.copied_from,
     }
 
@@ -108,6 +114,7 @@ def set_command(  # noqa: PLR0913 - one parameter per option
 
     \b
     Example:  pos-sync item set --store 1 avcc123 --name "Chicken, free range" --cost 7.10
+              pos-sync item set --store 1 avcc123 --low-stock 2
     """
     change = ItemChange(
         name=name,

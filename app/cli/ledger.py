@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,12 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.cli.database import in_transaction, with_database
 from app.cli.options import MomentType, json_option, limit_option
 from app.cli.output import document_of, show_json, show_table
+from app.cli.subjects import require_known
+from app.errors import as_seen
 from app.settings import load_database_settings
 from app.stock.quantity import to_canonical, to_signed
 from app.stock.text import DATE_FORMAT, zone_of
 from app.storage import change_feed
 from app.storage.catalog import find_store
-from app.storage.change_feed import MAX_NUMBERED
 from app.storage.ledger_rows import Account, LedgerRow, Period, account, list_newest
 from app.storage.rules import read_rules
 
@@ -53,13 +55,17 @@ def command(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Show the movements of a period, newest first by when they happened, and opening + added - removed = closing.
 
-    Times are those of the store's time zone. A row's number is its place in the item's ledger, in the order of recording.
+    Times are those of the store's time zone. With --follow, new rows are shown in the order in which they were committed, and
+    --json is one object on each line. A row's number is its place in the item's ledger, in the order of recording.
 
     \b
     Example:  pos-sync ledger --store 1 --item avcc123 --from 2026-05-30T00:00:00-05:00
+              pos-sync ledger --store 1 --follow
     """
     if is_following:
-        _follow(store_id, item_id)
+        if since is not None or until is not None or as_csv:
+            raise click.UsageError("--follow shows what is new, so it does not go with --from, --to or --csv.")
+        _follow(store_id, item_id, as_json=as_json)
         return
     until = until or datetime.now(UTC)
     since = since or until - timedelta(days=1)
@@ -68,7 +74,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     period = Period(store_id, since, until, item_id)
 
     async def work(connection: AsyncConnection) -> tuple[ZoneInfo, list[LedgerRow], list[Account]]:
-        zone = await _zone_of(connection, store_id)
+        zone = await _zone_of(connection, store_id, item_id)
         rows = await list_newest(connection, period, limit=10**9 if as_csv else limit + 1)
         return zone, rows, await account(connection, period)
 
@@ -137,14 +143,15 @@ def _write_csv(rows: Sequence[LedgerRow]) -> None:
         writer.writerow(["" if document[name] is None else document[name] for name in _CSV])
 
 
-def _follow(store_id: str, item_id: str | None) -> None:
+def _follow(store_id: str, item_id: str | None, *, as_json: bool) -> None:
     async def work(engine: AsyncEngine) -> None:
         async with engine.begin() as connection:
-            zone = await _zone_of(connection, store_id)
+            zone = await _zone_of(connection, store_id, item_id)
             await change_feed.switch_on(connection)
         await _number(engine)
         async with engine.connect() as connection:
             after = await change_feed.last_position(connection, store_id)
+        click.echo(f"New rows of store {store_id}, until Ctrl-C:", err=True)
         while True:
             await _number(engine)
             async with engine.connect() as connection:
@@ -152,26 +159,35 @@ def _follow(store_id: str, item_id: str | None) -> None:
             for position, row in found:
                 after = position
                 if item_id in (None, row.item_id):
-                    click.echo("  ".join(_line(row, zone)).rstrip())
+                    _show_new(row, zone, as_json=as_json)
             if len(found) < PAGE:
                 await asyncio.sleep(FOLLOW_SECONDS)
 
     with_database(load_database_settings(), work)
 
 
+def _show_new(row: LedgerRow, zone: ZoneInfo, *, as_json: bool) -> None:
+    """One line, at once: a pipe would else keep it back."""
+    if as_json:
+        click.echo(json.dumps(_document(row), ensure_ascii=False))
+    else:
+        click.echo("  ".join(map(as_seen, _line(row, zone))).rstrip())
+
+
 async def _number(engine: AsyncEngine) -> None:
-    numbered: int | None = MAX_NUMBERED
-    while numbered == MAX_NUMBERED:
+    has_more = True
+    while has_more:
         async with engine.begin() as connection:
-            numbered = await change_feed.number(connection)
+            has_more = await change_feed.number(connection)
 
 
-async def _zone_of(connection: AsyncConnection, store_id: str) -> ZoneInfo:
+async def _zone_of(connection: AsyncConnection, store_id: str, item_id: str | None) -> ZoneInfo:
+    """The time zone of the store, which there has to be, as the item where one is named."""
+    await require_known(connection, store_id=store_id, item_id=item_id)
     store = await find_store(connection, store_id)
-    if store is None:
-        raise click.ClickException(f"There is no store {store_id}. `pos-sync store list` shows all.")
     rules = await read_rules(connection)
-    name = store.timezone or (load_database_settings().timezone if rules is None else rules.timezone)
+    own = None if store is None else store.timezone
+    name = own or (load_database_settings().timezone if rules is None else rules.timezone)
     return zone_of(name)
 
 

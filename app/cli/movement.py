@@ -4,16 +4,17 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.applying.reversal import Reversal, reverse
 from app.cli.database import with_database
-from app.cli.options import QuantityType, TextType, actor_option, note_option
-from app.cli.output import to_shown
-from app.errors import PosSyncError
+from app.cli.options import QuantityType, TextType, actor_option, json_option, note_option
+from app.cli.output import document_of, show_json, to_shown
+from app.cli.subjects import require_known, unknown_item, unknown_store
+from app.errors import PosSyncError, UnknownItem, UnknownStore
 from app.operator.movement import Recording, record
 from app.settings import load_database_settings
 from app.stock.movement import Correction
@@ -49,6 +50,7 @@ def _kind_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--reference", type=TextType(MAX_TEXT_LENGTH), help="What it belongs to, such as a delivery note.")
 @click.option("--key", help="The idempotency key, such as the ticket's number. [default: a new one]")
 @click.option("--at", "happened_at", help='When, with its offset, such as "2026-05-30T12:45:03-05:00". [default: now]')
+@json_option
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     store_id: str,
@@ -58,6 +60,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     reference: str | None,
     key: str | None,
     happened_at: str | None,
+    as_json: bool,
     **quantities: Decimal | None,
 ) -> None:
     """Record what the POS sold, received, counted or moved. The running service tells the store's inventory systems.
@@ -94,8 +97,16 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     try:
         recording = with_database(settings, work)
+    except UnknownStore as error:
+        raise unknown_store(error.store_id) from error
+    except UnknownItem as error:
+        # Of an item that only other stores have, the definition is copied.
+        raise unknown_item(item_id, None) from error
     except PosSyncError as error:
         raise click.ClickException(error.message) from error
+    if as_json:
+        show_json({"store_id": store_id, "item_id": item_id, "key": key, **_document(recording)})
+        return
     said = "Recorded" if recording.is_new else "Recorded before"
     click.echo(f"{said}, with the key {key}. The stock of {item_id} in store {store_id} after it: {to_plain(recording.stock)}.")
     if recording.to_store_stock is not None:
@@ -110,8 +121,9 @@ def command(  # noqa: PLR0913 - one parameter per option
 @note_option
 @actor_option
 @click.option("--dry-run", "is_dry", is_flag=True, help="Only show what would be; change nothing.")
+@json_option
 def reverse_command(  # noqa: PLR0913 - one parameter per option
-    *, store_id: str, item_id: str, level_version: int, note: str, actor: str, is_dry: bool
+    *, store_id: str, item_id: str, level_version: int, note: str, actor: str, is_dry: bool, as_json: bool
 ) -> None:
     """Take back one ledger row by its opposite, once. Of a transfer both halves are taken back.
 
@@ -125,6 +137,8 @@ def reverse_command(  # noqa: PLR0913 - one parameter per option
     settings = load_database_settings()
 
     async def work(engine: AsyncEngine) -> Sequence[Reversal]:
+        async with engine.connect() as connection:
+            await require_known(connection, store_id=store_id, item_id=item_id)
         return await reverse(
             engine, store_id=store_id, item_id=item_id, level_version=level_version, actor=actor, note=note, is_dry=is_dry
         )
@@ -133,6 +147,9 @@ def reverse_command(  # noqa: PLR0913 - one parameter per option
         done = with_database(settings, work)
     except PosSyncError as error:
         raise click.ClickException(error.message) from error
+    if as_json:
+        show_json([{"is_dry": is_dry, **_document(one)} for one in done])
+        return
     lead = "Nothing was changed. It would be: " if is_dry else ""
     for one in done:
         said = f"reversed by row {one.level_version}" if one.is_new else f"was reversed before, by row {one.level_version}"
@@ -145,12 +162,19 @@ def _only(quantities: dict[str, Decimal | None]) -> tuple[PosKind, Decimal]:
     if len(named) != 1:
         raise click.UsageError(f"Name one of {', '.join(f'--{kind.value}' for kind in PosKind)}.")
     ((kind, quantity),) = named
+    if not quantity and kind is not PosKind.COUNT:
+        raise click.BadParameter("must not be 0: nothing would move.", param_hint=f"--{kind.value}")
     if kind is not PosKind.ADJUSTMENT:
         try:
             require_unsigned(quantity)
         except NotAQuantity as problem:
             raise click.BadParameter(f"{problem}.", param_hint=f"--{kind.value}") from None
     return kind, quantity
+
+
+def _document(one: Recording | Reversal) -> dict[str, Any]:
+    correction = None if one.correction is None else document_of(one.correction)
+    return {**document_of(one), "correction": correction}
 
 
 def _show_correction(correction: Correction | None) -> None:

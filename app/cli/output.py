@@ -1,19 +1,20 @@
 """What several commands print: tables, JSON, times, kept deliveries, and what became of them."""
 
 import json
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import zip_longest
+from types import MappingProxyType
 from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
 import click
 import httpx2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.cli.database import in_transaction
 from app.errors import Refusal, as_seen
 from app.operator.refusals import OperatorResult, Verdict
 from app.receiving.body import read_report
@@ -22,6 +23,7 @@ from app.stock.quantity import to_plain
 from app.stock.text import DATE_FORMAT, zone_of
 from app.storage.duplicates import SuspectedDuplicate
 from app.storage.refusals import KeptDelivery
+from app.terminal import MIN_COLUMN_WIDTH, column_widths, padded, width_of, wrapped
 
 _NOT_SHOWN = {"delivery_key", "after_version", "sent_at_text", "raw_body"}
 """Of kept deliveries: what is for our own look-ups, or shown as `fields` and `body`."""
@@ -43,17 +45,57 @@ def named_problems(problems: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Print `rows` in columns under `headings`; the columns whose numbers are in `right` are set to the right."""
+def show_table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[int] = (),
+    colours: Mapping[tuple[int, int], str | None] = MappingProxyType({}),
+) -> None:
+    """Print `rows` in columns under `headings`; the columns whose numbers are in `right` are set to the right.
+
+    On a terminal, the texts are wrapped so that a table fits; where it cannot, each row is a list of its own. Elsewhere a row
+    is a line. `colours` are those of cells, by (row, column).
+    """
     # A till that calls SQL may write what a terminal obeys.
     lines = [[as_seen(text) for text in row] for row in [headings, *rows]]
-    widths = [max(len(row[column]) for row in lines) for column in range(len(headings))]
-    for row in lines:
-        cells = [
-            text.rjust(width) if column in right else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
+    widths = [max(width_of(row[column]) for row in lines) for column in range(len(headings))]
+    if sys.stdout.isatty():
+        room = shutil.get_terminal_size().columns
+        fitting = column_widths(widths, room, fixed=right)
+        if fitting is None:
+            _show_lists(lines[0], lines[1:], room, colours)
+            return
+        widths = fitting
+    for number, row in enumerate(lines, start=-1):
+        parts = [wrapped(text, width) for text, width in zip(row, widths, strict=True)]
+        for texts in zip_longest(*parts, fillvalue=""):
+            cells = [
+                _coloured(padded(text, width, is_right=column in right), number, column, colours)
+                for column, (text, width) in enumerate(zip(texts, widths, strict=True))
+            ]
+            click.echo("  ".join(cells).rstrip())
+
+
+def _show_lists(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], room: int, colours: Mapping[tuple[int, int], str | None]
+) -> None:
+    """Each row as lines of a heading and a value, with an empty line between two rows."""
+    width = max(map(width_of, headings))
+    for number, row in enumerate(rows):
+        if number:
+            click.echo()
+        for column, (heading, text) in enumerate(zip(headings, row, strict=True)):
+            first, *further = wrapped(text, max(room - width - 2, MIN_COLUMN_WIDTH))
+            if text:
+                click.echo(f"{padded(heading, width)}  {_coloured(first, number, column, colours)}")
+            for line in further:
+                click.echo(f"{'':{width}}  {line}")
+
+
+def _coloured(text: str, row: int, column: int, colours: Mapping[tuple[int, int], str | None]) -> str:
+    colour = colours.get((row, column))
+    return text if colour is None else click.style(text, fg=colour)
 
 
 def show_json(document: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
@@ -118,11 +160,14 @@ def _shown_zone() -> ZoneInfo:
     return zone
 
 
-def kept_document(kept: KeptDelivery | SuspectedDuplicate) -> dict[str, Any]:
-    """A kept delivery: its number, what is known of it, what is read in its body now, and the body."""
+def kept_document(kept: KeptDelivery | SuspectedDuplicate, *, as_time: Callable[[datetime], Any] = to_iso) -> dict[str, Any]:
+    """A kept delivery: its number, what is known of it, what is read in its body now, and the body.
+
+    `as_time` says how a time is written: for a program, or by `to_shown` for a person.
+    """
     number, *names = kept.__slots__
     values = {name: getattr(kept, name) for name in names if name not in _NOT_SHOWN}
-    shown = {name: to_shown(value) if isinstance(value, datetime) else value for name, value in values.items()}
+    shown = {name: as_time(value) if isinstance(value, datetime) else value for name, value in values.items()}
     return {"number": getattr(kept, number), **shown, "fields": _fields(kept.raw_body), "body": shown_body(kept.raw_body)}
 
 
@@ -142,6 +187,22 @@ def _fields(raw_body: bytes) -> dict[str, str | None]:
     }
 
 
+def show_kept(kept: KeptDelivery | SuspectedDuplicate, *, as_json: bool) -> None:
+    """Print one whole."""
+    if as_json:
+        show_json(kept_document(kept))
+        return
+    document = kept_document(kept, as_time=to_shown)
+    fields = document.pop("fields")
+    body = document.pop("body")
+    width = max(map(len, document))
+    for name, value in document.items():
+        click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else as_seen(str(value))}")
+    for name, value in fields.items():
+        click.echo(f"  {name:<{width - 2}}  {'-' if value is None else as_seen(str(value))}")
+    click.echo(f"body:\n{body}")
+
+
 def shown_body(raw_body: bytes) -> str:
     """A kept body for a terminal: as text where it is text, without control characters; else as Python shows bytes."""
     try:
@@ -151,11 +212,14 @@ def shown_body(raw_body: bytes) -> str:
     return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
 
 
-def show_results(results: Sequence[OperatorResult], *, lead: str = "") -> None:
+def show_results(results: Sequence[OperatorResult], *, lead: str = "", as_json: bool = False) -> NoReturn:
     """Print counts after `lead`, and why each was not applied; ends the command, with status 1 where one was not."""
+    failures = [one for one in results if not one.verdict.is_good]
+    if as_json:
+        show_json([document_of(one) for one in results])
+        sys.exit(1 if failures else 0)
     counts = Counter(one.verdict for one in results)
     click.echo(lead + ", ".join(f"{verdict.value}: {counts[verdict]}" for verdict in Verdict if counts[verdict]))
-    failures = [one for one in results if not one.verdict.is_good]
     for one in failures[:MAX_SHOWN]:
         click.echo(f"  {one.number}{f' ({one.about})' if one.about else ''}, {one.verdict.value}: {one.message}")
     if len(failures) > MAX_SHOWN:
@@ -163,15 +227,13 @@ def show_results(results: Sequence[OperatorResult], *, lead: str = "") -> None:
     sys.exit(1 if failures else 0)
 
 
-def dismiss(numbers: Sequence[int], close: Callable[[AsyncConnection, int], Awaitable[bool]]) -> None:
-    """Put each aside by `close`, which says whether it was open; ends with an error where one was not."""
-    # In order, so that two people cannot deadlock.
-    chosen = sorted(set(numbers))
-
-    async def work(connection: AsyncConnection) -> list[int]:
-        return [number for number in chosen if not await close(connection, number)]
-
-    not_open = in_transaction(work)
-    click.echo(f"Dismissed: {len(chosen) - len(not_open)}")
-    if not_open:
-        raise click.ClickException(f"Not open, so left as they are: {', '.join(map(str, not_open))}")
+def show_outcomes(outcomes: Mapping[int, str], *, done: str, as_json: bool) -> NoReturn:
+    """Print how many were `done`, and what became of each other one; ends the command, with status 1 where there is one."""
+    left = {number: outcome for number, outcome in outcomes.items() if outcome != done}
+    if as_json:
+        show_json([{"number": number, "outcome": outcome} for number, outcome in outcomes.items()])
+    else:
+        click.echo(f"{done}: {len(outcomes) - len(left)}")
+        for number, outcome in left.items():
+            click.echo(f"  {number}: {outcome}")
+    sys.exit(1 if left else 0)

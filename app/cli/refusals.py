@@ -1,12 +1,13 @@
 """`pos-sync refused list`, `show`, `replay` and `dismiss`."""
 
-import sys
-from functools import partial
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import in_transaction, with_database
+from app.cli.group import CommandGroup
 from app.cli.options import (
     actor_option,
     item_option,
@@ -17,24 +18,44 @@ from app.cli.options import (
     state_option,
     store_option,
 )
-from app.cli.output import dismiss, kept_document, show_json, show_results, show_table, to_shown
+from app.cli.output import kept_document, show_json, show_kept, show_outcomes, show_results, show_table, to_shown
+from app.cli.progress import progress
+from app.cli.subjects import require_known
+from app.errors import BusinessRefusal, Refusal
 from app.operator.refusals import OperatorResult, preview, reopen, replay
 from app.settings import load_database_settings
 from app.storage import refusals
 from app.storage.refusals import KeptDelivery, Selection, State
 
 MAX_CELL_LENGTH = 90
-MANY = 50
 
 
-@click.group()
+def _kinds(kind: type[Refusal]) -> Iterator[type[Refusal]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from _kinds(one)
+
+
+_reason_option = click.option(
+    "--reason",
+    type=click.Choice(sorted({kind.reason for kind in _kinds(Refusal)} - {BusinessRefusal.reason})),
+    metavar="REASON",
+    help="Only with this reason, such as unknown_item.",
+)
+
+
+@click.group(cls=CommandGroup)
 def command() -> None:
-    """List refused deliveries, and replay or dismiss them."""
+    """List refused deliveries, and replay or dismiss them.
+
+    \b
+    Example:  pos-sync refused list
+    """
 
 
 @command.command("list")
 @state_option(State)
-@click.option("--reason", help="Only with this reason, such as unknown_item.")
+@_reason_option
 @store_option
 @item_option
 @limit_option
@@ -51,6 +72,8 @@ def list_command(  # noqa: PLR0913 - one parameter per option
 
     async def work(connection: AsyncConnection) -> tuple[list[KeptDelivery], int]:
         found = await refusals.list_newest(connection, selection, limit=limit)
+        if not found:
+            await _require_subject(connection, selection)
         return found, await refusals.count(connection, selection)
 
     kept, total = in_transaction(work)
@@ -93,24 +116,19 @@ def show_command(number: int, *, as_json: bool) -> None:
     delivery = in_transaction(lambda connection: refusals.read(connection, [number])).get(number)
     if delivery is None:
         raise click.ClickException(f"There is no refused delivery {number}. `pos-sync refused list --state all` shows all.")
-    document = kept_document(delivery)
-    if as_json:
-        show_json(document)
-        return
-    fields = document.pop("fields")
-    body = document.pop("body")
-    width = max(map(len, document))
-    for name, value in document.items():
-        click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else value}")
-    for name, value in fields.items():
-        click.echo(f"  {name:<{width - 2}}  {value}")
-    click.echo(f"body:\n{body}")
+    show_kept(delivery, as_json=as_json)
+
+
+async def _require_subject(connection: AsyncConnection, selection: Selection) -> None:
+    """A store or item is an error where there is none, unless something was refused about it: it may be refused for that."""
+    if not await refusals.count(connection, replace(selection, state=None, reason=None)):
+        await require_known(connection, store_id=selection.store_id, item_id=selection.item_id)
 
 
 @command.command("replay")
 @click.argument("numbers", type=int, nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="Every open one, oldest first; with --reason, --store, --item only those.")
-@click.option("--reason", help="Only with this reason.")
+@_reason_option
 @store_option
 @item_option
 @click.option(
@@ -127,6 +145,7 @@ def show_command(number: int, *, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="With --all: do not ask.")
 @click.option("--dry-run", "is_dry", is_flag=True, help="Only count what would be applied; change nothing.")
 @actor_option
+@json_option
 def replay_command(  # noqa: PLR0913 - one parameter per option
     *,
     numbers: tuple[int, ...],
@@ -138,6 +157,7 @@ def replay_command(  # noqa: PLR0913 - one parameter per option
     yes: bool,
     is_dry: bool,
     actor: str,
+    as_json: bool,
 ) -> None:
     """Apply refused deliveries, each exactly once however often this is run.
 
@@ -158,25 +178,28 @@ def replay_command(  # noqa: PLR0913 - one parameter per option
             async with engine.connect() as connection:
                 selection = Selection(reason=reason, store_id=store_id, item_id=item_id)
                 ids = await refusals.list_ids(connection, selection)
+                if not ids:
+                    await _require_subject(connection, selection)
         if is_dry:
             return await preview(engine, ids, was_counted=was_counted)
         if is_all and ids and not yes:
             click.confirm(f"Replay {len(ids)} refused deliveries?", abort=True, err=True)
-        with click.progressbar(length=len(ids), label="Replaying", file=sys.stderr, hidden=len(ids) < MANY) as bar:
-            return await replay(engine, ids, actor=actor, was_counted=was_counted, on_each=lambda: bar.update(1))
+        with progress("Replaying") as line:
+            return await replay(engine, ids, actor=actor, was_counted=was_counted, on_progress=line.count)
 
     replays = with_database(settings, work)
-    if not replays:
+    if not replays and not as_json:
         click.echo("Nothing to replay.")
         return
-    show_results(replays, lead="Nothing was changed. It would be: " if is_dry else "")
+    show_results(replays, lead="Nothing was changed. It would be: " if is_dry else "", as_json=as_json)
 
 
 @command.command("dismiss")
 @numbers_argument
 @note_option
 @actor_option
-def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
+@json_option
+def dismiss_command(numbers: tuple[int, ...], note: str, actor: str, *, as_json: bool) -> None:
     """Dismiss refused deliveries: they are not replayed, and stay listed as dismissed.
 
     Such a movement is not applied when it comes again, either: the answer is 409 and says who dismissed it. `pos-sync refused
@@ -185,26 +208,42 @@ def dismiss_command(numbers: tuple[int, ...], note: str, actor: str) -> None:
     \b
     Example:  pos-sync refused dismiss 17 18 --note "typed by hand on Monday"
     """
-    dismiss(numbers, partial(refusals.dismiss, actor=actor, note=note))
+
+    async def work(connection: AsyncConnection) -> dict[int, str]:
+        # In order, so that two people cannot deadlock.
+        done = {number: await refusals.dismiss(connection, number, actor=actor, note=note) for number in sorted(set(numbers))}
+        return await _outcomes(connection, done, word=_DISMISSED)
+
+    show_outcomes(in_transaction(work), done=_DISMISSED, as_json=as_json)
 
 
 @command.command("reopen")
 @numbers_argument
 @actor_option
-def reopen_command(numbers: tuple[int, ...], actor: str) -> None:
+@json_option
+def reopen_command(numbers: tuple[int, ...], actor: str, *, as_json: bool) -> None:
     """Open dismissed deliveries again. Until then, such a movement is not applied when it comes again: it is answered 409.
 
     \b
     Example:  pos-sync refused reopen 17
     """
 
-    async def work(engine: AsyncEngine) -> list[int]:
-        return await reopen(engine, numbers, actor=actor)
+    async def work(engine: AsyncEngine) -> dict[int, str]:
+        opened = await reopen(engine, numbers, actor=actor)
+        async with engine.connect() as connection:
+            return await _outcomes(connection, {number: number in opened for number in numbers}, word=_REOPENED)
 
-    opened = with_database(load_database_settings(), work)
-    left = [number for number in numbers if number not in opened]
-    click.echo(f"reopened: {len(opened)}" + (f", not dismissed, or not found: {', '.join(map(str, left))}" if left else ""))
-    sys.exit(1 if left else 0)
+    show_outcomes(with_database(load_database_settings(), work), done=_REOPENED, as_json=as_json)
+
+
+_DISMISSED, _REOPENED = "dismissed", "reopened"
+
+
+async def _outcomes(connection: AsyncConnection, done: Mapping[int, bool], *, word: str) -> dict[int, str]:
+    """`word` for each that was done, and how each other one stands."""
+    kept = await refusals.read(connection, [number for number, was_done in done.items() if not was_done])
+    left = {number: f"left as it is: {one.state.value}" for number, one in kept.items()}
+    return {number: word if was_done else left.get(number, "there is none with this number") for number, was_done in done.items()}
 
 
 def _short(text: str) -> str:

@@ -4,7 +4,8 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cli.database import in_transaction
-from app.cli.options import actor_option
+from app.cli.options import actor_option, json_option
+from app.cli.output import document_of, show_json
 from app.storage.migrations import read_schema_state
 from app.storage.restore import Restored, begin_anew
 from app.storage.rights import GuardMissing
@@ -13,7 +14,8 @@ from app.storage.rights import GuardMissing
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @actor_option
-def restored_command(*, yes: bool, actor: str) -> None:
+@json_option
+def restored_command(*, yes: bool, actor: str, as_json: bool) -> None:
     """Make a database that came out of a backup safe to run on. Stop every replica first.
 
     Messages that wait are held for a person, since they may have been sent after the backup. Tokens and leases are forgotten. The
@@ -36,6 +38,9 @@ def restored_command(*, yes: bool, actor: str) -> None:
         done = in_transaction(work)
     except GuardMissing as error:
         raise click.ClickException(str(error)) from error
+    if as_json:
+        show_json(document_of(done))
+        return
     click.echo(f"Messages held: {done.messages}" + (". Look at them: pos-sync outbox list" if done.messages else ""))
     click.echo(f"Forgotten: {done.tokens} tokens, {done.leases} leases")
     click.echo("The change feed begins a new epoch.")

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import click
 import httpx2
 
+from app.cli.group import CommandGroup
 from app.cli.output import end_with_answer
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
 from app.scope import WEBHOOK_PATH
@@ -17,11 +18,16 @@ DEFAULT_PORT = 8090
 SYSTEM = DOCUMENTED_MOVEMENT["inventory_system_id"]
 CLIENT_SECRET = "MIPOS_CLIENT_SECRET"  # noqa: S105 - the name of a variable
 ANSWER_SECONDS = 60
+NO_DATABASE = "postgresql://nobody@localhost/none"
+"""What stands for the one that `send` never asks"""
+_RECEIVED = (
+    "received. The movement is applied, now or before. If it may be one of its own, it is kept instead: pos-sync duplicates list"
+)
 RUN_ID = "POS_SYNC_SANDBOX_RUN"
 """The variable with which `pos-sync dev` knows its own sandbox again, whatever else may listen on the port"""
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True, help="On this machine only.")
 @click.option("--client-id", default="sandbox-client", show_default=True, envvar="MIPOS_CLIENT_ID")
 @click.option("--email", default="pos@example.com", show_default=True, envvar="MIPOS_EMAIL")
@@ -198,7 +204,8 @@ def send_command(  # noqa: PLR0913 - one parameter per option
     \b
     Example:  pos-sync send --store 1 --item avcc123 --remove 0.5 --current-stock 11.94
     """
-    settings = load_settings()
+    # It works on no database, so none has to be set.
+    settings = load_settings(database_url=NO_DATABASE)
     if file is not None:
         body = file.read_bytes()
     elif (add is None) == (remove is None) or current_stock is None:
@@ -225,4 +232,7 @@ def send_command(  # noqa: PLR0913 - one parameter per option
         raise click.BadParameter("is not an address such as http://127.0.0.1:8080/webhooks/stock.", param_hint="--url") from error
     except httpx2.HTTPError as error:
         raise click.ClickException(f"{url} does not answer ({type(error).__name__}). Is the service running there?") from error
-    end_with_answer(answer, done="the movement is applied, now or before.")
+    end_with_answer(
+        answer,
+        done=_RECEIVED,
+    )

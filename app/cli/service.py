@@ -2,22 +2,34 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
+from app.cli.options import json_option
 from app.cli.output import document_of, show_json, show_table
+from app.cli.progress import progress
 from app.cli.readiness import wait_until_ready
 from app.doctor import Check, Verdict, examine
+from app.mipos.answers import attributed
 from app.mipos.wiring import registrar, why_not_registering
 from app.problems.kinds import EXIT_STATUS, Severity
 from app.scope import WEBHOOK_PATH
 from app.settings import load_database_settings, load_settings
 from app.stock.rules import Rules, differing
 from app.storage.catalog import list_stores
-from app.storage.migrations import OldReplicasError, SchemaState, TablesInUseError, WrongEncodingError, migrate, read_schema_state
+from app.storage.migrations import (
+    OldReplicasError,
+    SchemaState,
+    TablesInUseError,
+    WrongEncodingError,
+    head,
+    migrate,
+    read_schema_state,
+)
 from app.storage.mipos_account import Registration, RegistrationState
 from app.storage.rules import read_rules, replace_rules
 from app.storage.schema_move import MissingRights
@@ -61,7 +73,18 @@ def serve_command(workers: int, host: str | None, port: int | None) -> None:
 @click.option("--force", "is_forced", is_flag=True, help="Migrate though replicas run that cannot work with the new schema.")
 @click.option("--wait", "only_waits", is_flag=True, help="Change nothing: wait until another one has migrated.")
 @click.option("--timeout", "seconds", type=click.FloatRange(0), default=600, show_default=True, help="Of --wait, in seconds.")
-def migrate_command(grant_to: str | None, owner: str | None, seconds: float, *, is_forced: bool, only_waits: bool) -> None:
+@click.option("--current", "is_current", is_flag=True, help="Change nothing: show at which revision the schema is.")
+@json_option
+def migrate_command(  # noqa: PLR0913 - one parameter per option
+    *,
+    grant_to: str | None,
+    owner: str | None,
+    seconds: float,
+    is_forced: bool,
+    only_waits: bool,
+    is_current: bool,
+    as_json: bool,
+) -> None:
     """Bring the database schema to the newest revision; safe when several start at once.
 
     Needs DATABASE_URL only, as a role that may create a schema; connect to Postgres itself, not through a pooler. The service
@@ -72,29 +95,36 @@ def migrate_command(grant_to: str | None, owner: str | None, seconds: float, *, 
     run that cannot work with the new schema, it waits 30 seconds for them to stop, and ends with 1.
 
     With --wait it needs the rights of the service only. It ends with status 0 when this version can run with the schema, and
-    with status 1 if that takes longer than --timeout.
+    with status 1 if that takes longer than --timeout. --current shows where the schema stands, and ends with status 1 where
+    this version cannot run with it.
 
     \b
     Example:  pos-sync migrate --grant-to pos_sync
+              pos-sync migrate --current
     """
     settings = load_database_settings()
-    if only_waits:
-        if grant_to is not None or owner is not None or is_forced:
-            raise click.UsageError("--wait changes nothing, so it does not go with --grant-to, --owner or --force.")
-        wait_until_ready(settings, seconds=seconds)
-        click.echo("This version can run with the schema.")
-        return
+    if only_waits or is_current:
+        if grant_to is not None or owner is not None or is_forced or (only_waits and is_current):
+            raise click.UsageError(
+                "--wait and --current change nothing, so they go with none of --grant-to, --owner, --force and each other."
+            )
+        if only_waits:
+            wait_until_ready(settings, seconds=seconds)
+        state = with_database(settings, _read_state, warns=False)
+        _show_state(state, [], as_json=as_json, is_current=is_current)
+        sys.exit(0 if state.fault is None else 1)
 
     async def work(engine: AsyncEngine) -> tuple[SchemaState, list[str]]:
         async with engine.connect() as connection:
             before = (await read_schema_state(connection)).revision
-        reached = await migrate(
-            engine,
-            grant_to=grant_to,
-            owner=owner,
-            is_forced=is_forced,
-            on_wait=lambda what: click.echo(f"Waiting for {what} ..."),
-        )
+        with progress("Migrating") as line:
+            reached = await migrate(
+                engine,
+                grant_to=grant_to,
+                owner=owner,
+                is_forced=is_forced,
+                on_wait=lambda what: line.say(f"Waiting for {what} ...", err=True),
+            )
         async with engine.connect() as connection:
             stores = await list_stores(connection)
         is_news = before is not None and before < ZONES_OF_THEIR_OWN
@@ -104,8 +134,24 @@ def migrate_command(grant_to: str | None, owner: str | None, seconds: float, *, 
         reached, zoneless = with_database(settings, work, warns=False)
     except (CommandError, MissingRights, OldReplicasError, TablesInUseError, TurnNotGiven, WrongEncodingError) as error:
         raise click.ClickException(str(error)) from error
-    newer = ": a newer version has made it, and this one can work with it" if reached.is_newer else ""
-    click.echo(f"The schema is at revision {reached.revision}{newer}.")
+    _show_state(reached, zoneless, as_json=as_json)
+
+
+async def _read_state(engine: AsyncEngine) -> SchemaState:
+    async with engine.connect() as connection:
+        return await read_schema_state(connection)
+
+
+def _show_state(state: SchemaState, zoneless: Sequence[str], *, as_json: bool, is_current: bool = False) -> None:
+    if as_json:
+        show_json({**document_of(state), "needed": head(), "fault": state.fault, "stores_without_timezone": list(zoneless)})
+        return
+    if state.fault is not None:
+        click.echo(state.fault)
+        return
+    newer = ": a newer version has made it, and this one can work with it" if state.is_newer else ""
+    newest = " (the newest)" if is_current and not state.is_newer else ""
+    click.echo(f"The schema is at revision {state.revision}{newest}{newer}.")
     if zoneless:
         click.echo(
             f"These stores have no time zone of their own now, since UTC was the default before, and follow TIMEZONE: "
@@ -114,8 +160,9 @@ def migrate_command(grant_to: str | None, owner: str | None, seconds: float, *, 
 
 
 @click.command()
-@click.option("--record", "is_recorded", is_flag=True, help="Record all four rules; one that is not set here gets its default.")
-def rules_command(*, is_recorded: bool) -> None:
+@click.option("--record", "is_recorded", is_flag=True, help="Record all rules; one that is not set here gets its default.")
+@json_option
+def rules_command(*, is_recorded: bool, as_json: bool) -> None:
     """Show the rules that decide what becomes of a movement: POS_ID, NEGATIVE_STOCK, REPORTED_STOCK and TIMEZONE.
 
     The service records them in the database when it first starts. From then on the recorded ones count for every replica, every
@@ -133,6 +180,9 @@ def rules_command(*, is_recorded: bool) -> None:
             return await read_rules(connection)
 
     recorded = with_database(settings, work, warns=False)
+    if as_json:
+        show_json({"recorded": None if recorded is None else document_of(recorded), "here": document_of(settings.rules)})
+        return
     names = list(Rules.__dataclass_fields__)
     rows = [[name.upper(), _rule_text(recorded, name), _rule_text(settings.rules, name)] for name in names]
     show_table(["rule", "recorded", "here"], rows)
@@ -148,7 +198,8 @@ def _rule_text(rules: Rules | None, name: str) -> str:
 
 
 @click.command()
-def register_command() -> None:
+@json_option
+def register_command(*, as_json: bool) -> None:
     """Register the webhook at mipOS now, and print what mipOS says.
 
     Needs PUBLIC_URL and a mipOS account in the settings. Ends with status 0 if the webhook is registered, 1 if mipOS
@@ -166,8 +217,14 @@ def register_command() -> None:
         async with registrar(settings, engine, webhook_path=WEBHOOK_PATH) as it:
             return await it.register_now()
 
-    registration = with_database(settings, work)
-    click.echo(f"{registration.url}\nmipOS says: {registration.words}")
+    with progress("Waiting for mipOS"):
+        registration = with_database(settings, work)
+    if as_json:
+        document = document_of(registration)
+        del document["account"]
+        show_json(document)
+    else:
+        click.echo(f"{registration.url}\n{attributed(registration.words)}")
     sys.exit({RegistrationState.REGISTERED: 0, RegistrationState.FAILED: 1, RegistrationState.PENDING: 3}[registration.state])
 
 
@@ -176,7 +233,7 @@ _COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red
 
 @click.command()
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="How many workers the service has.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@json_option
 def doctor_command(workers: int, *, as_json: bool) -> None:
     """Check everything that has to be right: settings, database, invariants, mipOS, registration, the public URL, clocks.
 
@@ -191,10 +248,12 @@ def doctor_command(workers: int, *, as_json: bool) -> None:
 
     async def work(engine: AsyncEngine) -> list[Check]:
         checks = []
-        async for check in examine(settings, engine, workers=workers):
-            checks.append(check)
-            if not as_json:
-                _show_check(check)
+        with progress("Checking") as line:
+            async for check in examine(settings, engine, workers=workers):
+                checks.append(check)
+                line.update(f"Checking what follows {check.name}")
+                if not as_json:
+                    line.say(_shown(check))
         return checks
 
     checks = with_database(settings, work)
@@ -211,6 +270,8 @@ _EXIT_STATUS = {
 }
 
 
-def _show_check(check: Check) -> None:
+def _shown(check: Check) -> str:
     verdict = click.style(f"{check.verdict.value:<8}", fg=_COLOURS[check.verdict])
-    click.echo(f"{verdict} {check.name:<13} {check.reason}{f'. {check.remedy}' if check.remedy else ''}")
+    # What mipOS or the database said may end in a full stop of its own.
+    reason = check.reason.rstrip(".") if check.remedy else check.reason
+    return f"{verdict} {check.name:<13} {reason}{f'. {check.remedy}' if check.remedy else ''}"

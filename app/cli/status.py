@@ -22,6 +22,7 @@ from app.storage import syncs
 from app.storage.levels import summarise
 from app.storage.migrations import read_schema_state
 from app.storage.mipos_account import STOCK_WEBHOOK, read_registration, read_token
+from app.terminal import is_plain
 
 COLOURS = {Severity.CRITICAL: "red", Severity.WARNING: "yellow", Severity.INFO: None}
 WATCH_SECONDS = 5.0
@@ -60,7 +61,7 @@ def _show(settings: Settings, *, as_json: bool, clears: bool) -> Severity | None
         numbers, found = with_database(settings, work)
     except click.ClickException as error:
         found = [Found(Problem(kinds.DATABASE, "", Severity.CRITICAL, error.message), None)]
-    if clears:
+    if clears and not is_plain():
         click.clear()
     severity = worst([one.problem.severity for one in found])
     if as_json:

@@ -2,7 +2,7 @@
 
 import zoneinfo
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import click
@@ -10,7 +10,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.cli.database import in_transaction
-from app.cli.output import show_table
+from app.cli.group import CommandGroup
+from app.cli.options import json_option
+from app.cli.output import document_of, show_json, show_table, to_iso, to_shown
+from app.cli.subjects import unknown_store
+from app.errors import shown
 from app.settings import load_database_settings
 from app.stock.rules import Rules
 from app.stock.text import MAX_TEXT_LENGTH, fault_in, fault_in_id, zone_of
@@ -33,13 +37,18 @@ _OPEN = "open"
 _INVALID_PARAMETER = "22023"
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
-    """Show and set stores: name, mipOS id, time zone, negative stock, integrations."""
+    """Show and set stores: name, mipOS id, time zone, negative stock, integrations.
+
+    \b
+    Example:  pos-sync store list
+    """
 
 
 @command.command("list")
-def list_command() -> None:
+@json_option
+def list_command(*, as_json: bool) -> None:
     """Show every store and its integrations.
 
     \b
@@ -51,6 +60,9 @@ def list_command() -> None:
         return await list_stores(connection), (await effective_rules(connection, settings.rules)).timezone
 
     stores, default_zone = in_transaction(work)
+    if as_json:
+        show_json([_document(store, default_zone) for store in stores])
+        return
     if not stores:
         click.echo("No stores yet. Make one with: pos-sync catalog import --store ID FILE")
         return
@@ -59,9 +71,25 @@ def list_command() -> None:
         systems = [_described(one) for one in store.integrations]
         zone = f"{default_zone} (default)" if store.timezone is None else store.timezone
         policy = "default" if store.negative_stock is None else store.negative_stock.value
-        rows.append([store.store_id, store.name, store.mipos_store_id or "-", zone, policy, systems[0] if systems else "-"])
-        rows += [["", "", "", "", "", system] for system in systems[1:]]
-    show_table(["store", "name", "mipOS id", "timezone", "below zero", "integrations"], rows)
+        closed = to_shown(store.closed_until) if store.is_closed(datetime.now(UTC)) else "-"
+        rows.append(
+            [store.store_id, store.name, store.mipos_store_id or "-", zone, policy, closed or "-", systems[0] if systems else "-"]
+        )
+        rows += [["", "", "", "", "", "", system] for system in systems[1:]]
+    show_table(["store", "name", "mipOS id", "timezone", "below zero", "closed until", "integrations"], rows)
+
+
+def _document(store: Store, default_zone: str) -> dict[str, Any]:
+    return {
+        "store_id": store.store_id,
+        "name": store.name,
+        "mipos_store_id": store.mipos_store_id,
+        "timezone": store.timezone or default_zone,
+        "is_default_timezone": store.timezone is None,
+        "negative_stock": None if store.negative_stock is None else store.negative_stock.value,
+        "closed_until": to_iso(store.closed_until),
+        "integrations": [document_of(one) for one in store.integrations],
+    }
 
 
 def _described(one: Integration) -> str:
@@ -139,7 +167,7 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
 
     async def work(connection: AsyncConnection) -> None:
         if await find_store(connection, store_id) is None:
-            raise click.ClickException(f"There is no store {store_id}. `pos-sync store list` shows all.")
+            raise unknown_store(store_id)
         if values:
             await _change(connection, store_id, values)
         if closing is not None:
@@ -184,7 +212,9 @@ async def _close(connection: AsyncConnection, store_id: str, closing: _Closing, 
 
 
 def _not_connected(store_id: str, system: str) -> click.ClickException:
-    return click.ClickException(f"Store {store_id} is not connected to {system}; nothing was set.")
+    return click.ClickException(
+        f"Store {store_id} is not connected to {shown(system)}; nothing was set. `pos-sync store list` shows its connections."
+    )
 
 
 async def _change(connection: AsyncConnection, store_id: str, values: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.cli.database import with_database
 from app.cli.options import actor_option
 from app.cli.output import named_problems, show_json
-from app.errors.requests import CannotSync, UnsendableCatalog
+from app.cli.progress import progress
+from app.cli.subjects import unknown_store
+from app.errors.requests import CannotSync, NoStoreToSync, UnsendableCatalog
+from app.mipos.answers import attributed
 from app.mipos.sync import OnProgress, Order, Phase, Synchronised, check, synchronise
 from app.mipos.wiring import mipos_of, why_not_sending
 from app.settings import Settings, load_database_settings, load_settings
@@ -40,18 +43,19 @@ def command(store_id: str, inventory_system_id: str | None, actor: str, *, dry_r
     Example:  pos-sync sync --store 1 --dry-run
     """
     order = Order(store_id, actor=actor, inventory_system_id=inventory_system_id)
-    is_shown = not as_json and sys.stderr.isatty()
     try:
         if dry_run:
-            _show_body(_check(order, is_shown=is_shown), store_id, as_json=as_json)
+            _show_body(_check(order), store_id, as_json=as_json)
             return
         settings = load_settings()
         if (why_not := why_not_sending(settings)) is not None:
             raise click.UsageError(f"Cannot synchronise: {why_not}.")
-        result = _synchronise(settings, order, is_shown=is_shown)
+        result = _synchronise(settings, order)
     except UnsendableCatalog as error:
         named = named_problems(error.problems)
         raise click.ClickException(f"The catalogue breaks mipOS's rules, and nothing was sent:\n{named}") from error
+    except NoStoreToSync as error:
+        raise unknown_store(store_id) from error
     except CannotSync as error:
         raise click.ClickException(error.message) from error
     if as_json:
@@ -60,22 +64,22 @@ def command(store_id: str, inventory_system_id: str | None, actor: str, *, dry_r
         click.echo(
             f"Store {store_id} with {result.inventory_system_id}: {result.state.value}. items: {result.items}, "
             f"units: {result.units}, suppliers: {result.suppliers}; messages that it made superfluous: {result.covered}.\n"
-            f"mipOS says: {result.words}"
+            f"{attributed(result.words)}"
         )
     sys.exit(STATUS[result.state])
 
 
-def _check(order: Order, *, is_shown: bool) -> dict[str, Any]:
+def _check(order: Order) -> dict[str, Any]:
     async def work(engine: AsyncEngine) -> dict[str, Any]:
-        with _progress(is_shown=is_shown) as on_progress:
+        with _progress() as on_progress:
             return await check(engine, order, on_progress=on_progress)
 
     return with_database(load_database_settings(), work)
 
 
-def _synchronise(settings: Settings, order: Order, *, is_shown: bool) -> Synchronised:
+def _synchronise(settings: Settings, order: Order) -> Synchronised:
     async def work(engine: AsyncEngine) -> Synchronised:
-        with _progress(is_shown=is_shown) as on_progress:
+        with _progress() as on_progress:
             async with mipos_of(settings, engine) as (client, tokens):
                 return await synchronise(engine, client, tokens, order, on_progress=on_progress)
 
@@ -92,19 +96,18 @@ def _show_body(body: dict[str, Any], store_id: str, *, as_json: bool) -> None:
     )
 
 
+_LABELS = {Phase.READING: "Reading the inventory", Phase.CHECKING: "Checking it", Phase.SENDING: "Sending it"}
+
+
 @contextmanager
-def _progress(*, is_shown: bool) -> Iterator[OnProgress]:
-    """One bar for each phase, on the terminal; a second try shows them again."""
-    with ExitStack() as bars:
-        bar: Any = None
-        current: Phase | None = None
+def _progress() -> Iterator[OnProgress]:
+    """What it does, and for how long: mipOS may take minutes to answer, three times."""
+    with progress("Waiting for stock updates that are on their way") as line:
 
         def show(phase: Phase, done: int, total: int) -> None:
-            nonlocal bar, current
-            if phase is not current or bar is None:
-                bars.close()
-                current = phase
-                bar = bars.enter_context(click.progressbar(length=total, label=f"{phase.value.capitalize():<9}", file=sys.stderr))
-            bar.update(done - bar.pos)
+            if phase is Phase.SENDING and done >= total:
+                line.update("Waiting for mipOS's answer")
+            else:
+                line.update(_LABELS[phase], done=done, total=total)
 
-        yield show if is_shown else lambda _phase, _done, _total: None
+        yield show

@@ -16,7 +16,7 @@ from app.doctor.schema import examine_encryption, examine_guards, examine_owner,
 from app.doctor.standby import examine_standby
 from app.doctor.stock import examine_dates, examine_indexes, examine_invariants
 from app.errors.requests import NotSigned
-from app.mipos.answers import NeedsHuman, Transient
+from app.mipos.answers import NeedsHuman, Transient, attributed
 from app.mipos.client import MiposClient, beginning_of
 from app.mipos.wiring import account_of, tokens_of, why_not_registering
 from app.operations.clock import MAX_SKEW, skew_of
@@ -135,7 +135,8 @@ def _examine_connections(server: Server, settings: Settings, *, workers: int) ->
     pools = 2 + bool(settings.pos_keys) + (settings.sync_every is not None)
     lookers = WRITERS_AND_LISTENERS + (settings.database_read_url is not None)
     wanted = workers * (lookers + pools * POOL_SIZE)
-    reason = f"{workers} workers use up to {wanted} of {server.max_connections}; more replicas, more of them"
+    users = "1 worker uses" if workers == 1 else f"{workers} workers use"
+    reason = f"{users} up to {wanted} of {server.max_connections}; more replicas, more of them"
     if settings.database_pooler == "none" and wanted > server.max_connections // 2:
         return Check("connections", Verdict.WARNING, reason, "Use fewer workers, or PgBouncer (docs/deploying.md).")
     return Check("connections", Verdict.OK, reason)
@@ -205,7 +206,10 @@ async def _examine_token(settings: Settings, engine: AsyncEngine) -> Check:
             return Check("token", Verdict.FAILED, words, "The service tries again by itself; if it lasts, ask mipOS.")
         case NeedsHuman(words):
             remedy = "Check MIPOS_CLIENT_ID, MIPOS_CLIENT_SECRET, MIPOS_EMAIL and MIPOS_PASSWORD."
-            return Check("token", Verdict.FAILED, f"mipOS says: {words}", remedy)
+            return Check("token", Verdict.FAILED, attributed(words), remedy)
+
+
+_REGISTER = "Correct what is said there, if it is ours to correct. Then run: pos-sync register"
 
 
 async def _examine_registration(connection: AsyncConnection, *, settings: Settings) -> Check:
@@ -218,10 +222,11 @@ async def _examine_registration(connection: AsyncConnection, *, settings: Settin
         reason = why_not or "not tried yet"
         return Check("registration", Verdict.WARNING, reason, "Start the service, or run: pos-sync register")
     if registration.registered_url != ours or registration.account != account_of(settings):
-        reason = f"mipOS has {registration.registered_url or 'none'}, ours is {ours}; it said: {registration.words}"
-        return Check("registration", Verdict.FAILED, reason, "Run: pos-sync register")
+        known = f"mipOS has taken {registration.registered_url}" if registration.registered_url else "mipOS has taken none yet"
+        reason = f"{known}, ours is {ours}. {attributed(registration.words)}"
+        return Check("registration", Verdict.FAILED, reason, _REGISTER)
     if registration.state is not RegistrationState.REGISTERED:
-        return Check("registration", Verdict.FAILED, f"mipOS says: {registration.words}", "Run: pos-sync register")
+        return Check("registration", Verdict.FAILED, attributed(registration.words), _REGISTER)
     if not ours.startswith("https://"):
         return Check("registration", Verdict.WARNING, f"{ours} is not https", "Put a proxy with TLS before it.")
     return Check("registration", Verdict.OK, f"mipOS has {ours}")

@@ -111,6 +111,7 @@ class UnknownStore(BusinessRefusal):
     reason = "unknown_store"
 
     def __init__(self, store_id: str) -> None:
+        self.store_id = store_id
         super().__init__(f"The POS has no store {shown(store_id)}. Create it in the POS, then send the movement again.")
 
 
@@ -157,8 +158,7 @@ class BelowZero(BusinessRefusal):
     def __init__(self, *, item_id: str, store_id: str, level: str, quantity: str) -> None:
         super().__init__(
             f"Removing {quantity} would take item {shown(item_id)} in store {shown(store_id)} below zero: "
-            f"the POS has {level}. "
-            "Report the receipt first, then send the movement again."
+            f"the POS has {level}. Report the receipt first, then send the movement again."
         )
 
 

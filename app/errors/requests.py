@@ -134,6 +134,19 @@ class NoSuchStore(PosSyncError):
         super().__init__(f"The POS has no store {shown(store_id)}. Make it with pos-sync catalog import.")
 
 
+class NoSuchItem(PosSyncError):
+    """The stock or the ledger of an item that the store does not have was asked for."""
+
+    status = HTTPStatus.NOT_FOUND
+    reason = "item_not_found"
+
+    def __init__(self, item_id: str, store_id: str) -> None:
+        super().__init__(
+            f"Store {shown(store_id)} has no item {shown(item_id)}. GET /pos/stores/ID/stock lists its items. New ones come with "
+            "pos-sync catalog import."
+        )
+
+
 class CursorOfAnOlderEpoch(PosSyncError):
     """The change feed began anew after a restore, and the reader goes on from before that."""
 

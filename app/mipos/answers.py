@@ -58,6 +58,11 @@ class NeedsHuman:
 Answer = Done | Unauthorized | Transient | NeedsHuman
 
 
+def attributed(words: str) -> str:
+    """`words` as mipOS's, for a person; what we say of mipOS is not."""
+    return words if words.startswith("mipOS ") else f"mipOS says: {words}"
+
+
 def read_answer(
     status: int,
     body: bytes,

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,6 +24,18 @@ CONNECT_SECONDS = 5.0
 CHUNK = 65536
 """Bytes between two reports of how much was sent."""
 MAX_CONNECTIONS = 20
+UNREACHED = "mipOS could not be reached"
+_REASONS: Mapping[type[BaseException], str] = {
+    ConnectionRefusedError: "connection refused",
+    socket.gaierror: "its name cannot be looked up",
+    ssl.SSLCertVerificationError: "its certificate is not trusted",
+    ssl.SSLError: "TLS failed",
+    ConnectionResetError: "the connection was cut",
+    httpx2.ConnectTimeout: "no answer",
+    httpx2.PoolTimeout: "too many calls wait for one",
+    httpx2.RemoteProtocolError: "the answer was cut, or is not HTTP",
+    httpx2.InvalidURL: "MIPOS_BASE_URL is no address",
+}
 MAX_ANSWER_BYTES = 65536
 """Bytes that we read of an answer; the rest is left unread."""
 
@@ -166,12 +180,22 @@ class MiposClient:
                 )
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.InvalidURL) as error:
             # Nothing was sent.
-            return Transient(f"mipOS could not be reached ({type(error).__name__})")
+            return Transient(f"{UNREACHED}: {_why(error)}")
         except (TimeoutError, httpx2.TimeoutException):
             return Transient("mipOS did not answer in time", may_have_arrived=True)
         except (httpx2.HTTPError, httpx2.StreamError, OSError, ValueError) as error:
-            # The error's own text can hold the address, and with it what was put into it: its type says enough.
-            return Transient(f"mipOS could not be reached ({type(error).__name__})", may_have_arrived=True)
+            return Transient(f"{UNREACHED}: {_why(error)}", may_have_arrived=True)
+
+
+def _why(error: BaseException) -> str:
+    """Why there was no answer, in words of our own: the error's text can hold the address, and with it what was put into it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        for kind, words in _REASONS.items():
+            if isinstance(cause, kind):
+                return words
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def _secrets(body: Mapping[str, Any]) -> list[str]:

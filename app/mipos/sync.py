@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.catalog_body import check_for_sync
 from app.errors.requests import CannotSync, NoStoreToSync, SyncUnderWay, UnsendableCatalog
 from app.mipos.answers import Answer, Done, NeedsHuman, Transient, Unauthorized, backoff
-from app.mipos.client import MiposClient
+from app.mipos.client import UNREACHED, MiposClient
 from app.mipos.token import AccessTokens
 from app.stock.catalog import CatalogRefused
 from app.storage import leases, syncs
@@ -187,6 +187,7 @@ class _Run:
     async def carry_out(self) -> Ending:
         """Try until mipOS has said yes or no, `MAX_TRIES` times at most, and close the run."""
         ending = Ending(State.UNKNOWN, "")
+        may_have_arrived = False
         for tries in range(1, MAX_TRIES + 1):
             await self._wait_until_quiet()
             snapshot, body = await _prepare(self._engine, self._target, self._on_progress)
@@ -198,13 +199,16 @@ class _Run:
                     if settled is not None:
                         return settled
                     ending = _ending(State.UNKNOWN, body, _REPLACED)
+                    may_have_arrived = True
                     if self._keeper.is_lost:
                         break
                 case NeedsHuman(words) | Unauthorized(words):
                     ending = _ending(State.REFUSED, body, words)
                     break
-                case Transient(words, retry_after):
-                    ending = _ending(State.UNKNOWN, body, f"{words}. {_UNKNOWN_MEANS}")
+                case Transient(words, retry_after, arrived):
+                    may_have_arrived |= arrived or not words.startswith(UNREACHED)
+                    means = _UNKNOWN_MEANS if may_have_arrived else _NOT_SENT_MEANS
+                    ending = _ending(State.UNKNOWN, body, f"{words.rstrip('.')}. {means}")
                     if not is_last:
                         pause = backoff(tries, jitter=0, asked=retry_after)
                         await asyncio.sleep(min(pause, MAX_PAUSE).total_seconds())
@@ -218,19 +222,15 @@ class _Run:
 
     async def _wait_until_quiet(self) -> None:
         deadline = asyncio.get_running_loop().time() + QUIET_SECONDS
-        while True:
-            if await syncs.is_quiet(self._engine, self._target.pair):
-                return
+        while not await syncs.is_quiet(self._engine, self._target.pair):
             if asyncio.get_running_loop().time() > deadline:
                 raise CannotSync("Messages to this system are still on their way. Try again in a few minutes.")
             await asyncio.sleep(POLL_SECONDS)
 
     async def _send(self, body: dict[str, Any]) -> Answer:
-        mipos_store_id = self._target.mipos_store_id
-
         async def send(token: SecretStr) -> Answer:
             return await self._client.sync(
-                mipos_store_id,
+                self._target.mipos_store_id,
                 body,
                 token=token,
                 on_sent=lambda sent, total: self._on_progress(Phase.SENDING, sent, total),
@@ -259,6 +259,9 @@ _REPLACED = (
     "which are counted twice in the inventory system. Synchronise again."
 )
 _UNKNOWN_MEANS = "Whether mipOS took the inventory is not known: later messages may be counted twice in it. Synchronise again."
+
+
+_NOT_SENT_MEANS = "mipOS took nothing. Synchronise again."
 
 
 def _ending(state: State, body: dict[str, Any], words: str) -> Ending:

@@ -13,6 +13,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from app.errors import as_seen
+from app.terminal import shows_colours
 
 _SHARED: list[Processor] = [
     structlog.stdlib.add_log_level,
@@ -128,7 +129,7 @@ def configure_logging(*, log_format: Literal["json", "console"], log_level: str)
         renderer = [
             _make_visible,
             structlog.dev.ConsoleRenderer(
-                colors=sys.stdout.isatty(),
+                colors=shows_colours(sys.stdout),
                 pad_event_to=0,
                 # Not the prettier one of rich, should that be installed: it prints local variables, bodies among them.
                 exception_formatter=structlog.dev.plain_traceback,

@@ -1,6 +1,6 @@
 """Importing and exporting a store's catalogue: the transactions around `stock.catalog` and `storage.catalog`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -66,18 +66,20 @@ class Imported:
     """The user_id_tps of the connection before, where it changed."""
 
 
-async def import_catalog(
+async def import_catalog(  # noqa: PLR0913 - what, how, and whom to tell
     engine: AsyncEngine,
     store_id: str,
     catalog: Catalog,
     order: ImportOrder = ImportOrder(),
     *,
     as_of: datetime | None = None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Imported:
     """Create or update a store's catalogue in one transaction; repeatable.
 
     An item whose stock nobody has counted yet is opened with the file's stock, by an `opening` row in the ledger. All other
     stock stays as it is, but where a unit changes. `as_of` is when the file's stock was counted; None is now.
+    `on_progress` is told of how many items of how many the stock was looked at.
 
     Raises:
         CatalogRefused: an inventory system that the store does not have, a change of a unit while there is stock, or an opening
@@ -109,7 +111,7 @@ async def import_catalog(
         return Imported(
             is_new_store=is_new_store,
             changes=count_changes(before, after, imported),
-            opened=await _apply(driver, openings),
+            opened=await _apply(driver, openings, on_progress=on_progress),
             recounted=recounted if order.accepts_unit_change else 0,
             held=len(changed),
             is_new_system=former_user is None and not is_new_store,
@@ -173,7 +175,12 @@ async def _counts_of(
 
 
 async def _apply(
-    driver: asyncpg.Connection, movements: Sequence[Movement], *, actor: str | None = None, note: str | None = None
+    driver: asyncpg.Connection,
+    movements: Sequence[Movement],
+    *,
+    actor: str | None = None,
+    note: str | None = None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> int:
     """How many of `movements` were new.
 
@@ -187,6 +194,7 @@ async def _apply(
             applied += isinstance(outcome, Applied)
             if isinstance(outcome, Refused):
                 refused.append(outcome.error.message)
+        on_progress(start + BATCH, len(movements))
     if refused:
         raise CatalogRefused(refused)
     return applied

@@ -40,19 +40,34 @@ class DriftFilter:
     window: int = DEFAULT_WINDOW
 
 
-async def find_drifts(engine: AsyncEngine, scope: DriftFilter, rules: Rules) -> list[Drift]:
+OnProgress = Callable[[int, int], None]
+"""Told how many levels of how many are compared."""
+
+
+def _say_nothing(_done: int, _total: int) -> None:
+    pass
+
+
+async def find_drifts(
+    engine: AsyncEngine, scope: DriftFilter, rules: Rules, *, on_progress: OnProgress = _say_nothing
+) -> list[Drift]:
     """Each level against each system that its store is connected to, or that has reported about it, at one moment."""
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ")
-        return await drifts_in(connection, scope, rules)
+        return await drifts_in(connection, scope, rules, on_progress=on_progress)
 
 
-async def drifts_in(connection: AsyncConnection, scope: DriftFilter, rules: Rules) -> list[Drift]:
+async def drifts_in(
+    connection: AsyncConnection, scope: DriftFilter, rules: Rules, *, on_progress: OnProgress = _say_nothing
+) -> list[Drift]:
     """As `find_drifts`, in the caller's transaction."""
     reading = (await effective_rules(connection, rules)).reported_stock
     keys = await drift.level_keys(connection, store_id=scope.store_id, item_id=scope.item_id)
     found: list[Drift] = []
+    done = 0
     async for level, systems in _levels(connection, keys, window=scope.window):
+        done += 1
+        on_progress(done, len(keys))
         found += [_compare(level, system, reading) for system in systems if scope.system_id in (None, system)]
     return found
 

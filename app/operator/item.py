@@ -91,7 +91,7 @@ async def retire_items(engine: AsyncEngine, store_id: str, item_ids: Collection[
 
 async def _require(connection: AsyncConnection, store_id: str, item_ids: Collection[str]) -> None:
     if not await items.lock_store(connection, store_id):
-        raise CannotChangeItem(f"There is no store {store_id}. `pos-sync store list` shows all.")
+        raise CannotChangeItem(f"There is no store {shown(store_id)}. `pos-sync store list` shows all.")
     known = {one.item_id for one in await items.list_items(connection, store_id, item_ids)}
     if unknown := sorted(set(item_ids) - known):
         raise CannotChangeItem(

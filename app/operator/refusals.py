@@ -61,7 +61,7 @@ async def replay(
     *,
     actor: str,
     was_counted: bool | None = None,
-    on_each: Callable[[], None] = lambda: None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[OperatorResult]:
     """Apply each in a transaction of its own, in the order given; again, or by two at once, changes nothing more.
 
@@ -71,7 +71,7 @@ async def replay(
     replays = []
     for refused_delivery_id in refused_delivery_ids:
         replays.append(await _replay_one(engine, refused_delivery_id, actor=actor, was_counted=was_counted))
-        on_each()
+        on_progress(len(replays), len(refused_delivery_ids))
     return replays
 
 

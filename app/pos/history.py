@@ -105,7 +105,7 @@ def history_router(reader: StoreReader, api_key: ApiKey, feed: ChangeFeed) -> AP
             found = await list_newest(connection, period, before=page.before, limit=limit)
             return found, await account(connection, period) if after is None else None
 
-        rows, moved = await reader.read(store_id, look, answer=answer)
+        rows, moved = await reader.read(store_id, look, answer=answer, item_id=item_id)
         listed = [TimedMovement.model_validate(row) for row in rows]
         accounts = None if moved is None else [ItemAccount.model_validate(one) for one in moved]
         following = None

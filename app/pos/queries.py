@@ -20,7 +20,11 @@ from app.wire import errors
 
 MAX_ROWS = 1000
 ERRORS = errors(
-    {404: "There is no such store.", 422: "A parameter is out of its contract.", 503: "The database is away. Ask again."}
+    {
+        404: "There is no such store or item.",
+        422: "A parameter is out of its contract.",
+        503: "The database is away. Ask again.",
+    }
 )
 ANSWERS = ANSWER_WITH_AGE | ERRORS
 """Of a route that lists"""
@@ -116,7 +120,7 @@ def queries_router(reader: StoreReader, api_key: ApiKey) -> APIRouter:
             raise InvalidField("at", "must not lie in the future")
         listed = partial(list_levels, store_id=store_id, item_id=item_id, after=after, limit=limit, at=moment)
         # Who asks for one item has perhaps just changed it.
-        levels = await reader.read(store_id, listed, answer=answer, of_now=item_id is not None)
+        levels = await reader.read(store_id, listed, answer=answer, item_id=item_id, of_now=item_id is not None)
         rows = [StockLevel.model_validate(level) for level in levels]
         return StockPage(stock=rows, next=rows[-1].item_id if len(rows) == limit else None)
 
@@ -137,7 +141,7 @@ def queries_router(reader: StoreReader, api_key: ApiKey) -> APIRouter:
         require_id("store_id", store_id)
         require_id("item_id", item_id)
         wanted = partial(list_rows, store_id=store_id, item_id=item_id, source=source, after=read_cursor(after), limit=limit)
-        rows = await reader.read(store_id, wanted, answer=answer)
+        rows = await reader.read(store_id, wanted, answer=answer, item_id=item_id)
         listed = [LedgerMovement.model_validate(row) for row in rows]
         return LedgerPage(movements=listed, next=f"{rows[-1].level_version}:{rows[-1].item_id}" if len(rows) == limit else None)
 

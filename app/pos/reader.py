@@ -8,10 +8,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.errors.requests import NoSuchStore, NotReadable
+from app.errors.requests import NoSuchItem, NoSuchStore, NotReadable
 from app.settings import Settings
 from app.storage.catalog import find_store
 from app.storage.engine import Database
+from app.storage.items import has_item
 from app.storage.standby import MAX_AGE_SECONDS, ReadThePrimary, Standby
 
 MAX_READ_TIME = "5s"
@@ -57,18 +58,22 @@ class StoreReader:
         work: Callable[[AsyncConnection], Awaitable[_Found]],
         *,
         answer: Response,
+        item_id: str | None = None,
         of_now: bool = False,
     ) -> _Found:
         """What `work` finds; the header of `answer` says how old that may be. With `of_now` it is what is there now.
 
         Raises:
             NoSuchStore: there is no such store.
+            NoSuchItem: `item_id` is named, and the store does not have it.
             NotReadable: the database is away, or too slow.
         """
 
         async def look(connection: AsyncConnection) -> _Found:
             if await find_store(connection, store_id) is None:
                 raise NoSuchStore(store_id)
+            if item_id is not None and not await has_item(connection, item_id, store_id=store_id):
+                raise NoSuchItem(item_id, store_id)
             return await work(connection)
 
         try:
@@ -82,8 +87,8 @@ class StoreReader:
         if self._standby is not None and not of_now:
             try:
                 return await self._standby.read(look, limit=MAX_READ_TIME)
-            except (ReadThePrimary, NoSuchStore):
-                # A store that was made just now is on the primary only.
+            except (ReadThePrimary, NoSuchStore, NoSuchItem):
+                # What was made just now is on the primary only.
                 pass
         async with self._engine.connect() as connection:
             await connection.execute(text(f"SET LOCAL statement_timeout = '{MAX_READ_TIME}'"))

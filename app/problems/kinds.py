@@ -79,7 +79,7 @@ OUTBOX_DEAD = Kind("outbox_dead", "Stock updates that are not sent any more", (_
 OUTBOX_LATE = Kind("outbox_late", "Stock updates that wait for long", (_WARNING, _CRITICAL), "pos-sync outbox list")
 DRIFT = Kind("drift", "Our stock differs from an inventory system's", (_WARNING,), "pos-sync drift")
 SYNC = Kind("sync", "A full synchronisation failed", (_WARNING,), "pos-sync sync STORE")
-LOW_STOCK = Kind("low_stock", "Items are below their threshold", (_WARNING,), "pos-sync stock")
+LOW_STOCK = Kind("low_stock", "Items are below their threshold", (_WARNING,), "pos-sync stock --low")
 DISK = Kind("disk", "The database's disk fills", (_INFO, _WARNING, _CRITICAL), "Make room, or enlarge it: docs/runbook.md#disk")
 SLOT = Kind(
     "replication_slot",

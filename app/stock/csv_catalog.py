@@ -95,7 +95,7 @@ def _write(columns: Sequence[str], entries: Sequence[Mapping[str, str]]) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(columns)
-    writer.writerows([entry[c] if c in NUMBERS else _to_cell(entry[c]) for c in columns] for entry in entries)
+    writer.writerows([entry[c] if c in NUMBERS else to_cell(entry[c]) for c in columns] for entry in entries)
     return BYTE_ORDER_MARK + text.getvalue()
 
 
@@ -105,12 +105,13 @@ _TO_GUARD = re.compile(f"{_BEGINNING}({FORMULA.pattern})")
 _GUARDED = re.compile(f"{_BEGINNING}'({FORMULA.pattern})")
 
 
-def _to_cell(value: str) -> str:
+def to_cell(value: str) -> str:
+    """`value` as no spreadsheet runs it as a formula."""
     return _TO_GUARD.sub(r"\1'\2", value)
 
 
 def _from_cell(cell: str) -> str:
-    """What `_to_cell` was given: an apostrophe goes only where it stands before what would be a formula."""
+    """What `to_cell` was given: an apostrophe goes only where it stands before what would be a formula."""
     return _GUARDED.sub(r"\1\2", cell)
 
 

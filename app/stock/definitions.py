@@ -28,6 +28,8 @@ class DefinedItem:
     """The names of the consumption unit without case, as the database compares them."""
     retired_at: datetime | None
     copied_from: str | None
+    low_stock: Decimal | None = None
+    """Below this, the stock is low; None where nobody set it."""
 
     @property
     def unit(self) -> str:

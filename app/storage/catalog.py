@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -13,7 +14,7 @@ from app.errors.requests import CannotSync
 from app.stock.catalog import Catalog, Item, Supplier, Unit
 from app.stock.rules import NegativeStock
 from app.stock.text import fault_in
-from app.storage.tables import integration, item, stock_level, store, supplier, unit
+from app.storage.tables import integration, item, matching, stock_level, store, supplier, unit
 
 
 class RepeatedDates(StrEnum):
@@ -45,7 +46,13 @@ class Store:
     """None: as the rule TIMEZONE says."""
     negative_stock: NegativeStock | None
     """None: as the setting says."""
+    closed_until: datetime | None = None
+    """Until then no deliveries are expected."""
     integrations: list[Integration] = field(default_factory=list)
+
+    def is_closed(self, now: datetime) -> bool:
+        """Whether no deliveries are expected at this time."""
+        return self.closed_until is not None and now < self.closed_until
 
 
 def choose_integration(store: Store, inventory_system_id: str | None, *, must_be_enabled: bool = True) -> Integration:
@@ -94,6 +101,7 @@ async def _read_stores(connection: AsyncConnection, is_asked: ColumnElement[bool
             mipos_store_id=row.mipos_store_id,
             timezone=row.timezone,
             negative_stock=None if row.negative_stock is None else NegativeStock(row.negative_stock),
+            closed_until=row.closed_until,
         )
         for row in await connection.execute(select(store).where(is_asked).order_by(store.c.store_id))
     }
@@ -107,6 +115,14 @@ async def _read_stores(connection: AsyncConnection, is_asked: ColumnElement[bool
 
 def _integration(row: Row[Any]) -> Integration:
     return Integration(row.inventory_system_id, row.user_id_tps, row.enabled, RepeatedDates(row.repeated_dates))
+
+
+async def has_system(connection: AsyncConnection, inventory_system_id: str, *, store_id: str | None = None) -> bool:
+    """Whether the store, or where none is named any store, is connected to the inventory system; enabled or not."""
+    if fault_in(inventory_system_id, max_length=len(inventory_system_id)):
+        return False
+    wanted = matching(integration, inventory_system_id=inventory_system_id, store_id=store_id)
+    return await connection.scalar(select(integration.c.store_id).where(*wanted).limit(1)) is not None
 
 
 async def create_store(connection: AsyncConnection, store_id: str) -> bool:

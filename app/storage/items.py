@@ -11,8 +11,9 @@ from sqlalchemy.types import Text
 
 from app.stock.catalog import Catalog
 from app.stock.definitions import DefinedItem
+from app.stock.text import fault_in
 from app.storage.mipos_tables import system_level
-from app.storage.tables import integration, item, stock_level, store, supplier, unit
+from app.storage.tables import integration, item, matching, stock_level, store, supplier, unit
 
 _bought, _used = unit.alias("bought"), unit.alias("used")
 _DEFINED = (
@@ -32,6 +33,7 @@ _DEFINED = (
         func.lower(_used.c.name) + "\n" + func.lower(_used.c.short_name),
         item.c.retired_at,
         item.c.copied_from,
+        item.c.low_stock,
     )
     .join(supplier, (supplier.c.store_id == item.c.store_id) & (supplier.c.supplier_id == item.c.supplier_id))
     .join(_bought, (_bought.c.store_id == item.c.store_id) & (_bought.c.unit_id == item.c.purchase_unit_id))
@@ -62,6 +64,14 @@ async def list_items(connection: AsyncConnection, store_id: str, item_ids: Colle
             await connection.execute(query)
         )
     ]
+
+
+async def has_item(connection: AsyncConnection, item_id: str, *, store_id: str | None = None) -> bool:
+    """Whether the store, or where none is named any store, has the item; retired or not."""
+    if fault_in(item_id, max_length=len(item_id)):
+        return False
+    query = select(item.c.item_id).where(*matching(item, item_id=item_id, store_id=store_id))
+    return await connection.scalar(query.limit(1)) is not None
 
 
 async def change_item(connection: AsyncConnection, store_id: str, item_id: str, values: Mapping[str, Any]) -> None:

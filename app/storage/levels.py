@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.delivery_tables import refused_delivery, suspected_duplicate
 from app.storage.ledger_rows import LEVEL_AT
-from app.storage.tables import HAPPENED_AT, IS_COUNT, item, matching, stock_level, stock_movement, store
+from app.storage.tables import HAPPENED_AT, IS_COUNT, item, matching, stock_level, stock_movement, store, unit
 
 INVARIANTS = {
     "a level differs from the sum of its ledger": """
@@ -60,9 +60,40 @@ class StockedItem:
     retired_at: datetime | None
     copied_from: str | None
     """The store whose definition of the item it has, until it is imported."""
+    unit: str
+    """The short name of the unit in which it is stocked"""
+    low_stock: Decimal | None
+    """Below this it is low; None where nobody set it."""
+
+    @property
+    def is_low(self) -> bool:
+        """Whether it is below its threshold. A retired item never is."""
+        return self.low_stock is not None and self.quantity < self.low_stock and self.retired_at is None
 
 
-_OF_THE_ITEM = {"name", "retired_at", "copied_from"}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelFilter:
+    """Which levels, by what they are; all by default."""
+
+    named: str | None = None
+    """Items with this in their name, whatever its case"""
+    is_below_zero: bool = False
+    is_low: bool = False
+    """Below the item's threshold"""
+
+    def conditions(self, quantity: ColumnElement[Any]) -> list[ColumnElement[bool]]:
+        """As SQL, of a level with this quantity and its item."""
+        found: list[ColumnElement[bool]] = []
+        if self.named is not None:
+            found.append(item.c.name.icontains(self.named, autoescape=True))
+        if self.is_below_zero:
+            found.append(quantity < 0)
+        if self.is_low:
+            found += [quantity < item.c.low_stock, item.c.retired_at.is_(None)]
+        return found
+
+
+_OF_THE_ITEM = {"name", "retired_at", "copied_from", "low_stock"}
 
 
 async def list_levels(  # noqa: PLR0913 - one filter each
@@ -73,6 +104,7 @@ async def list_levels(  # noqa: PLR0913 - one filter each
     after: str | None = None,
     limit: int | None = None,
     at: datetime | None = None,
+    wanted: LevelFilter = LevelFilter(),
 ) -> list[StockedItem]:
     """The levels, of one store or item where named, in order of store and item; from behind the item `after` on.
 
@@ -88,11 +120,14 @@ async def list_levels(  # noqa: PLR0913 - one filter each
         if name == "quantity"
         else null().label(name)
         if name in of_now
+        else unit.c.short_name.label(name)
+        if name == "unit"
         else (item if name in _OF_THE_ITEM else stock_level).c[name]
         for name in StockedItem.__slots__
     ]
     query = select(*columns).join(item, (item.c.store_id == stock_level.c.store_id) & (item.c.item_id == stock_level.c.item_id))
-    query = query.where(*matching(stock_level, store_id=store_id, item_id=item_id))
+    query = query.join(unit, (unit.c.store_id == item.c.store_id) & (unit.c.unit_id == item.c.consumption_unit_id))
+    query = query.where(*matching(stock_level, store_id=store_id, item_id=item_id), *wanted.conditions(quantity))
     query = query.order_by(stock_level.c.store_id, stock_level.c.item_id)
     if after is not None:
         query = query.where(stock_level.c.item_id > after)

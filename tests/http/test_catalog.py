@@ -230,7 +230,7 @@ async def test_a_dry_run_of_a_new_store_makes_none(run: Run, imports: Import) ->
     result = await imports("9", FLOUR, "--dry-run")
 
     assert result.output.startswith("Nothing was changed. It would be: New store 9: added 1, ")
-    assert "There is no store 9" in (await run("item", "list", "--store", "9")).output
+    assert 'There is no store "9"' in (await run("item", "list", "--store", "9")).output
 
 
 async def test_items_are_retired_and_restored_by_name_all_or_none(world: World, run: Run) -> None:
@@ -246,7 +246,7 @@ async def test_items_are_retired_and_restored_by_name_all_or_none(world: World, 
     assert "Retired: 2.\n" == first.output
     assert "Retired: 1. 1 were retired already.\n" == again.output
     assert "Brought back: 3.\n" == back.output
-    assert "There is no store 99" in nowhere.output
+    assert 'There is no store "99"' in nowhere.output
     assert Decimal("13.69") == await world.level()
 
 

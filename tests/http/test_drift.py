@@ -194,7 +194,7 @@ async def test_a_first_number_makes_the_level(world: World, run: Run) -> None:
         (("--to", "1e99"), "must be below"),
         (("--to", "1", "--note", " "), "must not be blank"),
         (("--adopt", SYSTEM), "has reported no stock"),
-        (("--to", "1", "--item", "nothing"), 'no item with external_id "nothing"'),
+        (("--to", "1", "--item", "nothing"), 'No store has an item "nothing"'),
         (("--to", "1", "--store", "99"), 'no store "99"'),
         (("--to", "-1", "--store", "2", "--item", "item_abc123"), "below zero"),
     ],

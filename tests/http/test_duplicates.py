@@ -62,6 +62,18 @@ async def test_a_suspected_duplicate_is_listed_and_applied_once(world: World, cl
     assert {} == await world.broken_invariants()
 
 
+async def test_a_suspected_duplicate_is_shown_whole(client: httpx2.AsyncClient, run: Run) -> None:
+    await correct_in_one_second(client)
+    (one,) = await suspected(run)
+
+    shown = await run("duplicates", "show", str(one["number"]))
+
+    assert "repeated" in shown.output
+    assert "body:\n{" in shown.output
+    assert one == json.loads((await run("duplicates", "show", str(one["number"]), "--json")).output)
+    assert "no suspected duplicate 999" in (await run("duplicates", "show", "999")).output
+
+
 async def test_a_plain_retry_is_not_suspected(client: httpx2.AsyncClient, run: Run) -> None:
     await report(client, "+5", "18.69", "one")
     await report(client, "+5", "18.69", "two")

@@ -245,7 +245,7 @@ async def test_every_refusal_of_a_stock_update(  # noqa: PLR0913, PLR0917 - a ta
         ({"status": 502, "html": True}, Transient("502 Bad Gateway", may_have_arrived=True)),
         ({"status": 503, "body": '{"message": "Maintenance."}', "retry_after": 9}, Transient("Maintenance.", 9.0)),
         ({"status": 429, "retry_after": 3}, Transient("status 429, without a word", 3.0)),
-        ({"cut": True}, Transient("mipOS could not be reached (RemoteProtocolError)", may_have_arrived=True)),
+        ({"cut": True}, Transient("mipOS could not be reached: the answer was cut, or is not HTTP", may_have_arrived=True)),
         ({"delay": 30}, Transient("mipOS did not answer in time", may_have_arrived=True)),
         ({"hang": True}, Transient("mipOS did not answer in time", may_have_arrived=True)),
         ({"unauthorized": True}, Unauthorized("Unauthorized.")),

@@ -291,6 +291,10 @@ async def test_the_stock_and_the_ledger_are_read_page_by_page(till: httpx2.Async
     ("path", "status"),
     [
         ("/pos/stores/9/stock", 404),
+        ("/pos/stores/1/stock?item_id=typo", 404),
+        ("/pos/stores/1/movements?item_id=typo", 404),
+        ("/pos/stores/1/ledger?item_id=typo", 404),
+        ("/pos/stores/1/movements?item=avcc123", 422),
         ("/pos/stores/1/stock?limit=0", 422),
         ("/pos/stores/1/movements?after=x", 422),
         ("/pos/stores/1/movements?source=x", 422),

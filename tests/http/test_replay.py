@@ -192,7 +192,7 @@ async def test_dismissed_ones_are_not_replayed_and_say_who_and_why(world: World,
     replayed = await run("refused", "replay", number)
 
     assert (0, 1, 1) == (first.exit_code, again.exit_code, replayed.exit_code)
-    assert f"left as they are: {number}" in again.output
+    assert f"{number}: left as it is: dismissed" in again.output
     assert "dismissed by ana: typed by hand" in replayed.output
     assert await world.level("new") is None
     (kept,) = await world.refused()

@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 
+from app.cli.progress import Progress
 from app.cli.sync import _progress
 from app.mipos.client import MiposClient
 from app.mipos.schedule import Schedule
@@ -32,7 +32,7 @@ async def remote() -> AsyncIterator[Remote]:
 async def operator(world: World, run: Run, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Commands with a mipOS account and a store that mipOS knows."""
     for name, value in remote.settings(mipos_client_secret=SECRET).items():
-        monkeypatch.setenv(name.upper(), value)
+        monkeypatch.setenv(name.upper(), str(value))
     await world.execute("UPDATE pos_sync.store SET mipos_store_id = store_id")
     return run
 
@@ -81,7 +81,7 @@ async def test_the_exit_status_tells(operator: Run, remote: Remote) -> None:
 
 
 async def test_what_has_to_be_set_up_is_one_sentence(world: World, operator: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 'Error: The POS has no store "9".' in (await operator("sync", "--store", "9")).output
+    assert 'Error: There is no store "9".' in (await operator("sync", "--store", "9")).output
     await world.execute("UPDATE pos_sync.store SET mipos_store_id = NULL")
     without_id = await operator("sync", "--store", "1")
     for name in ("MIPOS_CLIENT_ID", "MIPOS_EMAIL", "MIPOS_PASSWORD"):
@@ -111,16 +111,21 @@ async def test_status_shows_the_last_run_of_each_store_and_system(world: World, 
     ]
 
 
-def test_progress_is_one_bar_for_each_phase(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with _progress(is_shown=True) as on_progress:
+def test_progress_names_each_phase_and_then_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    monkeypatch.setattr(Progress, "update", lambda _line, label, done=0, total=0: said.append((label, done, total)))
+
+    with _progress() as on_progress:
         for phase in Phase:
             on_progress(phase, 1, 2)
-            on_progress(phase, 2, 2)
+        on_progress(Phase.SENDING, 2, 2)
 
-    shown = capsys.readouterr().err
-    assert all(phase.value.capitalize() in shown for phase in Phase)
-    assert 3 == shown.count("100%")
+    assert [
+        ("Reading the inventory", 1, 2),
+        ("Checking it", 1, 2),
+        ("Sending it", 1, 2),
+        ("Waiting for mipOS's answer", 0, 0),
+    ] == said
 
 
 async def test_replicas_with_a_schedule_synchronise_once(world: World, operator: Run, remote: Remote) -> None:

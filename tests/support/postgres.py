@@ -44,13 +44,20 @@ MIN_MEMORY_BYTES = 4 * 1024**3
 _numbers = itertools.count()
 
 
+def passable_folder(prefix: str, parent: str | None = None) -> Path:
+    """A new folder through which others may pass: PgBouncer, as another user than root, reaches the socket in it."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    folder.chmod(0o711)
+    return folder
+
+
 def start() -> EmbeddedPostgres | None:
     """Start a server unless the environment names one, and make the template in it."""
     server = None
     if own := os.environ.get("POS_SYNC_POSTGRES"):
         os.environ.setdefault(VARIABLE, own)
     if VARIABLE not in os.environ:
-        folder = Path(tempfile.mkdtemp(prefix="pos-sync-tests-", dir=_roomy_memory()))
+        folder = passable_folder("pos-sync-tests-", _roomy_memory())
         # The tests kill our processes, never this server, so it may skip what makes a commit survive a power cut.
         server = EmbeddedPostgres(folder, FAST)
         server.start()

@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli import commands
+from app.cli.program import commands
 from app.conformance import cases
 from app.conformance.cases import Verdict
 from app.conformance.stock import stock_by_url

@@ -10,7 +10,7 @@ import click
 import pytest
 
 import app
-from app.cli import commands
+from app.cli.program import commands
 from app.settings import NAMES, Settings
 from tests.support.manifests import Manifest, containers, named, pod_templates, reference_faults, rendered
 

@@ -5,10 +5,8 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,7 +16,7 @@ from app.operator.catalog import import_catalog
 from app.storage.embedded_postgres import EmbeddedPostgres
 from app.storage.migrations import migrate
 from tests.support.mipos import AUTHORIZED, KEY, SYSTEM, Remote, mipos
-from tests.support.postgres import SAMPLES, looking_engine
+from tests.support.postgres import SAMPLES, looking_engine, passable_folder
 from tests.support.sender import SECRET
 from tests.support.service import environment, free_port, run_command, serving
 from tests.support.world import World
@@ -173,7 +171,7 @@ async def test_doctor_names_what_is_wrong_and_what_to_do(world: World) -> None:
 
 
 async def test_doctor_ends_with_3_on_warnings_and_with_4_on_nothing_but_a_broken_invariant() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="pos-sync-doctor-"))
+    folder = passable_folder("pos-sync-doctor-")
     # A server of its own, with what makes a commit durable switched on: the tests' own has it off, and doctor fails for that.
     server = EmbeddedPostgres(folder)
     await asyncio.to_thread(server.start)

@@ -2,16 +2,14 @@
 
 import asyncio
 import shutil
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
 from app.storage.embedded_postgres import EmbeddedPostgres
 from app.storage.migrations import migrate
 from tests.conftest import running, settings_for
-from tests.support.postgres import SAMPLES, looking_engine
+from tests.support.postgres import SAMPLES, looking_engine, passable_folder
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
@@ -28,7 +26,7 @@ class OwnWorld(World):
 
 
 async def test_no_copy_is_answered_204_before_the_standby_has_the_first() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="pos-sync-replication-"))
+    folder = passable_folder("pos-sync-replication-")
     server = EmbeddedPostgres(folder)
     await asyncio.to_thread(server.start)
     world = OwnWorld("postgres", looking_engine(server.url("postgres")), server.url("postgres"))

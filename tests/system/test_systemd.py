@@ -14,7 +14,7 @@ import click
 import httpx2
 import pytest
 
-from app.cli import commands
+from app.cli.program import commands
 from app.settings import NAMES, Settings
 from tests.support.service import serving
 from tests.support.world import World

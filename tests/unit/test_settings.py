@@ -239,3 +239,23 @@ def test_a_secret_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(SettingsRefused, match="mipos_client_secret of user"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PORT", "abc", "must be a whole number, at least 0 and at most 65535"),
+        ("OUTBOX_PARALLEL", "1.5", "must be a whole number, at least 1 and at most 64"),
+        ("RESPONSE_DEADLINE", "0.1", "must be at least 0.5 and at most 60"),
+        ("SYNC_EVERY", "often", "must be a number, more than 0 and at most 8760"),
+        ("MAX_BODY_BYTES", "99999999", "must be at least 1024 and at most 1048576"),
+        ("MIPOS_REGISTER_ON_STARTUP", "perhaps", "must be true or false"),
+        ("LOG_FORMAT", "xml", "must be 'json' or 'console'"),
+        ("NEGATIVE_STOCK", "maybe", "must be 'allow' or 'refuse'"),
+    ],
+)
+def test_a_bad_value_is_told_with_what_to_write(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    put(monkeypatch, **{**GOOD, name: value})
+
+    with pytest.raises(SettingsRefused, match=f"  {name}: {said}$"):
+        load_settings()

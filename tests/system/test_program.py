@@ -1,0 +1,108 @@
+"""`pos-sync` as a process: how it ends when it is interrupted, when nobody reads what it prints, and on which terminals."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+
+from tests.support.world import World
+
+PROGRAM = Path(sys.executable).with_name("pos-sync")
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+
+
+def started(folder: Path, *arguments: str, stdout: int = subprocess.PIPE, **variables: str) -> subprocess.Popen[bytes]:
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "LC_ALL"}}
+    return subprocess.Popen(
+        [PROGRAM, *arguments],
+        cwd=folder,
+        env={**kept, "HOME": str(folder), "DATABASE_URL": NOWHERE, **variables},
+        stdout=stdout,
+        stderr=subprocess.STDOUT if variables.get("TERM") else subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def interrupted(process: subprocess.Popen[bytes], wait: Callable[[], None]) -> tuple[int, str]:
+    """How it ended, and what it said, when Ctrl-C came after `wait`."""
+    with process:
+        wait()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+        return process.returncode, errors.decode()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what a process has loaded")
+@pytest.mark.parametrize("library", ["_pydantic_core", "asyncpg/protocol"])
+def test_ctrl_c_while_it_starts_is_quiet(tmp_path: Path, library: str) -> None:
+    process = started(tmp_path, "stock")
+
+    def wait() -> None:
+        # In the middle of the imports.
+        maps = Path(f"/proc/{process.pid}/maps")
+        while library not in maps.read_text(encoding="utf-8"):
+            assert process.poll() is None
+
+    status, said = interrupted(process, wait)
+
+    assert "Traceback" not in said
+    assert status in {-signal.SIGINT, 130, 1}
+
+
+async def test_ctrl_c_later_is_quiet_too(world: World, tmp_path: Path) -> None:
+    process = started(tmp_path, "ledger", "--store", "1", "--follow", DATABASE_URL=world.service_url)
+
+    def wait() -> None:
+        assert process.stderr is not None
+        assert b"until Ctrl-C" in process.stderr.readline()
+
+    status, said = await anyio.to_thread.run_sync(interrupted, process, wait)
+
+    assert (130, "Aborted!") == (status, said.strip())
+
+
+async def test_a_pipe_that_nobody_reads_is_silent(world: World, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = started(tmp_path, "stock", stdout=writer, DATABASE_URL=world.service_url)
+    os.close(writer)
+
+    _, errors = await anyio.to_thread.run_sync(process.communicate)
+
+    assert (141, b"") == (process.returncode, errors)
+
+
+async def test_a_file_that_cannot_be_written_is_no_fault_of_the_database(world: World, tmp_path: Path) -> None:
+    process = started(tmp_path, "catalog", "export", "--store", "1", "--output", "no/such.json", DATABASE_URL=world.service_url)
+
+    _, errors = await anyio.to_thread.run_sync(process.communicate)
+
+    assert (1, b"Error: no/such.json: No such file or directory.\n") == (process.returncode, errors)
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_coloured"),
+    [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False), ({"TERM": "xterm", "NO_COLOR": "1"}, False)],
+    ids=["terminal", "dumb", "NO_COLOR"],
+)
+def test_colours_are_for_terminals_that_want_them(tmp_path: Path, variables: dict[str, str], *, is_coloured: bool) -> None:
+    ours, theirs = pty.openpty()
+    process = started(tmp_path, "status", stdout=theirs, MIPOS_CLIENT_SECRET="s" * 20, **variables)
+    os.close(theirs)
+    shown = b""
+    # An error is how Linux says that nobody writes any more.
+    with process, suppress(OSError):
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+
+    assert 4 == process.returncode
+    assert b"critical" in shown
+    assert is_coloured == (b"\x1b[" in shown)
