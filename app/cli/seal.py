@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
+from app.cli.group import CommandGroup
 from app.cli.options import json_option, store_option
 from app.cli.output import InputRefused, show_json
 from app.operator import seal
@@ -25,7 +26,7 @@ from app.stock.seal import Checkpoint
 _PUBLIC = "A public key in base64 (pos-sync seal key): each checkpoint has to be signed by it."
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Seal the ledger, and find out whether a row was changed since.
 

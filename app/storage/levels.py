@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import func, null, select, text
+from sqlalchemy import ColumnElement, func, null, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.delivery_tables import refused_delivery, suspected_duplicate
@@ -111,9 +111,11 @@ async def list_levels(  # noqa: PLR0913 - one filter each
     `at`: as they were then, with all that is known today; only of items that had moved by then.
     """
     quantity: Any = stock_level.c.quantity
+    compared: ColumnElement[Any] = quantity
     if at is not None:
         level = {"store_id": "stock_level.store_id", "item_id": "stock_level.item_id", "time": "CAST(:at AS timestamptz)"}
         quantity = text(f"{LEVEL_AT.format(**level)} AS quantity")
+        compared = select(text(LEVEL_AT.format(**level))).scalar_subquery()
     of_now = {"version", "updated_at"} if at is not None else set()
     columns: list[Any] = [
         quantity
@@ -127,7 +129,7 @@ async def list_levels(  # noqa: PLR0913 - one filter each
     ]
     query = select(*columns).join(item, (item.c.store_id == stock_level.c.store_id) & (item.c.item_id == stock_level.c.item_id))
     query = query.join(unit, (unit.c.store_id == item.c.store_id) & (unit.c.unit_id == item.c.consumption_unit_id))
-    query = query.where(*matching(stock_level, store_id=store_id, item_id=item_id), *wanted.conditions(quantity))
+    query = query.where(*matching(stock_level, store_id=store_id, item_id=item_id), *wanted.conditions(compared))
     query = query.order_by(stock_level.c.store_id, stock_level.c.item_id)
     if after is not None:
         query = query.where(stock_level.c.item_id > after)

@@ -1,5 +1,6 @@
 """Seals: which row was changed is named, and what is kept elsewhere tells what the database alone cannot."""
 
+import asyncio
 import base64
 import json
 from datetime import UTC, datetime, timedelta
@@ -116,10 +117,12 @@ async def test_the_service_seals_in_the_background(world: World) -> None:
             return bool(await world.scalar("SELECT count(*) FROM pos_sync.seal_checkpoint WHERE store_id = '1'"))
 
         await until(is_sealed)
-        first = await world.scalar("SELECT max(number) FROM pos_sync.seal_checkpoint WHERE store_id = '1'")
-        # Two at once: one of them has the lease.
-        await Sealer(world.engine, every=timedelta(minutes=1), key=None)._turn()  # noqa: SLF001 - without its pauses
-        assert first == await world.scalar("SELECT max(number) FROM pos_sync.seal_checkpoint WHERE store_id = '1'")
+    before = await world.scalar("SELECT max(number) FROM pos_sync.seal_checkpoint WHERE store_id = '1'")
+    await sell(world, "1", "b")
+    # Two at once: one of them has the lease.
+    await world.execute("DELETE FROM pos_sync.lease WHERE name = 'seal'")
+    await asyncio.gather(*(Sealer(world.engine, every=timedelta(minutes=1), key=None)._turn() for _ in range(2)))  # noqa: SLF001
+    assert before + 1 == await world.scalar("SELECT max(number) FROM pos_sync.seal_checkpoint WHERE store_id = '1'")
 
 
 VALUES = st.none() | st.text() | st.integers() | st.binary()

@@ -44,7 +44,7 @@ MIN_MEMORY_BYTES = 4 * 1024**3
 _numbers = itertools.count()
 
 
-def passable_folder(prefix: str, parent: str | None = None) -> Path:
+def passable_folder(prefix: str, parent: Path | None = None) -> Path:
     """A new folder through which others may pass: PgBouncer, as another user than root, reaches the socket in it."""
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     folder.chmod(0o711)

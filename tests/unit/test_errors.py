@@ -51,6 +51,7 @@ EXAMPLES = [
     errors.Overloaded(),
     errors.ShuttingDown(),
     requests.UnknownPing(),
+    requests.NoSuchItem("tom001", "7"),
     requests.CannotSync("Store 1 has no integration. Connect it first."),
     requests.NoStoreToSync("7"),
     requests.SyncUnderWay(store_id="1", inventory_system_id="x"),
