@@ -9,7 +9,7 @@ import click
 import pytest
 from sqlalchemy import text
 
-from app.storage.migrations import migrate
+from app.storage.migrations import head, migrate
 from tests.support.commands import Run, runner_for
 from tests.support.outbox import PATIENCE_SECONDS
 from tests.support.postgres import rename_database
@@ -39,7 +39,7 @@ def has_said(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 async def test_a_schema_that_is_ready_is_not_waited_for(run: Run) -> None:
     result = await run("migrate", "--wait", "--timeout", "0")
 
-    assert (0, "This version can run with the schema.\n") == (result.exit_code, result.output)
+    assert (0, f"The schema is at revision {head()}.\n") == (result.exit_code, result.output)
 
 
 async def test_it_waits_until_another_one_has_migrated(empty_world: World, run_in_empty: Run, has_said: threading.Event) -> None:
