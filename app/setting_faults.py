@@ -1,9 +1,9 @@
 """What is wrong with a setting, in words that say what to write; pydantic's own words are for programmers."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 _KINDS = {
     "int": "must be a whole number",
@@ -16,7 +16,7 @@ _KINDS = {
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
-def problem_of(fault: ErrorDetails, field: FieldInfo | None) -> str:
+def problem_of(fault: Mapping[str, Any], field: FieldInfo | None) -> str:
     """What is wrong, to follow the name of the setting. It never holds what was written, which may be a secret."""
     kind, context = fault["type"], fault.get("ctx", {})
     if kind == "missing":
