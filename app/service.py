@@ -26,6 +26,7 @@ from app.operations.supervisor import supervise
 from app.operations.traffic import Traffic
 from app.operator.drift_watch import DriftWatch
 from app.operator.ping import Pinger
+from app.operator.prune import Pruner, ages_of
 from app.operator.seal import Sealer
 from app.operator.seal_key import seal_key_of
 from app.pos.changes import ChangeFeed
@@ -113,6 +114,7 @@ class Service:
                 ("outage", self._outage().run),
                 ("ping", self._ping),
                 ("seal", self._seal),
+                ("prune", self._prune),
                 *self.pos_tasks,
             )
         ]
@@ -169,6 +171,10 @@ class Service:
         if self.settings.seal_every:
             every = timedelta(minutes=self.settings.seal_every)
             await Sealer(self.engine, every=every, key=seal_key_of(self.settings)).run()
+
+    async def _prune(self) -> None:
+        async with self.database.engine() as engine:
+            await Pruner(engine, ages_of(self.settings)).run()
 
     async def _record_rules(self, connection: asyncpg.Connection) -> None:
         """Record the rules of this process unless some are recorded; say once where they differ from those that count."""

@@ -41,6 +41,7 @@ class Delivery:
     """Of what could not be read as a movement"""
     units: Sequence[int | None] = ()
     """For each movement the number of its unit, of which all are applied or none. None: it stands alone. Empty: all do."""
+    request_id: str | None = None
 
     def as_refused(self, refusal: Refusal) -> RefusedDelivery:
         """Return the row by which the refusal is kept."""
@@ -57,6 +58,7 @@ class Delivery:
             store_id=subject.store_id,
             item_id=subject.item_id,
             inventory_system_id=subject.inventory_system_id,
+            request_id=self.request_id,
         )
 
 
@@ -219,10 +221,12 @@ class BatchWriter:
                         trace.occurrences + 1,
                         last.level_version,
                         follows_id=last.suspected_duplicate_id,
+                        request_id=delivery.request_id,
                     )
                     distinct[movement.key] = suspect, trace.applies_repeated
                 elif last.same_occurrence is not None:
-                    again.append(Suspect(movement, delivery.raw_body or b"", last.same_occurrence, last.level_version))
+                    body, request_id = delivery.raw_body or b"", delivery.request_id
+                    again.append(Suspect(movement, body, last.same_occurrence, last.level_version, request_id=request_id))
             if distinct or again:
                 await self._keep_distinct(list(distinct.values()), again)
             waiting = later
@@ -260,4 +264,5 @@ def _suspect(delivery: Delivery, outcome: Outcome) -> Suspect | None:
         case _:
             return None
     movement = delivery.movements[0]
-    return Suspect(movement, delivery.raw_body or b"", movement.occurrence, level_version, reason)
+    body, request_id = delivery.raw_body or b"", delivery.request_id
+    return Suspect(movement, body, movement.occurrence, level_version, reason, request_id=request_id)

@@ -52,7 +52,7 @@ class GroupCommit:
         self._deadlines = Deadlines(self._expire)
         self._aside = 0
 
-    async def submit(
+    async def submit(  # noqa: PLR0913 - what is known of a delivery, each by name
         self,
         raw_body: bytes | None,
         *,
@@ -60,13 +60,14 @@ class GroupCommit:
         refusal: Refusal | None = None,
         subject: Subject | None = None,
         deadline: float,
+        request_id: str | None = None,
     ) -> Outcome:
         """Have a delivery of mipOS written, and return what became of it, after COMMIT. Raises as `submit_ticket` does.
 
         `subject` is what a delivery is about that could not be read, and has a `refusal`.
         """
         movements = [] if movement is None else [movement]
-        (outcome,) = await self._submit(Delivery(raw_body, movements, refusal, deadline, subject=subject))
+        (outcome,) = await self._submit(Delivery(raw_body, movements, refusal, deadline, subject=subject, request_id=request_id))
         return outcome
 
     async def submit_ticket(

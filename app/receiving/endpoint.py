@@ -14,7 +14,7 @@ from app.receiving.body import StockMovement, read_delivery
 from app.receiving.ping import answer_ping, read_ping
 from app.receiving.signature import HEADER
 from app.receiving.signed_body import refuse
-from app.scope import DEADLINE, DELIVERY_LOG, VERIFIED_BODY, WEBHOOK_PATH, DeliveryLog, DeliveryOutcome
+from app.scope import DEADLINE, DELIVERY_LOG, REQUEST_ID, VERIFIED_BODY, WEBHOOK_PATH, DeliveryLog, DeliveryOutcome
 from app.stock.movement import Applied, Echo, Known, Movement, Outcome, Refused, Subject
 from app.stock.quantity import ZERO, to_plain
 from app.wire import COMMON_ERRORS, errors, request_body
@@ -64,7 +64,12 @@ class StockWebhook:
             _note_subject(log, subject)
         try:
             outcome = await self._group_commit.submit(
-                raw_body, movement=movement, refusal=refusal, subject=subject, deadline=scope[DEADLINE]
+                raw_body,
+                movement=movement,
+                refusal=refusal,
+                subject=subject,
+                deadline=scope[DEADLINE],
+                request_id=scope.get(REQUEST_ID),
             )
         except PosSyncError as error:
             log.outcome = DeliveryOutcome.UNSETTLED if isinstance(error, TryAgain) else DeliveryOutcome.FAILED
