@@ -10,7 +10,7 @@ import asyncpg
 from app.errors import Refusal
 from app.stock.duplicates import is_maybe_distinct
 from app.stock.movement import Applied, Echo, Known, Movement, Outcome, Refused, Subject
-from app.storage import duplicates, refusals
+from app.storage import duplicates, outbox_traces, refusals
 from app.storage.duplicates import Suspect, Suspicion
 from app.storage.ledger import apply_movements
 from app.storage.refusals import RefusedDelivery
@@ -42,6 +42,8 @@ class Delivery:
     units: Sequence[int | None] = ()
     """For each movement the number of its unit, of which all are applied or none. None: it stands alone. Empty: all do."""
     request_id: str | None = None
+    trace: str | None = None
+    """The traceparent of its receipt, where that is traced."""
 
     def as_refused(self, refusal: Refusal) -> RefusedDelivery:
         """Return the row by which the refusal is kept."""
@@ -106,8 +108,9 @@ class Deadlines:
 class BatchWriter:
     """Writes one group at a time."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, is_traced: bool = False) -> None:
         self._connection = connection
+        self._is_traced = is_traced
         self._skips_locked_until = 0.0
 
     @property
@@ -170,6 +173,8 @@ class BatchWriter:
                 applied = await apply_movements(
                     connection, movements, tickets=tickets, units=units, skips_locked=self.skips_locked
                 )
+                if self._is_traced:
+                    await _keep_traces(connection, asked, applied)
         remaining = iter(applied)
         return [
             [next(remaining) for _ in delivery.movements] if delivery.refusal is None else [Refused(delivery.refusal)]
@@ -242,6 +247,18 @@ class BatchWriter:
                 kept += [s for s, outcome in zip(applied, outcomes, strict=True) if not isinstance(outcome, (Applied, Known))]
             if kept:
                 await duplicates.record(connection, kept)
+
+
+async def _keep_traces(connection: asyncpg.Connection, asked: Sequence[Delivery], applied: Sequence[Outcome]) -> None:
+    """Beside the messages of what was applied, so that whoever sends them names the receipt."""
+    owners = (delivery for delivery in asked for _ in delivery.movements)
+    traced = [
+        (*movement.key, outcome.level_version, delivery.trace)
+        for delivery, movement, outcome in zip(owners, (m for one in asked for m in one.movements), applied, strict=True)
+        if delivery.trace is not None and isinstance(outcome, Applied)
+    ]
+    if traced:
+        await outbox_traces.put(connection, traced)
 
 
 def _numbered(asked: Sequence[Delivery]) -> list[int | None]:

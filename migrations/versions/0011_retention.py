@@ -194,9 +194,7 @@ def upgrade() -> None:
     for table in ("refused_delivery", "suspected_duplicate"):
         op.add_column(table, sa.Column("request_id", sa.Text(), nullable=True))
         op.add_column(table, sa.Column("pruned_at", sa.DateTime(timezone=True), nullable=True))
-    op.execute(
-        "-- squawk-ignore ban-drop-constraint\nALTER TABLE refused_delivery DROP CONSTRAINT refused_delivery_state_check"
-    )
+    op.execute("-- squawk-ignore ban-drop-constraint\nALTER TABLE refused_delivery DROP CONSTRAINT refused_delivery_state_check")
     # Validated afterwards, by `migrate`.
     op.execute(
         "ALTER TABLE refused_delivery ADD CONSTRAINT refused_delivery_state_check"
