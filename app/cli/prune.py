@@ -20,8 +20,8 @@ def prune_command(*, is_dry: bool, is_fast: bool, as_json: bool, actor: str) -> 
     """Delete what is settled and older than RETENTION_DAYS and OUTBOX_RETENTION_DAYS, as the service does once a day.
 
     Bodies of closed refusals and suspected duplicates, synchronisations that have ended, and stock updates that were sent,
-    covered or dismissed. Never the ledger, what is open, or what waits. It works for a twentieth of the time, so that deliveries
-    keep their rate: a first one of a million stock updates may take an hour.
+    covered or dismissed. Never the ledger, what is open, or what waits. Between two parts it rests, so that deliveries keep their
+    rate: a first prune of a million stock updates may take hours (--fast: minutes).
 
     \b
     Example:  pos-sync prune --dry-run

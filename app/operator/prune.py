@@ -28,7 +28,7 @@ PART = 1000
 """Rows that are looked at in one transaction"""
 COUNTED = 500
 """Pairs whose messages are counted in one statement"""
-MAX_SHARE = 0.05
+MAX_SHARE = 0.03
 """Of the time, for deleting"""
 
 _log = structlog.get_logger("pos_sync.prune")

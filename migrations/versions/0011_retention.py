@@ -74,8 +74,13 @@ BEGIN
       max(coalesce(message.closed_at, 'infinity')) OVER upward AS closed_by,
       max(message.closed_at) FILTER (WHERE message.state = 'sent' OR message.unknown_sends > 0) OVER upward AS told_by,
       max(message.closed_at) FILTER (WHERE message.state = 'sent') OVER upward AS sent_by
-    FROM aged JOIN outbox_message AS message USING (inventory_system_id, store_id, item_id)
-    WHERE message.level_version <= aged.newest
+    FROM aged CROSS JOIN LATERAL (
+      SELECT level_version, state, closed_at, unknown_sends FROM outbox_message AS one
+      WHERE one.store_id = aged.store_id AND one.item_id = aged.item_id
+        AND one.inventory_system_id = aged.inventory_system_id AND one.level_version <= aged.newest
+      -- Bounded, and by the index whatever the planner believes.
+      ORDER BY one.level_version LIMIT 10000
+    ) AS message
     WINDOW upward AS (PARTITION BY inventory_system_id, store_id, item_id ORDER BY message.level_version)
   ), cut AS (
     SELECT DISTINCT ON (inventory_system_id, store_id, item_id) inventory_system_id, store_id, item_id, place.level_version
@@ -86,6 +91,8 @@ BEGIN
         WHERE later.store_id = line.store_id AND later.item_id = line.item_id
           AND later.inventory_system_id = line.inventory_system_id AND later.level_version > line.level_version
       )) AS level_version
+      -- Computed once, and not again in each place that names it.
+      OFFSET 0
     ) AS later
     -- The first row after a rest, up to that of the next message; none where nothing came since.
     LEFT JOIN LATERAL (
@@ -100,6 +107,7 @@ BEGIN
       SELECT coalesce(next.level_version - 1, CASE WHEN later.level_version IS NULL THEN (
         SELECT version FROM stock_level AS level WHERE level.store_id = line.store_id AND level.item_id = line.item_id
       ) END) AS level_version
+      OFFSET 0
     ) AS place
     LEFT JOIN refused USING (inventory_system_id, store_id, item_id)
     LEFT JOIN suspected USING (inventory_system_id, store_id, item_id)
