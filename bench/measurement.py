@@ -185,7 +185,7 @@ class Bench:
             for _ in range(WARM_UPS):
                 self._load(service, connections=64, seconds=WARM_UP_SECONDS)
             for number in range(rounds):
-                for is_pruning in (False, True) if number % 2 else (True, False):
+                for is_pruning in (True, False) if number % 2 else (False, True):
                     before = asyncio.run(retention.count(url))
                     process = subprocess.Popen([sys.executable, "-m", "bench.retention", url]) if is_pruning else None  # noqa: S603
                     if process is not None:

@@ -18,6 +18,7 @@ from app.storage.duplicates import Suspicion
 from app.storage.mipos_tables import system_level
 from app.storage.refusals import State as RefusalState
 from app.storage.retention_tables import prune_state
+from app.storage.transactions import database_now
 
 _OUTBOX = text(
     "SELECT last_id, is_done, messages, stores, items, systems, versions"
@@ -176,7 +177,8 @@ def _is_read_by_drift(table: Table) -> ColumnElement[bool]:
 async def put_last(connection: AsyncConnection, pruned: Pruned, *, actor: str) -> None:
     """Keep what a prune that has ended deleted."""
     values = {
-        "ended_at": func.now(),
+        # As a parameter: Citus takes no function of the clock in an upsert.
+        "ended_at": await database_now(connection),
         "actor": actor,
         "messages": pruned.messages,
         "refusal_bodies": pruned.refusal_bodies,
