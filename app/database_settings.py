@@ -48,6 +48,16 @@ class DatabaseSettings(BaseSettings):
         default=7, ge=1, le=3650, description="A count that is older than this many days is refused with 409."
     )
 
+    retention_days: int = Field(
+        default=30,
+        ge=0,
+        le=36500,
+        description="Days for which bodies of closed refusals and duplicates, and ended synchronisations, are kept. 0: all stay.",
+    )
+    outbox_retention_days: int = Field(
+        default=100, ge=7, le=36500, description="Days for which stock updates are kept that were sent, covered or dismissed."
+    )
+
     @field_validator("*", mode="before")
     @classmethod
     def _without_quotes(cls, value: object) -> object:

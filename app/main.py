@@ -76,7 +76,7 @@ def create_app(settings: Settings, *, on_start: Callable[[Service], None] = lamb
     if settings.docs_enabled:
         app.include_router(docs_router(app.openapi))
     webhook = SignedBodyMiddleware(
-        StockWebhook(service.group_commit, on_ping=service.note_ping),
+        StockWebhook(service.group_commit, on_ping=service.note_ping, tracing=service.tracing),
         receipt=service.receipt,
         secrets=client_secrets(settings),
         response_seconds=settings.response_deadline,

@@ -12,6 +12,9 @@ DELIVERY_LOG = "pos_sync.delivery_log"
 VERIFIED_BODY = "pos_sync.verified_body"
 """The raw bytes of a body whose signature was verified. Absent, there is nothing to act on: fail closed."""
 
+REQUEST_ID = "pos_sync.request_id"
+"""By which the log line of a request is found; what is kept of a delivery tells it too."""
+
 DEADLINE = "pos_sync.deadline"
 """By when the request has to be answered, in the event loop's time."""
 

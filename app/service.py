@@ -26,6 +26,7 @@ from app.operations.supervisor import supervise
 from app.operations.traffic import Traffic
 from app.operator.drift_watch import DriftWatch
 from app.operator.ping import Pinger
+from app.operator.prune import Pruner, ages_of
 from app.operator.seal import Sealer
 from app.operator.seal_key import seal_key_of
 from app.pos.changes import ChangeFeed
@@ -39,6 +40,7 @@ from app.storage.engine import Database
 from app.storage.rules import record_first
 from app.storage.transactions import Connection
 from app.storage.watch import DatabaseWatch
+from app.tracing import Tracing, TracingNotInstalled
 
 STOP_SECONDS = 5.0
 """For the background tasks to end by themselves, calls to mipOS that are under way included."""
@@ -56,6 +58,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.tracing = _tracing_of(settings)
         self.database = Database(settings.database_address, is_pooled=settings.is_pooled, schema=settings.database_schema)
         self.engine = self.database.create_engine()
         self.pos_engine: AsyncEngine | None = None
@@ -69,9 +72,13 @@ class Service:
         self.capture = CaptureTask(self.engine)
         self.receipt = Receipt(max_body_bytes=settings.max_body_bytes)
         self.group_commit = GroupCommit(
-            BatchWriter(Connection(self.database, statement_seconds=settings.response_deadline, on_connect=self._record_rules)),
+            BatchWriter(
+                Connection(self.database, statement_seconds=settings.response_deadline, on_connect=self._record_rules),
+                is_traced=self.tracing is not None,
+            ),
             waiting_line=settings.waiting_line,
             observer=self.metrics,
+            tracing=self.tracing,
         )
         self._database_watch = DatabaseWatch(self.database)
         self._relay: Relay | None = None
@@ -113,6 +120,7 @@ class Service:
                 ("outage", self._outage().run),
                 ("ping", self._ping),
                 ("seal", self._seal),
+                ("prune", self._prune),
                 *self.pos_tasks,
             )
         ]
@@ -123,6 +131,8 @@ class Service:
                 task.cancel()
             # A database that does not answer must not hold the exit, neither here nor when connections are given back.
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
+            if self.tracing is not None:
+                await asyncio.to_thread(self.tracing.close)
             with suppress(TimeoutError):
                 async with asyncio.timeout(DISPOSE_SECONDS):
                     await self.engine.dispose()
@@ -170,6 +180,10 @@ class Service:
             every = timedelta(minutes=self.settings.seal_every)
             await Sealer(self.engine, every=every, key=seal_key_of(self.settings)).run()
 
+    async def _prune(self) -> None:
+        async with self.database.engine() as engine:
+            await Pruner(engine, ages_of(self.settings)).run()
+
     async def _record_rules(self, connection: asyncpg.Connection) -> None:
         """Record the rules of this process unless some are recorded; say once where they differ from those that count."""
         own = self.settings.rules
@@ -202,7 +216,7 @@ class Service:
         if why_not is not None:
             _log.warning("stock updates not sent by this service", reason=why_not)
             return
-        async with relay(self.settings, self.database, self.engine, observer=self.metrics) as it:
+        async with relay(self.settings, self.database, self.engine, observer=self.metrics, tracing=self.tracing) as it:
             self._relay = it
             await it.run()
 
@@ -220,3 +234,14 @@ class Service:
             return
         async with self.database.engine() as engine, mipos_of(self.settings, engine) as (client, tokens):
             await Schedule(engine, client, tokens, every=timedelta(hours=self.settings.sync_every)).run()
+
+
+def _tracing_of(settings: Settings) -> Tracing | None:
+    """None where it is off, or cannot be: deliveries are received all the same."""
+    if not settings.trace_sample:
+        return None
+    try:
+        return Tracing(settings.trace_sample)
+    except TracingNotInstalled as error:
+        _log.warning("no traces", reason=str(error))
+        return None

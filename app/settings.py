@@ -124,6 +124,12 @@ class Settings(DatabaseSettings):
         default=None,
         description="Called each minute while the service looks for problems: for a monitor that rings when the calls stop.",
     )
+    trace_sample: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="Share of deliveries and stock updates that are traced (docs/operating.md). Needs the extra 'tracing'.",
+    )
     docs_enabled: bool = Field(
         default=True, description="Serve /docs, a page that describes the HTTP API. /openapi.json is always served."
     )

@@ -55,6 +55,14 @@ def _relay(bench: Bench, results: Results, _asked: Namespace) -> None:
     results.sent = bench.relay()
 
 
+def _prune(bench: Bench, results: Results, asked: Namespace) -> None:
+    results.without_prune, results.beside_prune = bench.prune(rows=asked.old_messages, rounds=asked.rounds, seconds=asked.seconds)
+
+
+def _sizes(bench: Bench, results: Results, asked: Namespace) -> None:
+    results.movement_bytes = dict(bench.sizes(movements=asked.movements))
+
+
 def _memory(bench: Bench, results: Results, asked: Namespace) -> None:
     results.memory = bench.memory(seconds=60 * asked.memory_minutes)
 
@@ -67,6 +75,8 @@ MEASURE: Mapping[str, Callable[[Bench, Results, Namespace], None]] = {
     "ledger": _ledger,
     "record": _record,
     "relay": _relay,
+    "prune": _prune,
+    "sizes": _sizes,
     "memory": _memory,
 }
 
@@ -80,6 +90,8 @@ def main() -> int:
     parser.add_argument("--connections", default="1,8,64,256")
     parser.add_argument("--workers", default="1,2")
     parser.add_argument("--ledger-rows", type=int, default=5_000_000)
+    parser.add_argument("--old-messages", type=int, default=1_000_000, help="that a prune deletes beside deliveries")
+    parser.add_argument("--movements", type=int, default=100_000, help="of which the bytes are told")
     parser.add_argument("--memory-minutes", type=float, default=10)
     parser.add_argument("--noop-log", action="store_true", help="measure the no-op endpoint with uvicorn's access log too")
     parser.add_argument("--name", default="latest", help="of the files in bench/results [latest]")

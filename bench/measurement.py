@@ -1,5 +1,6 @@
 """The measurements: each alternates what it compares, round after round, in one run, and is told as ratios."""
 
+import asyncio
 import statistics
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import httpx2
 
+from bench import retention
 from bench.load import LEVELS, SECRET, Answers, Movements, send_to_all
 from bench.machine import Running, Server, cpu_seconds, running
 
@@ -25,6 +27,8 @@ PARALLEL = 8
 WARM_UPS, WARM_UP_SECONDS = 4, 5
 _CALLING = "pos_sync_outbox_call_seconds_sum"
 RELAY_SECONDS = 300.0
+START_SECONDS = 2.0
+"""After which a process that prunes is at work"""
 MAX_PER_SECOND = 20_000
 """More than any of them answers: the load must not run out."""
 SLOWEST_PER_SECOND = {TEXTBOOK: 2_000}
@@ -169,6 +173,47 @@ class Bench:
                 rates = f"deliveries {deliveries[-1].rate:.0f}/s  POS movements {recordings[-1].rate:.0f}/s"
                 self._say(f"round {number + 1}  64 connections  {rates}")
         return deliveries, recordings
+
+    def prune(self, *, rows: int, rounds: int, seconds: float) -> tuple[list[Sample], list[Sample]]:
+        """Deliveries alone, and while a prune deletes as many old messages as the ledger has rows; by turns at one service."""
+        alone, beside = [], []
+        database = self._new_database(rows=rows)
+        url = self._server.url(database)
+        asyncio.run(retention.fill(url))
+        with ExitStack() as stack:
+            service = self._start(stack, OURS, database, workers=1)
+            for _ in range(WARM_UPS):
+                self._load(service, connections=64, seconds=WARM_UP_SECONDS)
+            for number in range(rounds):
+                for is_pruning in (True, False) if number % 2 else (False, True):
+                    before = asyncio.run(retention.count(url))
+                    process = subprocess.Popen([sys.executable, "-m", "bench.retention", url]) if is_pruning else None  # noqa: S603
+                    if process is not None:
+                        time.sleep(START_SECONDS)
+                    sample = self._sample(service, workers=1, connections=64, seconds=seconds)
+                    (beside if is_pruning else alone).append(sample)
+                    if process is not None:
+                        process.terminate()
+                        process.wait()
+                    deleted = before - asyncio.run(retention.count(url))
+                    if is_pruning and not 0 < deleted < before:
+                        raise RuntimeError(f"{deleted} of {before} messages were deleted: the prune did not work all the time")
+                    self._say(f"round {number + 1}  64 connections  {sample.rate:.0f}/s  deleted meanwhile: {deleted:,}")
+        return alone, beside
+
+    def sizes(self, *, movements: int) -> Mapping[str, float]:
+        """Bytes of a movement by part, with indexes: deliveries of which another system is told, all sent, told and sealed."""
+        database = self._new_database()
+        url = self._server.url(database)
+        asyncio.run(retention.connect_second_system(url))
+        with ExitStack() as stack:
+            service = self._start(stack, OURS, database, workers=1)
+            sent = 0
+            while sent < movements:
+                sent += self._load(service, connections=64, seconds=WARM_UP_SECONDS).answers
+        found = asyncio.run(retention.bytes_of_a_movement(url))
+        self._say(f"bytes of a movement, of {sent:,}: " + ", ".join(f"{part} {size:.0f}" for part, size in found.items()))
+        return found
 
     def relay(self, *, pairs: int = 200, each: int = 20) -> Sent:
         """The relay with a full outbox, against a mipOS that answers in 20 ms."""

@@ -36,6 +36,9 @@ class Results:
     deliveries: list[Sample] = field(default_factory=list)
     recordings: list[Sample] = field(default_factory=list)
     sent: Sent | None = None
+    without_prune: list[Sample] = field(default_factory=list)
+    beside_prune: list[Sample] = field(default_factory=list)
+    movement_bytes: dict[str, float] = field(default_factory=dict)
 
     def medians(self) -> dict[tuple[int, int, str], Sample]:
         """(workers, connections, name) -> the medians of its rounds."""
@@ -75,6 +78,9 @@ def promises(results: Results) -> list[Promise]:
     if results.recordings:
         ratio = median_of(results.recordings).rate / median_of(results.deliveries).rate
         found.append(Promise("POS movements recorded over HTTP: of the webhook's rate", ratio, 0.4, True))
+    if results.beside_prune:
+        ratio = median_of(results.beside_prune).rate / median_of(results.without_prune).rate
+        found.append(Promise("rate while a prune deletes old messages: of the rate without it", ratio, 0.9, True))
     if results.sent is not None:
         busy = results.sent.busy / results.sent.parallel
         found.append(Promise("relay against a mipOS that answers in 20 ms: of its parallel calls busy", busy, 0.8, True))
@@ -189,6 +195,9 @@ def _page(results: Results, name: str) -> list[str]:
             f"The relay sent {sent.messages:,} messages in {sent.seconds:.1f} s, with {sent.busy:.2f} of {sent.parallel}",
         ]
         lines += ["allowed calls at a time."]
+    if results.movement_bytes:
+        lines += ["", "| of a movement, with indexes | bytes |", "|---|--:|"]
+        lines += [f"| {part} | {size:.0f} |" for part, size in results.movement_bytes.items()]
     if results.memory:
         lines += ["", "| s under load | deliveries | memory, MB |", "|--:|--:|--:|"]
         step = max(1, len(results.memory) // 10)

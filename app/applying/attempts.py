@@ -1,6 +1,8 @@
-"""How often a batch is tried again, and how long is waited in between."""
+"""How often a batch is tried again, how long is waited in between, and into which parts it is split."""
 
 import asyncio
+
+from app.applying.batch_writer import Delivery
 
 MAX_CONFLICTS = 3
 MIN_PAUSE_SECONDS = 0.05
@@ -23,3 +25,17 @@ class Attempts:
         """Wait before the next try: not at all at first, since a lost connection is mostly replaced at once."""
         await asyncio.sleep(self._pause)
         self._pause = min(max(self._pause * 2, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
+
+
+def halves(group: list[Delivery]) -> list[list[Delivery]]:
+    """Both halves of `group`; one that cannot be split stays whole."""
+    middle = len(group) // 2
+    return [group[:middle], group[middle:]] if middle else [group]
+
+
+def by_levels(group: list[Delivery]) -> list[list[Delivery]]:
+    """Split `group` by the levels of each delivery, so that each level that is held costs one wait."""
+    parts: dict[frozenset[tuple[str, str]], list[Delivery]] = {}
+    for delivery in group:
+        parts.setdefault(frozenset(movement.key for movement in delivery.movements), []).append(delivery)
+    return list(parts.values())

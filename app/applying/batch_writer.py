@@ -10,7 +10,7 @@ import asyncpg
 from app.errors import Refusal
 from app.stock.duplicates import is_maybe_distinct
 from app.stock.movement import Applied, Echo, Known, Movement, Outcome, Refused, Subject
-from app.storage import duplicates, refusals
+from app.storage import duplicates, outbox_traces, refusals
 from app.storage.duplicates import Suspect, Suspicion
 from app.storage.ledger import apply_movements
 from app.storage.refusals import RefusedDelivery
@@ -41,6 +41,9 @@ class Delivery:
     """Of what could not be read as a movement"""
     units: Sequence[int | None] = ()
     """For each movement the number of its unit, of which all are applied or none. None: it stands alone. Empty: all do."""
+    request_id: str | None = None
+    trace: str | None = None
+    """The traceparent of its receipt, where that is traced."""
 
     def as_refused(self, refusal: Refusal) -> RefusedDelivery:
         """Return the row by which the refusal is kept."""
@@ -57,6 +60,7 @@ class Delivery:
             store_id=subject.store_id,
             item_id=subject.item_id,
             inventory_system_id=subject.inventory_system_id,
+            request_id=self.request_id,
         )
 
 
@@ -104,8 +108,9 @@ class Deadlines:
 class BatchWriter:
     """Writes one group at a time."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, is_traced: bool = False) -> None:
         self._connection = connection
+        self._is_traced = is_traced
         self._skips_locked_until = 0.0
 
     @property
@@ -168,6 +173,8 @@ class BatchWriter:
                 applied = await apply_movements(
                     connection, movements, tickets=tickets, units=units, skips_locked=self.skips_locked
                 )
+                if self._is_traced:
+                    await _keep_traces(connection, asked, applied)
         remaining = iter(applied)
         return [
             [next(remaining) for _ in delivery.movements] if delivery.refusal is None else [Refused(delivery.refusal)]
@@ -219,10 +226,12 @@ class BatchWriter:
                         trace.occurrences + 1,
                         last.level_version,
                         follows_id=last.suspected_duplicate_id,
+                        request_id=delivery.request_id,
                     )
                     distinct[movement.key] = suspect, trace.applies_repeated
                 elif last.same_occurrence is not None:
-                    again.append(Suspect(movement, delivery.raw_body or b"", last.same_occurrence, last.level_version))
+                    body, request_id = delivery.raw_body or b"", delivery.request_id
+                    again.append(Suspect(movement, body, last.same_occurrence, last.level_version, request_id=request_id))
             if distinct or again:
                 await self._keep_distinct(list(distinct.values()), again)
             waiting = later
@@ -238,6 +247,18 @@ class BatchWriter:
                 kept += [s for s, outcome in zip(applied, outcomes, strict=True) if not isinstance(outcome, (Applied, Known))]
             if kept:
                 await duplicates.record(connection, kept)
+
+
+async def _keep_traces(connection: asyncpg.Connection, asked: Sequence[Delivery], applied: Sequence[Outcome]) -> None:
+    """Beside the messages of what was applied, so that whoever sends them names the receipt."""
+    owners = (delivery for delivery in asked for _ in delivery.movements)
+    traced = [
+        (*movement.key, outcome.level_version, delivery.trace)
+        for delivery, movement, outcome in zip(owners, (m for one in asked for m in one.movements), applied, strict=True)
+        if delivery.trace is not None and isinstance(outcome, Applied)
+    ]
+    if traced:
+        await outbox_traces.put(connection, traced)
 
 
 def _numbered(asked: Sequence[Delivery]) -> list[int | None]:
@@ -260,4 +281,5 @@ def _suspect(delivery: Delivery, outcome: Outcome) -> Suspect | None:
         case _:
             return None
     movement = delivery.movements[0]
-    return Suspect(movement, delivery.raw_body or b"", movement.occurrence, level_version, reason)
+    body, request_id = delivery.raw_body or b"", delivery.request_id
+    return Suspect(movement, body, movement.occurrence, level_version, reason, request_id=request_id)

@@ -14,11 +14,21 @@ from typing import Protocol
 import asyncpg
 import structlog
 
-from app.applying.attempts import MAX_PAUSE_SECONDS, Attempts
+from app.applying.attempts import MAX_PAUSE_SECONDS, Attempts, by_levels, halves
 from app.applying.batch_writer import BatchWriter, Deadlines, Delivery
-from app.errors import DatabaseAway, DatabaseNotSetUp, InternalError, OutcomeUnknown, Overloaded, Refusal, UnstorableValue
+from app.errors import (
+    DatabaseAway,
+    DatabaseNotSetUp,
+    InternalError,
+    OutcomeUnknown,
+    Overloaded,
+    PosSyncError,
+    Refusal,
+    UnstorableValue,
+)
 from app.stock.movement import Busy, Movement, Outcome, Refused, Subject
 from app.storage.transactions import Fault, classify, describe, is_server_lost
+from app.tracing import Tracing
 
 MAX_BATCH = 256
 """Movements in a statement. A ticket with more is a batch of its own, since it is never split."""
@@ -42,8 +52,11 @@ class BatchObserver(Protocol):
 class GroupCommit:
     """The one writer of a worker. `run` is its loop; requests call `submit`."""
 
-    def __init__(self, writer: BatchWriter, *, waiting_line: int, observer: BatchObserver) -> None:
+    def __init__(
+        self, writer: BatchWriter, *, waiting_line: int, observer: BatchObserver, tracing: Tracing | None = None
+    ) -> None:
         self._writer = writer
+        self._tracing = tracing
         self._waiting_line = waiting_line
         self._observer = observer
         self._waiting: deque[Delivery] = deque()
@@ -52,7 +65,7 @@ class GroupCommit:
         self._deadlines = Deadlines(self._expire)
         self._aside = 0
 
-    async def submit(
+    async def submit(  # noqa: PLR0913 - what is known of a delivery, each by name
         self,
         raw_body: bytes | None,
         *,
@@ -60,14 +73,16 @@ class GroupCommit:
         refusal: Refusal | None = None,
         subject: Subject | None = None,
         deadline: float,
+        request_id: str | None = None,
+        trace: str | None = None,
     ) -> Outcome:
         """Have a delivery of mipOS written, and return what became of it, after COMMIT. Raises as `submit_ticket` does.
 
         `subject` is what a delivery is about that could not be read, and has a `refusal`.
         """
         movements = [] if movement is None else [movement]
-        (outcome,) = await self._submit(Delivery(raw_body, movements, refusal, deadline, subject=subject))
-        return outcome
+        delivery = Delivery(raw_body, movements, refusal, deadline, subject=subject, request_id=request_id, trace=trace)
+        return (await self._submit(delivery))[0]
 
     async def submit_ticket(
         self, movements: Sequence[Movement], *, deadline: float, units: Sequence[int | None] = ()
@@ -150,9 +165,7 @@ class GroupCommit:
         try:
             await self._settle(batch)
         except Exception:  # noqa: BLE001 - the writer outlives its bugs
-            for delivery in batch:
-                if not delivery.answer.done():
-                    delivery.answer.set_exception(InternalError())
+            _fail(batch, InternalError())
             _log.exception("batch abandoned", size=len(batch))
 
     def _take(self) -> list[Delivery]:
@@ -186,9 +199,7 @@ class GroupCommit:
         fault = classify(error)
         self._say(fault, error, size=len(group))
         if fault is Fault.NOT_SET_UP:
-            for delivery in group:
-                if not delivery.answer.done():
-                    delivery.answer.set_exception(DatabaseNotSetUp())
+            _fail(group, DatabaseNotSetUp())
             return []
         if fault is Fault.AWAY:
             # Also where the connection still works: it may lead to a server that has become a standby.
@@ -202,7 +213,7 @@ class GroupCommit:
         if fault is Fault.BUSY and not self._writer.skips_locked:
             self._writer.skip_locked_for_a_while()
             return [group]
-        parts = _by_levels(group) if fault is Fault.BUSY else _halves(group)
+        parts = by_levels(group) if fault is Fault.BUSY else halves(group)
         if len(parts) > 1:
             return parts[::-1]
         for delivery in group:
@@ -271,7 +282,11 @@ class GroupCommit:
     async def _write(self, group: Sequence[Delivery]) -> list[list[Outcome]]:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        outcomes = await self._writer.write(group)
+        if self._tracing is None:
+            outcomes = await self._writer.write(group)
+        else:
+            with self._tracing.commit([delivery.trace for delivery in group]):
+                outcomes = await self._writer.write(group)
         if self._is_away:
             self._is_away = False
             _log.info("database back")
@@ -279,14 +294,7 @@ class GroupCommit:
         return outcomes
 
 
-def _halves(group: list[Delivery]) -> list[list[Delivery]]:
-    middle = len(group) // 2
-    return [group[:middle], group[middle:]] if middle else [group]
-
-
-def _by_levels(group: list[Delivery]) -> list[list[Delivery]]:
-    """Split `group` by the levels of each delivery, so that each level that is held costs one wait."""
-    parts: dict[frozenset[tuple[str, str]], list[Delivery]] = {}
+def _fail(group: Sequence[Delivery], error: PosSyncError) -> None:
     for delivery in group:
-        parts.setdefault(frozenset(movement.key for movement in delivery.movements), []).append(delivery)
-    return list(parts.values())
+        if not delivery.answer.done():
+            delivery.answer.set_exception(error)

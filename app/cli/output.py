@@ -168,7 +168,8 @@ def kept_document(kept: KeptDelivery | SuspectedDuplicate, *, as_time: Callable[
     number, *names = kept.__slots__
     values = {name: getattr(kept, name) for name in names if name not in _NOT_SHOWN}
     shown = {name: as_time(value) if isinstance(value, datetime) else value for name, value in values.items()}
-    return {"number": getattr(kept, number), **shown, "fields": _fields(kept.raw_body), "body": shown_body(kept.raw_body)}
+    body = shown_body(kept.raw_body) if kept.pruned_at is None else f"(It was deleted on {kept.pruned_at:%Y-%m-%d}.)"
+    return {"number": getattr(kept, number), **shown, "fields": _fields(kept.raw_body), "body": body}
 
 
 def _fields(raw_body: bytes) -> dict[str, str | None]:

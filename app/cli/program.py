@@ -33,6 +33,7 @@ COMMANDS = {
     "movement": ("movement", "command", "Record what the POS sold, received, counted or moved."),
     "outbox": ("outbox", "command", "List stock updates for the inventory systems; retry or dismiss them."),
     "ping": ("alerts", "ping_command", "Ask whether PUBLIC_URL leads to this service."),
+    "prune": ("prune", "prune_command", "Delete what is settled and older than the settings say."),
     "reconcile": ("drift", "reconcile_command", "Adopt a number as the stock, with actor and note."),
     "refused": ("refusals", "command", "List refused deliveries, and replay or dismiss them."),
     "register": ("service", "register_command", "Register the webhook at mipOS now."),

@@ -22,7 +22,7 @@ from app.cli.output import kept_document, show_json, show_kept, show_outcomes, s
 from app.cli.progress import progress
 from app.cli.subjects import require_known
 from app.errors import BusinessRefusal, Refusal
-from app.operator.refusals import OperatorResult, preview, reopen, replay
+from app.operator.refusals import OperatorResult, body_deleted, preview, reopen, replay
 from app.settings import load_database_settings
 from app.storage import refusals
 from app.storage.refusals import KeptDelivery, Selection, State
@@ -229,9 +229,13 @@ def reopen_command(numbers: tuple[int, ...], actor: str, *, as_json: bool) -> No
     """
 
     async def work(engine: AsyncEngine) -> dict[int, str]:
-        opened = await reopen(engine, numbers, actor=actor)
+        opened = {one.refused_delivery_id: one for one in await reopen(engine, numbers, actor=actor)}
         async with engine.connect() as connection:
-            return await _outcomes(connection, {number: number in opened for number in numbers}, word=_REOPENED)
+            found = await _outcomes(connection, {number: number in opened for number in numbers}, word=_REOPENED)
+        for number, one in opened.items():
+            if one.state is State.FOLDED:
+                found[number] = f"{body_deleted(one.pruned_at)} It is applied when it comes again."
+        return found
 
     show_outcomes(with_database(load_database_settings(), work), done=_REOPENED, as_json=as_json)
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,10 +19,11 @@ from app.operator.standing import Found, look
 from app.problems import kinds
 from app.problems.kinds import EXIT_STATUS, Problem, Severity, worst
 from app.settings import Settings, load_settings
-from app.storage import syncs
+from app.storage import retention, syncs
 from app.storage.levels import summarise
 from app.storage.migrations import read_schema_state
 from app.storage.mipos_account import STOCK_WEBHOOK, read_registration, read_token
+from app.storage.retention import LastPrune
 from app.terminal import is_plain
 
 COLOURS = {Severity.CRITICAL: "red", Severity.WARNING: "yellow", Severity.INFO: None}
@@ -95,6 +97,7 @@ async def _read(connection: AsyncConnection, settings: Settings) -> tuple[dict[s
         "deliveries_of_24_hours": {total.outcome: total.deliveries for total in standing.totals},
         "open_refusals": summary.open_refusals,
         "last_refusal": summary.last_refusal_at,
+        "folded_refusals": standing.facts.folded,
         "suspected_duplicates": summary.suspected_duplicates,
         "stock_updates": {
             "pending": sum(queue.pending for queue in standing.facts.queues),
@@ -102,6 +105,7 @@ async def _read(connection: AsyncConnection, settings: Settings) -> tuple[dict[s
             "oldest": min((queue.oldest_at for queue in standing.facts.queues if queue.oldest_at), default=None),
         },
         "database_bytes": standing.facts.database_bytes,
+        "last_prune": _prune_status(await retention.read_last(connection)),
         "looked_at": standing.looked_at,
         "last_deliveries": [
             {
@@ -143,7 +147,7 @@ def _print(numbers: dict[str, Any], found: Sequence[Found]) -> None:
     width = max(map(len, plain), default=0)
     for name, value in plain.items():
         if isinstance(value, dict):
-            shown = ", ".join(f"{key} {_text(part)}" for key, part in value.items()) or "none"
+            shown = ", ".join(f"{key.replace('_', ' ')} {_text(part)}" for key, part in value.items()) or "none"
         else:
             shown = _text(value)
         click.echo(f"{name.replace('_', ' '):<{width}}  {shown}")
@@ -198,6 +202,11 @@ def _sync_status(run: syncs.Run) -> dict[str, Any]:
         "actor": run.actor,
         "mipos_says": run.words,
     }
+
+
+def _prune_status(last: LastPrune | None) -> dict[str, Any] | None:
+    """When the last prune ended, and what it deleted."""
+    return None if last is None else {"ended_at": last.ended_at, **asdict(last.pruned)}
 
 
 async def _token_status(connection: AsyncConnection, settings: Settings) -> str:

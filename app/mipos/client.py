@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from app.mipos.answers import Answer, Transient, read_answer
 from app.storage.mipos_account import STOCK_WEBHOOK
+from app.tracing import TRACEPARENT
 
 CALL_SECONDS = 10.0
 """For a whole call, from connecting to the last byte read."""
@@ -139,16 +140,25 @@ class MiposClient:
         headers = {"Content-Length": str(len(content))}
         return await self._send(path, chunks(), headers=headers, seconds=self._sync_seconds, secrets=[], token=token)
 
-    async def update_stock(self, mipos_store_id: str, body: Mapping[str, Any], *, token: SecretStr) -> Answer:
+    async def update_stock(
+        self, mipos_store_id: str, body: Mapping[str, Any], *, token: SecretStr, traceparent: str | None = None
+    ) -> Answer:
         """Send one movement; `mipos_store_id` is mipOS's id of the store, not ours."""
-        return await self._call(f"{_store(mipos_store_id)}/system/stock/update", body, token=token)
+        headers = {} if traceparent is None else {TRACEPARENT: traceparent}
+        return await self._call(f"{_store(mipos_store_id)}/system/stock/update", body, token=token, headers=headers)
 
     async def _call(
-        self, path: str, body: Mapping[str, Any], *, token: SecretStr | None = None, is_for_token: bool = False
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        token: SecretStr | None = None,
+        is_for_token: bool = False,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Answer:
         content, secrets = json.dumps(body).encode("ascii"), _secrets(body)
         return await self._send(
-            path, content, headers={}, seconds=self._call_seconds, secrets=secrets, token=token, is_for_token=is_for_token
+            path, content, headers=headers, seconds=self._call_seconds, secrets=secrets, token=token, is_for_token=is_for_token
         )
 
     async def _send(  # noqa: PLR0913 - one call's parts, each by name

@@ -24,9 +24,10 @@ from app.mipos.answers import Answer, NeedsHuman, Transient, backoff
 from app.mipos.client import MiposClient
 from app.mipos.stock_update import MAX_ACCOUNT_PAUSE, echo_identity, stock_update_body, verdict_of
 from app.mipos.token import AccessTokens
-from app.storage import outbox
+from app.storage import outbox, outbox_traces
 from app.storage.engine import Database
 from app.storage.outbox import Backlog, OutboxMessage, OutboxState, Settled
+from app.tracing import Tracing
 
 CLAIM = timedelta(seconds=60)
 SEND_SECONDS = 40.0
@@ -75,7 +76,9 @@ class Relay:
         *,
         parallel: int,
         observer: RelayObserver,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self._database = database
         self._engine = engine
         self._client = client
@@ -83,6 +86,8 @@ class Relay:
         self._parallel = parallel
         self._observer = observer
         self._ready: asyncio.Queue[tuple[OutboxMessage, dict[str, Any], float]] = asyncio.Queue()
+        self._receipts: dict[int, str] = {}
+        """While tracing is on: of the messages in hand, the traceparent of what they tell"""
         self._in_hand: set[int] = set()
         self._sending = 0
         self._after = outbox.FIRST_PAIR
@@ -141,6 +146,8 @@ class Relay:
                     await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 claimed = await outbox.claim(connection, limit=room, lasts=CLAIM, after=self._after) if room > 0 else []
                 bodies = [stock_update_body(message) for message in claimed]
+                if self._tracing is not None:
+                    self._receipts.update(await outbox_traces.read(connection, claimed))
                 await outbox.put_echoes(connection, [*zip(claimed, map(echo_identity, claimed, bodies), strict=True)])
                 if started >= self._next_backlog:
                     self._next_backlog = started + BACKLOG_SECONDS
@@ -175,13 +182,17 @@ class Relay:
             message, body, claimed_at = await self._ready.get()
             if asyncio.get_running_loop().time() - claimed_at > CLAIM.total_seconds() - SEND_SECONDS:
                 # It has waited in line for so long that its claim could end on the way: it is claimed again.
+                self._receipts.pop(message.outbox_message_id, None)
                 self._finished.append(Settled(message, OutboxState.PENDING))
                 self._wake.set()
                 continue
             self._sending += 1
             try:
                 async with asyncio.timeout(SEND_SECONDS):
-                    settled = await self._send(message, body)
+                    if self._tracing is None:
+                        settled = await self._send(message, body)
+                    else:
+                        settled = await self._send_traced(self._tracing, message, body)
             except Exception as error:  # noqa: BLE001 - a bug, or the database while a token is looked up: one message waits
                 words = f"it could not be sent ({type(error).__name__})"
                 # A timeout may have come after the call was made.
@@ -196,7 +207,21 @@ class Relay:
             self._wake.set()
             self._tell(settled)
 
-    async def _send(self, message: OutboxMessage, body: dict[str, Any]) -> Settled:
+    async def _send_traced(self, tracing: Tracing, message: OutboxMessage, body: dict[str, Any]) -> Settled:
+        receipt = self._receipts.pop(message.outbox_message_id, None)
+        with tracing.send(receipt) as span:
+            settled = await self._send(message, body, traceparent=span.traceparent)
+            span.tell(
+                outcome=settled.state.value,
+                store_id=message.store_id,
+                inventory_system_id=message.inventory_system_id,
+                item_id=message.item_id,
+                level_version=message.level_version,
+                attempts=message.attempts,
+            )
+            return settled
+
+    async def _send(self, message: OutboxMessage, body: dict[str, Any], *, traceparent: str | None = None) -> Settled:
         mipos_store_id = message.mipos_store_id
         if mipos_store_id is None:
             words = f"The store has no id at mipOS. Set it: pos-sync store set {message.store_id} --mipos-id ID"
@@ -204,7 +229,7 @@ class Relay:
 
         async def send(token: SecretStr) -> Answer:
             started = time.perf_counter()
-            answer = await self._client.update_stock(mipos_store_id, body, token=token)
+            answer = await self._client.update_stock(mipos_store_id, body, token=token, traceparent=traceparent)
             self._observer.on_call(time.perf_counter() - started)
             return answer
 

@@ -14,6 +14,7 @@ from app.mipos.token import AccessTokens
 from app.settings import Settings
 from app.storage.engine import Database
 from app.storage.mipos_account import RegistrationState
+from app.tracing import Tracing
 
 _NO_ACCOUNT = "no mipOS account is set (MIPOS_CLIENT_ID, MIPOS_EMAIL, MIPOS_PASSWORD, or MIPOS_ACCESS_TOKEN)"
 
@@ -87,9 +88,11 @@ async def registrar(
 
 
 @asynccontextmanager
-async def relay(settings: Settings, database: Database, engine: AsyncEngine, *, observer: RelayObserver) -> AsyncIterator[Relay]:
+async def relay(
+    settings: Settings, database: Database, engine: AsyncEngine, *, observer: RelayObserver, tracing: Tracing | None = None
+) -> AsyncIterator[Relay]:
     """A relay of the outbox to these settings' mipOS."""
     # A connection for each call, and some for the token's: a call that waits for one would be counted as too slow.
     async with MiposClient(settings.mipos_base_url, max_connections=settings.outbox_parallel + 4) as client:
         tokens = tokens_of(settings, engine, client)
-        yield Relay(database, engine, client, tokens, parallel=settings.outbox_parallel, observer=observer)
+        yield Relay(database, engine, client, tokens, parallel=settings.outbox_parallel, observer=observer, tracing=tracing)

@@ -15,11 +15,11 @@ from app.errors.requests import NotSigned, ReadStopped
 from app.operations.logs import write_line
 from app.operations.metrics import Metrics
 from app.operations.traffic import Traffic
-from app.scope import DELIVERY_LOG, DeliveryLog, DeliveryOutcome
+from app.scope import DELIVERY_LOG, REQUEST_ID, DeliveryLog, DeliveryOutcome
 
-REQUEST_ID = "x-request-id"
+REQUEST_ID_HEADER = "x-request-id"
 
-_REQUEST_ID = REQUEST_ID.encode("ascii")
+_REQUEST_ID = REQUEST_ID_HEADER.encode("ascii")
 _USABLE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _PROBES = {"/livez", "/readyz", "/metrics"}
 _FIRST_FAILURE = 500
@@ -93,7 +93,7 @@ class _Observation:
         self._scope = scope
         self._send = send
         self._status: int | None = None
-        self._request_id = middleware.request_id(scope)
+        self._request_id = scope[REQUEST_ID] = middleware.request_id(scope)
 
     async def observe(self, app: ASGIApp, receive: Receive) -> None:
         started = time.perf_counter()

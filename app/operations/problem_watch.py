@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Protocol
 
 import structlog
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.operations.periodic import repeat
 from app.problems.judging import judge
 from app.problems.kinds import Problem, Severity
-from app.storage import delivery_counts, leases, problems
+from app.storage import delivery_counts, leases, problems, refusals
 from app.storage.problem_facts import Numbers, Profiles, learn_profiles, read_facts, read_numbers
 from app.storage.problems import Known, Look
 from app.storage.transactions import database_now
@@ -20,6 +21,10 @@ LOOK_SECONDS = 15.0
 START_SECONDS = 2.0
 LEASE = "problems"
 LEASE_TIME = timedelta(seconds=60)
+FOLDED = 500
+"""Refusals that are folded in one transaction"""
+MAX_FOLD_SHARE = 0.2
+"""Of the time, while more are refused than are kept"""
 LEARN_TIME = timedelta(minutes=10)
 """How long what was learnt of quiet hours is used"""
 
@@ -53,6 +58,7 @@ class ProblemWatch:
         self._observer = observer
         self._profiles: Profiles = {}
         self._learnt_at: datetime | None = None
+        self._too_many: list[str] = []
 
     async def run(self) -> None:
         """Until it is cancelled. A database that is away is told by others."""
@@ -71,11 +77,24 @@ class ProblemWatch:
             finally:
                 async with self._engine.begin() as connection:
                     await leases.give_back(connection, held)
+        await self._fold()
         async with self._engine.connect() as connection:
             known, look = await problems.read_all(connection), await problems.read_look(connection)
             numbers = await read_numbers(connection)
         self._observer.observe_problems([one for one in known if one.is_present], look)
         self._observer.observe_numbers(numbers)
+
+    async def _fold(self) -> None:
+        """Fold what is refused by the ten thousands, a part at a time; what a look did not reach, the next one does."""
+        reasons, self._too_many = self._too_many, []
+        end = monotonic() + LOOK_SECONDS
+        for reason in reasons:
+            folded = FOLDED
+            while folded == FOLDED and monotonic() < end:
+                started = monotonic()
+                async with self._engine.begin() as connection:
+                    folded = await refusals.fold(connection, reason, keep=refusals.MAX_OPEN, limit=FOLDED)
+                await asyncio.sleep((monotonic() - started) * (1 / MAX_FOLD_SHARE - 1))
 
     async def _write(self, connection: AsyncConnection) -> None:
         last = (await problems.read_look(connection)).looked_at
@@ -87,6 +106,7 @@ class ProblemWatch:
             await delivery_counts.forget(connection)
             self._learnt_at = now
         facts = await read_facts(connection, self._profiles, is_registering=self._is_registering, disk_bytes=self._disk_bytes)
+        self._too_many = [one.reason for one in facts.refusals if one.number > refusals.MAX_OPEN]
         before = {one.key: one for one in await problems.read_all(connection) if one.is_present}
         found = judge(facts)
         await problems.put(connection, found, now=facts.now)

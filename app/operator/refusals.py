@@ -34,6 +34,8 @@ class Verdict(StrEnum):
     COUNTED = "closed, since the count held it"
     SET_ASIDE = "dismissed"
     DISMISSED = "dismissed before"
+    GONE = "cannot be replayed"
+    """Its body was deleted."""
     UNKNOWN = "not found"
 
     @property
@@ -53,6 +55,11 @@ class OperatorResult:
 
 
 PREVIEW_BATCH = 500
+
+
+def body_deleted(pruned_at: datetime | None) -> str:
+    """For a person, of one whose body is gone."""
+    return f"Its body was deleted{f' on {pruned_at:%Y-%m-%d}' if pruned_at else ''}, so it cannot be replayed."
 
 
 async def replay(
@@ -75,10 +82,15 @@ async def replay(
     return replays
 
 
-async def reopen(engine: AsyncEngine, refused_delivery_ids: Sequence[int], *, actor: str) -> list[int]:
-    """Open dismissed ones again, so that they can be replayed, and are applied when they come again; those that were."""
+async def reopen(engine: AsyncEngine, refused_delivery_ids: Sequence[int], *, actor: str) -> list[KeptDelivery]:
+    """Open dismissed ones again, so that they can be replayed, and are applied when they come again; those that were.
+
+    One whose body was deleted cannot be replayed: it is folded.
+    """
     async with engine.begin() as connection:
-        return await refusals.reopen(connection, refused_delivery_ids, actor=actor)
+        opened = await refusals.reopen(connection, refused_delivery_ids, actor=actor)
+        kept = await refusals.read(connection, opened)
+    return [kept[number] for number in opened]
 
 
 async def preview(
@@ -196,8 +208,13 @@ def _closed(refused_delivery_id: int, delivery: KeptDelivery | None) -> Operator
     """For one that is not open."""
     if delivery is None:
         return OperatorResult(refused_delivery_id, Verdict.UNKNOWN, "There is no refused delivery with this number.")
+    if delivery.state is State.FOLDED:
+        message = f"{body_deleted(delivery.pruned_at)} It is decided anew when it comes again."
+        return OperatorResult(refused_delivery_id, Verdict.GONE, message, _about(delivery))
     if delivery.state is State.DISMISSED:
         message = f"It was dismissed by {delivery.actor or 'somebody'}: {delivery.note or 'no note'}"
+        if delivery.pruned_at is not None:
+            message += f". {body_deleted(delivery.pruned_at)}"
         return OperatorResult(refused_delivery_id, Verdict.DISMISSED, message, _about(delivery))
     return OperatorResult(refused_delivery_id, Verdict.ALREADY_APPLIED, about=_about(delivery))
 

@@ -38,6 +38,8 @@ class Waiting:
     reason: str
     number: int
     oldest_at: datetime
+    folded: int = 0
+    """Older ones of this reason that are only counted"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +139,5 @@ class Facts:
     low: Sequence[Low]
     """At most `MAX_LOW`"""
     low_number: int
+    folded: int = 0
+    """Refusals of all reasons that were one too many: their bodies are deleted"""

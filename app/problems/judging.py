@@ -130,6 +130,9 @@ def _unsettled(facts: Facts) -> Iterator[Problem]:
 def _waiting(facts: Facts) -> Iterator[Problem]:
     for waiting in facts.refusals:
         words = f"{_number(waiting.number, 'delivery', 'deliveries')}, the oldest {_since(waiting.oldest_at)}"
+        if waiting.folded:
+            older = _number(waiting.folded, "older one was", "older ones were")
+            words += f"; {older} folded into this count, and the bodies deleted (pos-sync refused list --state folded)"
         yield Problem(kinds.REFUSALS, waiting.reason, WARNING, words)
     if facts.duplicates:
         words = f"{_number(facts.duplicates, 'delivery', 'deliveries')} may be a movement of its own"

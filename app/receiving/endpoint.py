@@ -14,9 +14,10 @@ from app.receiving.body import StockMovement, read_delivery
 from app.receiving.ping import answer_ping, read_ping
 from app.receiving.signature import HEADER
 from app.receiving.signed_body import refuse
-from app.scope import DEADLINE, DELIVERY_LOG, VERIFIED_BODY, WEBHOOK_PATH, DeliveryLog, DeliveryOutcome
+from app.scope import DEADLINE, DELIVERY_LOG, REQUEST_ID, VERIFIED_BODY, WEBHOOK_PATH, DeliveryLog, DeliveryOutcome
 from app.stock.movement import Applied, Echo, Known, Movement, Outcome, Refused, Subject
 from app.stock.quantity import ZERO, to_plain
+from app.tracing import Tracing
 from app.wire import COMMON_ERRORS, errors, request_body
 
 _NO_CONTENT: tuple[dict[str, Any], dict[str, Any]] = (
@@ -45,12 +46,33 @@ class WebhookShortcut:
 class StockWebhook:
     """The ASGI endpoint behind the shortcut and the check of the signature."""
 
-    def __init__(self, group_commit: GroupCommit, *, on_ping: Callable[[str], Awaitable[bool]]) -> None:
+    def __init__(
+        self, group_commit: GroupCommit, *, on_ping: Callable[[str], Awaitable[bool]], tracing: Tracing | None = None
+    ) -> None:
         self._group_commit = group_commit
         self._on_ping = on_ping
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
         """Answer one request (ASGI)."""
+        if self._tracing is None:
+            await self._answer(scope, send)
+            return
+        # Only here, behind the check of the signature, is anybody's traceparent taken.
+        with self._tracing.delivery(scope["headers"]) as span:
+            await self._answer(scope, send, trace=span.traceparent)
+            log: DeliveryLog = scope[DELIVERY_LOG]
+            span.tell(
+                outcome=log.outcome.value,
+                reason=log.reason,
+                store_id=log.store_id,
+                inventory_system_id=log.inventory_system_id,
+                item_id=log.item_id,
+                level_version=log.level_version,
+                request_id=scope.get(REQUEST_ID),
+            )
+
+    async def _answer(self, scope: Scope, send: Send, *, trace: str | None = None) -> None:
         raw_body: bytes = scope[VERIFIED_BODY]
         log: DeliveryLog = scope[DELIVERY_LOG]
         nonce = read_ping(raw_body)
@@ -64,7 +86,13 @@ class StockWebhook:
             _note_subject(log, subject)
         try:
             outcome = await self._group_commit.submit(
-                raw_body, movement=movement, refusal=refusal, subject=subject, deadline=scope[DEADLINE]
+                raw_body,
+                movement=movement,
+                refusal=refusal,
+                subject=subject,
+                deadline=scope[DEADLINE],
+                request_id=scope.get(REQUEST_ID),
+                trace=trace,
             )
         except PosSyncError as error:
             log.outcome = DeliveryOutcome.UNSETTLED if isinstance(error, TryAgain) else DeliveryOutcome.FAILED

@@ -63,6 +63,7 @@ class Received:
     call: str
     store_id: str | None
     body: Any
+    traceparent: str | None = None
 
 
 class Sandbox(FastAPI):
@@ -228,7 +229,7 @@ class Sandbox(FastAPI):
         self.calls[call] += 1
         hidden = {"client_secret", "password", "refresh_token"}
         shown = {name: value for name, value in body.items() if name not in hidden}
-        self.received.append(Received(call, request.path_params.get("store_id"), shown))
+        self.received.append(Received(call, request.path_params.get("store_id"), shown, request.headers.get("traceparent")))
 
     def _next_fault(self, call: str) -> Fault | None:
         for number, fault in enumerate(self.faults):

@@ -5,7 +5,7 @@ those that it will not learn. So the stock that it must have had there follows f
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -14,7 +14,7 @@ from app.stock.causes import Cause, CauseKind, total
 from app.stock.messages import UNSENT, Message, MessageState, Timeline
 from app.stock.movement import Source
 from app.stock.quantity import EXACT, to_signed
-from app.stock.reports import LedgerRow, UnappliedReport
+from app.stock.reports import LedgerRow, Unapplied, UnappliedReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class LevelHistory:
     """One item in one store: its level, its newest ledger rows (oldest first), and what is known beside them.
 
     `messages` are those of the rows, and every other one that is pending or that was closed after the oldest row was received.
-    `rows` begin after those whose messages were deleted for their age: a row without a message counts as never queued.
+    A row without a message counts as never queued; `since_pruned` leaves out those whose messages were deleted for their age.
     """
 
     store_id: str
@@ -36,12 +36,38 @@ class LevelHistory:
     """inventory system -> its newest full synchronisation that ended done."""
     anchors: Mapping[str, Anchor] = field(default_factory=dict)
     """inventory system -> its stored anchor, for where the rows hold none."""
+    pruned: Mapping[str, int] = field(default_factory=dict)
+    """inventory system -> the row up to which the settled messages to it were deleted. The stored anchor holds what they told."""
+    begun_at: datetime | None = None
+    """When the last row was received that `since_pruned` has left out."""
     suspects_before_count: Sequence[int] = ()
     """The numbers of applied deliveries that are dated before a count, and may be in it."""
+
+    def since_pruned(self, system_id: str) -> "LevelHistory":
+        """The history against this system: it begins after the rows whose messages were deleted.
+
+        So what the system told before is in the stored anchor alone, and so is a synchronisation that the rows do not reach.
+        """
+        pruned = self.pruned.get(system_id, 0)
+        rows, unapplied, begun_at = self.rows, self.unapplied, None
+        if pruned:
+            begun_at = next((row.received_at for row in reversed(rows) if row.level_version <= pruned), None)
+            rows = [row for row in rows if row.level_version > pruned]
+            unapplied = [one for one in unapplied if not _is_before(one, pruned, begun_at)]
+        begun = max(pruned, rows[0].level_version - 1 if rows else 0)
+        syncs = {system: sync for system, sync in self.syncs.items() if system != system_id or sync.level_version >= begun}
+        return replace(self, rows=rows, unapplied=unapplied, syncs=syncs, begun_at=begun_at)
 
     def messages_to(self, system_id: str) -> dict[int, Message]:
         """level_version -> the message to this system."""
         return {version: one for (system, version), one in self.messages.items() if system == system_id}
+
+
+def _is_before(one: UnappliedReport, pruned: int, received_at: datetime | None) -> bool:
+    """Whether it came before the first row that is left. An echo tells its place; of others it may be an old one."""
+    if one.kind is Unapplied.ECHO and one.after_version is not None:
+        return one.after_version <= pruned
+    return received_at is not None and one.seen_at <= received_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,8 @@ class _Comparison:
     """One level against one system."""
 
     def __init__(self, history: LevelHistory, system_id: str, reading: ReportedStock) -> None:
-        self._history = history
+        self._rows, self._pruned = history.rows, history.pruned.get(system_id, 0)
+        self._history = history = history.since_pruned(system_id)
         self._system_id = system_id
         self._rule = reading
         reports = reports_of(system_id, history.rows, history.unapplied, reading)
@@ -84,11 +85,15 @@ class _Comparison:
         self._stored = stored if stored and not later and (sync is None or stored.level_version > sync.level_version) else None
         self._sync = None if self._stored else sync
         self._reports = later
-        messages = tellings_since(history.messages_to(system_id), self._sync)
+        told = history.messages_to(system_id)
+        if history.begun_at is not None and not self._stored:
+            # What was closed before the rows begin is in the stock from which comparing starts, also where it was never told.
+            told = {version: one for version, one in told.items() if not _is_over(one, history.begun_at)}
+        messages = tellings_since(told, self._sync)
         if self._stored:
             messages = {version: one for version, one in messages.items() if not _is_in(self._stored, one)}
         self._timeline = Timeline(messages, {row.level_version: row.received_at for row in history.rows})
-        self._baselines = Baselines(history, system_id, history.messages_to(system_id), self._timeline)
+        self._baselines = Baselines(history, system_id, told, self._timeline)
         self._readings = self._read(earlier)
 
     def _read(self, before: Sequence[Report]) -> list[Reading]:
@@ -167,11 +172,12 @@ class _Comparison:
     def _twins(self) -> Twins:
         known: dict[tuple[bool, Decimal], list[tuple[int, Decimal | None]]] = {}
         told = {one.level_version for one in self._timeline.tellings if not one.is_open}
-        for row in self._history.rows:
+        # Also of rows whose messages were deleted: those were told.
+        for row in self._rows:
             key = (row.delta > ZERO, row.quantity)
             if row.is_report_of(self._system_id) and row.reported_stock is not None:
                 known.setdefault(key, []).append((row.level_version, stock_after(row.reported_stock, row.delta, self._rule)))
-            elif row.level_version in told:
+            elif row.level_version in told or row.level_version <= self._pruned:
                 known.setdefault(key, []).append((row.level_version, None))
         return Twins(known)
 
@@ -271,6 +277,11 @@ def _is_after(report: Report, sync: SyncAnchor) -> bool:
 def _is_in(stored: Anchor, message: Message) -> bool:
     """Whether a stored anchor has taken the message into account."""
     return message.state in {MessageState.SENT, *UNSENT} and (message.closed_at or _BEFORE_ALL) <= stored.until
+
+
+def _is_over(message: Message, moment: datetime) -> bool:
+    """Whether it was decided by `moment`."""
+    return message.state is not MessageState.PENDING and (message.closed_at or _BEFORE_ALL) <= moment
 
 
 def _is_other_reading(rows: Sequence[LedgerRow], system_id: str, reading: ReportedStock) -> bool:

@@ -44,9 +44,13 @@ refused_delivery = Table(
     time_column("replayed_at", nullable=True),
     Column("actor", Text),
     Column("note", Text),
+    # By which its log line is found.
+    Column("request_id", Text),
+    # When its body was deleted, which is empty since. Where it came again, it has one again.
+    time_column("pruned_at", nullable=True),
     PrimaryKeyConstraint("refused_delivery_id"),
     UniqueConstraint("delivery_key", "reason"),
-    CheckConstraint("state IN ('open', 'resolved', 'replayed', 'dismissed')", name="state"),
+    CheckConstraint("state IN ('open', 'resolved', 'replayed', 'dismissed', 'folded')", name="state"),
     CheckConstraint("attempts > 0", name="attempts"),
 )
 
@@ -56,6 +60,20 @@ Index(
     "refused_delivery_unsettled_delivery_key_idx",
     refused_delivery.c.delivery_key,
     postgresql_where=text("state IN ('open', 'dismissed')"),
+)
+Index(
+    "refused_delivery_open_idx",
+    refused_delivery.c.reason,
+    refused_delivery.c.first_seen_at,
+    refused_delivery.c.refused_delivery_id,
+    postgresql_where=refused_delivery.c.state == "open",
+)
+Index("refused_delivery_folded_idx", refused_delivery.c.reason, postgresql_where=refused_delivery.c.state == "folded")
+Index(
+    "refused_delivery_body_idx",
+    refused_delivery.c.closed_at,
+    refused_delivery.c.refused_delivery_id,
+    postgresql_where=text("pruned_at IS NULL AND state IN ('resolved', 'replayed', 'dismissed')"),
 )
 
 # A row is the movement that a delivery would be, were it applied: so its key is that of the ledger, and as long as it is open,
@@ -85,6 +103,8 @@ suspected_duplicate = Table(
     time_column("first_seen_at"),
     time_column("last_seen_at"),
     time_column("closed_at", nullable=True),
+    Column("request_id", Text),
+    time_column("pruned_at", nullable=True),
     PrimaryKeyConstraint("suspected_duplicate_id"),
     UniqueConstraint("store_id", "dedupe_key", "occurrence"),
     ForeignKeyConstraint(["store_id", "item_id"], ["stock_level.store_id", "stock_level.item_id"]),
@@ -92,6 +112,13 @@ suspected_duplicate = Table(
     CheckConstraint("occurrence > 0", name="occurrence"),
     CheckConstraint("state IN ('open', 'applied', 'dismissed')", name="state"),
     CheckConstraint("attempts > 0", name="attempts"),
+)
+Index("suspected_duplicate_open_idx", suspected_duplicate.c.item_id, postgresql_where=suspected_duplicate.c.state == "open")
+Index(
+    "suspected_duplicate_body_idx",
+    suspected_duplicate.c.closed_at,
+    suspected_duplicate.c.suspected_duplicate_id,
+    postgresql_where=text("pruned_at IS NULL AND state IN ('applied', 'dismissed')"),
 )
 
 # An operator's order to keep what is not verified, until a time. The last one counts.

@@ -113,7 +113,13 @@ async def read_levels(connection: AsyncConnection, keys: Sequence[LevelKey], *, 
         messages: dict[LevelKey, dict[tuple[str, int], Message]] = {}
         for store, item, system, version, state, *rest in await driver.fetch(_MESSAGES, stores, items, first):
             messages.setdefault((store, item), {})[system, version] = Message(MessageState(state), *rest)
-        syncs, anchors, held = _systems(await driver.fetch(_SYSTEMS, stores, items))
+        # After the messages: what was deleted in between is known as deleted.
+        known = await driver.fetch(_SYSTEMS, stores, items)
+        syncs, anchors, held = _systems(known)
+        pruned: dict[LevelKey, dict[str, int]] = {}
+        for one in known:
+            if one["pruned_version"] is not None:
+                pruned.setdefault((one["store_id"], one["item_id"]), {})[one["inventory_system_id"]] = one["pruned_version"]
         for key in part:
             if key in quantities:
                 history = LevelHistory(
@@ -123,6 +129,7 @@ async def read_levels(connection: AsyncConnection, keys: Sequence[LevelKey], *, 
                     messages=messages.get(key, {}),
                     syncs=syncs.get(key, {}),
                     anchors=anchors.get(key, {}),
+                    pruned=pruned.get(key, {}),
                 )
                 yield KnownLevel(history, frozenset(held.get(key, ())))
 

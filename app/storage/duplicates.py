@@ -65,16 +65,18 @@ ORDER BY asked.position
 _RECORD = """
 INSERT INTO pos_sync.suspected_duplicate AS suspected (
   store_id, dedupe_key, occurrence, item_id, inventory_system_id, reason, after_version, reported_stock, delta, follows_id,
-  sent_at_text, raw_body, attempts
+  sent_at_text, raw_body, attempts, request_id
 )
 SELECT * FROM unnest(
   $1::text[], $2::bytea[], $3::smallint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[]::numeric[],
-  $9::text[]::numeric[], $10::bigint[], $11::text[], $12::bytea[], $13::integer[]
+  $9::text[]::numeric[], $10::bigint[], $11::text[], $12::bytea[], $13::integer[], $14::text[]
 )
 ON CONFLICT (store_id, dedupe_key, occurrence) DO UPDATE SET
   attempts = suspected.attempts + excluded.attempts,
   sent_at_text = excluded.sent_at_text,
   raw_body = excluded.raw_body,
+  pruned_at = NULL,
+  request_id = excluded.request_id,
   last_seen_at = excluded.last_seen_at
 """
 
@@ -109,11 +111,12 @@ class Suspect:
     """The place in the ledger of the system's last report before it; of an applied one, its own"""
     reason: Suspicion = Suspicion.REPEATED
     follows_id: int | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SuspectedDuplicate:
-    """One as it is kept."""
+    """One as it is kept. Where its body was deleted, `pruned_at` is when, and `raw_body` is empty."""
 
     suspected_duplicate_id: int
     store_id: str
@@ -131,6 +134,8 @@ class SuspectedDuplicate:
     first_seen_at: datetime
     last_seen_at: datetime
     closed_at: datetime | None
+    request_id: str | None
+    pruned_at: datetime | None
 
 
 _COLUMNS = [suspected_duplicate.c[name] for name in SuspectedDuplicate.__slots__]
@@ -196,6 +201,7 @@ async def record(connection: asyncpg.Connection, suspects: Sequence[Suspect]) ->
         [row.movement.sent_at_text for row in rows],
         [row.raw_body for row in rows],
         [attempts[key] for key in keys],
+        [row.request_id for row in rows],
     )
 
 

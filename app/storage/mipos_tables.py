@@ -153,6 +153,8 @@ system_level = Table(
     Column("causes", JSONB),
     Column("is_unsettled", Boolean, nullable=False, server_default=text("false")),
     Column("compared_version", BigInteger),
+    # The messages up to this row were deleted for their age, and what they come to is in the anchor.
+    Column("pruned_version", BigInteger),
     time_column("compared_at", nullable=True),
     PrimaryKeyConstraint("store_id", "item_id", "inventory_system_id"),
     CheckConstraint("anchor_kind IN ('report', 'sync', 'echo', 'adopted')", name="anchor_kind"),

@@ -35,6 +35,7 @@ WHERE integration.enabled ORDER BY 1, 2
 _REFUSALS = text(
     "SELECT reason, count(*), min(first_seen_at) FROM pos_sync.refused_delivery WHERE state = 'open' GROUP BY reason ORDER BY 1"
 )
+_FOLDED = text("SELECT reason, count(*) FROM pos_sync.refused_delivery WHERE state = 'folded' GROUP BY reason")
 _DUPLICATES = text("SELECT count(*) FROM pos_sync.suspected_duplicate WHERE state = 'open'")
 _QUEUES = text("""
 SELECT store_id, inventory_system_id, sum(pending)::bigint, min(oldest_at), sum(dead)::bigint, max(words)
@@ -90,6 +91,7 @@ async def read_facts(connection: AsyncConnection, profiles: Profiles, *, is_regi
     low = (await connection.execute(_LOW, {"limit": MAX_LOW})).all()
     ping = (await connection.execute(_PING)).one_or_none()
     registration = await read_registration(connection, STOCK_WEBHOOK)
+    folded = {row[0]: int(row[1]) for row in await connection.execute(_FOLDED)}
     unknown = Profile((0.0,) * 168, 0.0, 0)
     return Facts(
         now=await database_now(connection),
@@ -107,7 +109,7 @@ async def read_facts(connection: AsyncConnection, profiles: Profiles, *, is_regi
             for store_id, system, zone, closed_until, first_at, last_at, *wrong in await connection.execute(_PAIRS)
         ],
         unsettled=await connection.scalar(_UNSETTLED, {"unsettled": UNSETTLED}) or 0,
-        refusals=[Waiting(*row) for row in await connection.execute(_REFUSALS)],
+        refusals=[Waiting(*row, folded=folded.get(row[0], 0)) for row in await connection.execute(_REFUSALS)],
         duplicates=await connection.scalar(_DUPLICATES) or 0,
         queues=[Queue(*row) for row in await connection.execute(_QUEUES)],
         drift=[Differing(*row) for row in await connection.execute(_DRIFT, {"min_age": MIN_ANCHOR_AGE})],
@@ -131,6 +133,7 @@ async def read_facts(connection: AsyncConnection, profiles: Profiles, *, is_regi
         durability=(await read_standbys(connection)).fault,
         low=[Low(*row[:5]) for row in low],
         low_number=low[0][5] if low else 0,
+        folded=sum(folded.values()),
     )
 
 

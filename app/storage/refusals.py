@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, case, func, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import PutAside
@@ -23,7 +23,12 @@ class State(StrEnum):
     """The same movement was applied later by itself."""
     REPLAYED = "replayed"
     DISMISSED = "dismissed"
+    FOLDED = "folded"
+    """One too many of its reason: it is counted, and its body is deleted. It is judged anew when it comes again."""
 
+
+MAX_OPEN = 10_000
+"""Open refusals of one reason. The oldest beyond are folded."""
 
 # The ledger may hold the movement by now: another replica has applied a copy of it. Then nothing is open. A statement
 # of its own, since Citus refuses to read a table where it inserts.
@@ -36,22 +41,27 @@ FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS kept (store_id, delivery
 """
 _RECORD = """
 INSERT INTO pos_sync.refused_delivery (
-  delivery_key, reason, status_code, message, raw_body, store_id, item_id, inventory_system_id, attempts, state, closed_at
+  delivery_key, reason, status_code, message, raw_body, store_id, item_id, inventory_system_id, attempts, request_id, state,
+  closed_at
 )
-SELECT delivery_key, reason, status_code, message, raw_body, store_id, item_id, inventory_system_id, attempts,
+SELECT delivery_key, reason, status_code, message, raw_body, store_id, item_id, inventory_system_id, attempts, request_id,
   CASE WHEN moved.is_known THEN 'resolved' ELSE 'open' END, CASE WHEN moved.is_known THEN now() END
 FROM (
   -- As a number, which the driver knows from deliveries: a new type of array would be one more question to the server.
   SELECT *, known = 1 AS is_known FROM unnest(
     $1::bytea[], $2::text[], $3::smallint[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::integer[],
-    $10::integer[]
-  ) AS kept (delivery_key, reason, status_code, message, raw_body, store_id, item_id, inventory_system_id, attempts, known)
+    $10::integer[], $11::text[]
+  ) AS kept (
+    delivery_key, reason, status_code, message, raw_body, store_id, item_id, inventory_system_id, attempts, known, request_id
+  )
 ) AS moved
 ON CONFLICT (delivery_key, reason) DO UPDATE SET
   attempts = refused_delivery.attempts + excluded.attempts,
   status_code = excluded.status_code,
   message = excluded.message,
   raw_body = excluded.raw_body,
+  pruned_at = NULL,
+  request_id = excluded.request_id,
   last_seen_at = excluded.last_seen_at,
   -- What an operator dismissed stays dismissed; what was applied once and is refused again needs a look.
   state = CASE WHEN refused_delivery.state = 'dismissed' THEN 'dismissed' ELSE excluded.state END,
@@ -77,11 +87,15 @@ class RefusedDelivery:
     store_id: str | None = None
     item_id: str | None = None
     inventory_system_id: str | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KeptDelivery:
-    """One refused delivery as it is kept; `replay_message` says why it was refused again when it was last replayed."""
+    """One refused delivery as it is kept; `replay_message` says why it was refused again when it was last replayed.
+
+    Where its body was deleted, `pruned_at` is when, and `raw_body` is empty.
+    """
 
     refused_delivery_id: int
     delivery_key: bytes
@@ -101,6 +115,8 @@ class KeptDelivery:
     replayed_at: datetime | None
     actor: str | None
     note: str | None
+    request_id: str | None
+    pruned_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +169,7 @@ async def record(connection: asyncpg.Connection, refused: Sequence[RefusedDelive
         [row.inventory_system_id for row in rows],
         [attempts[key] for key in sorted(latest)],
         [int(row["is_known"]) for row in known],
+        [row.request_id for row in rows],
     )
 
 
@@ -196,14 +213,41 @@ async def dismiss(connection: AsyncConnection, refused_delivery_id: int, *, acto
 
 
 async def reopen(connection: AsyncConnection, refused_delivery_ids: Sequence[int], *, actor: str) -> list[int]:
-    """Open dismissed ones again; those that it did so for."""
+    """Open dismissed ones again; those that it did so for.
+
+    One whose body was deleted has nothing to replay: it becomes folded, so it is judged anew when it comes again.
+    """
+    table = refused_delivery.c
+    has_body = table.pruned_at.is_(None)
     statement = (
         update(refused_delivery)
-        .where(refused_delivery.c.refused_delivery_id.in_(refused_delivery_ids), refused_delivery.c.state == State.DISMISSED)
-        .values(state=State.OPEN, closed_at=None, actor=actor)
-        .returning(refused_delivery.c.refused_delivery_id)
+        .where(table.refused_delivery_id.in_(refused_delivery_ids), table.state == State.DISMISSED)
+        .values(
+            state=case((has_body, State.OPEN.value), else_=State.FOLDED.value),
+            closed_at=case((has_body, null()), else_=table.closed_at),
+            actor=actor,
+        )
+        .returning(table.refused_delivery_id)
     )
     return list(await connection.scalars(statement))
+
+
+async def fold(connection: AsyncConnection, reason: str, *, keep: int, limit: int) -> int:
+    """Fold the oldest open ones of `reason` beyond the newest `keep`, at most `limit`; how many."""
+    table = refused_delivery.c
+    beyond = max(0, await count(connection, Selection(reason=reason)) - keep)
+    oldest = (
+        select(table.refused_delivery_id)
+        .where(table.state == State.OPEN.value, table.reason == reason)
+        .order_by(table.first_seen_at, table.refused_delivery_id)
+        .limit(min(beyond, limit))
+        .with_for_update(skip_locked=True)
+    )
+    ids = list(await connection.scalars(oldest))
+    if ids:
+        values = {"state": State.FOLDED.value, "closed_at": func.now(), "raw_body": b"", "pruned_at": func.now()}
+        await connection.execute(update(refused_delivery).where(table.refused_delivery_id.in_(ids)).values(values))
+    return len(ids)
 
 
 async def note_replayed(connection: AsyncConnection, delivery_key: bytes, *, actor: str) -> None:

@@ -22,6 +22,7 @@ from app.storage.mipos_tables import (
     webhook_registration,
 )
 from app.storage.problem_tables import alert_message, alert_state, delivery_count, pair_delivery, ping, problem
+from app.storage.retention_tables import outbox_trace, prune_state
 from app.storage.schema import quoted
 from app.storage.seal_tables import seal_checkpoint, seal_level
 from app.storage.tables import integration, item, service_rule, stock_level, stock_movement, store, supplier, unit
@@ -62,11 +63,13 @@ SERVICE_RIGHTS = {
     ping.name: "SELECT, INSERT, UPDATE, DELETE",
     seal_level.name: "SELECT, INSERT, UPDATE",
     seal_checkpoint.name: "SELECT, INSERT",
+    prune_state.name: "SELECT, INSERT, UPDATE",
+    outbox_trace.name: "SELECT, INSERT",
     "alembic_version": "SELECT",
 }
 """All that the service's database role may do, beside calling `SERVICE_FUNCTIONS`."""
-SERVICE_FUNCTIONS = ("apply_movements",)
-"""Those that its statements name."""
+SERVICE_FUNCTIONS = ("apply_movements", "prune_outbox", "prune_sync_runs")
+"""Those that its statements name. What they delete is settled and old; they judge that themselves."""
 READ_TABLES = (store.name, integration.name, item.name, stock_level.name, stock_movement.name)
 """What is read from a standby"""
 GUARDS = ("stock_movement_keeps_rows", "stock_movement_keeps_all_rows")

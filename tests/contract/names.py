@@ -23,6 +23,7 @@ EXEMPT = {
     "env": "Docker's word: an env file",
     "file": "the field's word",
     "scope": "ASGI's word",
+    "tracing": "OpenTelemetry's word",
     "wire": "the field's word for bytes between systems",
     "csv": "a format",
     "text": "a type of data",

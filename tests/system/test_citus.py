@@ -227,6 +227,18 @@ async def test_operators_commands_work(chains: tuple[Chain, Chain], tmp_path: Pa
         chain.command(*arguments)
     assert "Sealed: " in chain.command("seal", "now").stdout
     assert "Verified: 0" not in chain.command("seal", "verify").stdout
+    chain.cluster.execute(
+        f"UPDATE {chain.schema}.outbox_message SET state = 'sent', created_at = now() - interval '200 days',"
+        " closed_at = now() - interval '200 days'",
+        f"INSERT INTO {chain.schema}.system_level AS known (store_id, item_id, inventory_system_id, compared_version)"
+        f" SELECT level.store_id, level.item_id, inventory_system_id, version FROM {chain.schema}.stock_level AS level"
+        f" JOIN {chain.schema}.integration USING (store_id)"
+        " ON CONFLICT (store_id, item_id, inventory_system_id) DO UPDATE SET compared_version = excluded.compared_version",
+        role=chain.owner,
+    )
+    counted, pruned = (json.loads(chain.command("prune", "--json", *how).stdout)["messages"] for how in (["--dry-run"], []))
+    assert counted == pruned > 0
+    assert chain.rows("outbox_message") == 0
 
 
 def test_a_command_may_connect_to_any_server_of_the_cluster(chains: tuple[Chain, Chain]) -> None:
