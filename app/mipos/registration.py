@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 
 import structlog
 from pydantic import SecretStr
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.mipos.answers import Answer, backoff
@@ -34,7 +33,7 @@ from app.problems.kinds import ALL_PAIRS, SILENCE
 from app.storage import delivery_counts, leases, problems
 from app.storage.leases import Lease
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, put_registration, read_registration
-from app.storage.transactions import database_now
+from app.storage.transactions import DATABASE_FAILURES, database_now
 
 KEEP = timedelta(seconds=60)
 """Between two looks at a registration that is done"""
@@ -76,7 +75,7 @@ class Registrar:
             step: Wait | Finished | Superseded = Finished()
             while isinstance(step, Finished):
                 await asyncio.sleep(self._keep.total_seconds())
-                with suppress(OSError, TimeoutError, SQLAlchemyError):
+                with suppress(*DATABASE_FAILURES):
                     step = await self._renew()
             if isinstance(step, Superseded):
                 _log.error("another deployment registers another URL: leaving it to that one", url=self._target.url)
@@ -95,7 +94,7 @@ class Registrar:
                     # A connection that fails while it is given back must not swallow the order to stop.
                     raise asyncio.CancelledError from error
                 failures += 1
-                if isinstance(error, (OSError, TimeoutError, SQLAlchemyError)):
+                if isinstance(error, DATABASE_FAILURES):
                     _log.warning("registration waits for the database", error=type(error).__name__)
                 else:
                     _log.exception("registration failed unexpectedly")

@@ -6,10 +6,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.storage.transactions import database_now
+from app.storage.transactions import DATABASE_FAILURES, database_now
 
 LOOK_SECONDS = 30.0
 MAX_SKEW = timedelta(seconds=2)
@@ -44,7 +43,7 @@ class ClockWatch:
     async def run(self) -> None:
         """Until it is cancelled. A database that is away is others' business."""
         while True:
-            with suppress(OSError, TimeoutError, SQLAlchemyError):
+            with suppress(*DATABASE_FAILURES):
                 await self.look()
             await asyncio.sleep(LOOK_SECONDS)
 

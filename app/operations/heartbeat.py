@@ -6,12 +6,12 @@ import secrets
 import socket
 from contextlib import suppress
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import version
 from app.storage import replicas
 from app.storage.migrations import head
+from app.storage.transactions import DATABASE_FAILURES
 
 END_SECONDS = 1.0
 
@@ -28,11 +28,11 @@ class Heartbeat:
         """Until it is cancelled. A database that is away is others' business."""
         try:
             while True:
-                with suppress(OSError, TimeoutError, SQLAlchemyError):
+                with suppress(*DATABASE_FAILURES):
                     async with self._engine.begin() as connection:
                         await replicas.beat(connection, self._replica_id, host=self._host, version=version(), head=head())
                 await asyncio.sleep(replicas.HEARTBEAT_SECONDS)
         finally:
-            with suppress(OSError, TimeoutError, SQLAlchemyError):
+            with suppress(*DATABASE_FAILURES):
                 async with asyncio.timeout(END_SECONDS), self._engine.begin() as connection:
                     await replicas.end(connection, self._replica_id)

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import httpx2
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.operations.alert_message import MIN_FALL, MIN_RISE, AlertMessage, AlertTarget, Change, message_of
 from app.operations.alerts import CALL_SECONDS, MAX_RETRY, post
 from app.problems.kinds import DATABASE, Severity
 from app.storage import problems
+from app.storage.transactions import DATABASE_FAILURES
 from app.storage.watch import ServerState
 
 TURN_SECONDS = 1.0
@@ -69,7 +69,8 @@ class Outage:
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         away_since: float | None = None
-        back_since: float | None = None
+        # Begun again after a failure, it has to tell that what it told of is over.
+        back_since = loop.time() if self._told is not None else None
         retry_at, failures = 0.0, 0
         async with httpx2.AsyncClient(timeout=CALL_SECONDS) as client:
             while True:
@@ -98,7 +99,7 @@ class Outage:
             async with self._engine.connect() as connection:
                 self._number = (await problems.read_look(connection)).outage
                 self._is_number_known = True
-        except (OSError, TimeoutError, SQLAlchemyError):
+        except DATABASE_FAILURES:
             return
 
     async def _tell(self, client: httpx2.AsyncClient, severity: Severity | None, words: str) -> bool:
@@ -123,7 +124,7 @@ class Outage:
             async with self._engine.begin() as connection:
                 await problems.end_outage(connection, self._number)
                 self._is_number_known = False
-        except (OSError, TimeoutError, SQLAlchemyError):
+        except DATABASE_FAILURES:
             return
 
     def _is_first(self) -> bool:

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+
+from app.storage.transactions import DATABASE_FAILURES
 
 _log = structlog.get_logger("pos_sync.periodic")
 
@@ -16,7 +17,7 @@ async def repeat(name: str, turn: Callable[[], Awaitable[object]], *, pause: Cal
         try:
             await turn()
             is_waiting = False
-        except (OSError, TimeoutError, SQLAlchemyError) as error:
+        except DATABASE_FAILURES as error:
             if not is_waiting:
                 _log.warning("waiting for the database", task=name, error=type(error).__name__)
             is_waiting = True

@@ -4,12 +4,12 @@ import asyncio
 from collections import Counter
 from contextlib import suppress
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.scope import DeliveryLog, DeliveryOutcome
 from app.storage import delivery_counts
 from app.storage.delivery_counts import UNSETTLED, UNVERIFIED, Key, Signs
+from app.storage.transactions import DATABASE_FAILURES
 
 FLUSH_SECONDS = 5.0
 END_SECONDS = 1.0
@@ -51,10 +51,10 @@ class Traffic:
         try:
             while True:
                 await asyncio.sleep(FLUSH_SECONDS)
-                with suppress(OSError, TimeoutError, SQLAlchemyError):
+                with suppress(*DATABASE_FAILURES):
                     await self.flush()
         finally:
-            with suppress(OSError, TimeoutError, SQLAlchemyError):
+            with suppress(*DATABASE_FAILURES):
                 async with asyncio.timeout(END_SECONDS):
                     await self.flush()
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import Scope
 
@@ -18,6 +17,7 @@ from app.receiving.body import read_subject
 from app.receiving.signature import HEADER
 from app.storage import captures
 from app.storage.captures import MAX_CAPTURED_BYTES, Unverified
+from app.storage.transactions import DATABASE_FAILURES
 
 LOOK_SECONDS = 2.0
 MAX_WAITING = 16
@@ -75,12 +75,12 @@ class CaptureTask:
                     await self._arrived.wait()
             if loop.time() >= forget_at:
                 forget_at = loop.time() + FORGET_SECONDS
-                with suppress(OSError, TimeoutError, SQLAlchemyError):
+                with suppress(*DATABASE_FAILURES):
                     async with self._engine.begin() as connection:
                         await captures.forget(connection)
             if self._waiting:
                 self._is_on, self._marks = False, []
-                with suppress(OSError, TimeoutError, SQLAlchemyError):
+                with suppress(*DATABASE_FAILURES):
                     await self._keep_waiting()
                 # What is offered meanwhile waits, so nothing is missed that comes after the operator's command.
                 await asyncio.sleep(MAX_WAITING / MAX_A_SECOND if self._is_on else LOOK_SECONDS)

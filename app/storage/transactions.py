@@ -12,11 +12,14 @@ from typing import TypeVar
 
 import asyncpg
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.storage.durability import raised_synchronous_commit
 from app.storage.engine import Database, driver_of
+
+DATABASE_FAILURES = (OSError, TimeoutError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What a statement may raise because of the database, whoever is in the middle: SQLAlchemy does not wrap all of it."""
 
 
 class Fault(Enum):
