@@ -17,6 +17,7 @@ from app.mipos.schedule import Schedule
 from app.mipos.wiring import mipos_of, registrar, relay, why_not_registering, why_not_sending
 from app.operations.alerts import Alerts, alert_target
 from app.operations.clock import ClockWatch
+from app.operations.health import BatchObservers, Health
 from app.operations.heartbeat import Heartbeat
 from app.operations.metrics import Metrics
 from app.operations.outage import Outage
@@ -29,6 +30,7 @@ from app.operator.ping import Pinger
 from app.operator.prune import Pruner, ages_of
 from app.operator.seal import Sealer
 from app.operator.seal_key import seal_key_of
+from app.operator.standing import circumstances_of
 from app.pos.changes import ChangeFeed
 from app.receiving.capture import CaptureTask
 from app.receiving.signed_body import Receipt
@@ -71,16 +73,17 @@ class Service:
         self.traffic = Traffic(self.engine)
         self.capture = CaptureTask(self.engine)
         self.receipt = Receipt(max_body_bytes=settings.max_body_bytes)
+        self._database_watch = DatabaseWatch(self.database)
+        self.health = Health(lambda: self._database_watch.state)
         self.group_commit = GroupCommit(
             BatchWriter(
                 Connection(self.database, statement_seconds=settings.response_deadline, on_connect=self._record_rules),
                 is_traced=self.tracing is not None,
             ),
             waiting_line=settings.waiting_line,
-            observer=self.metrics,
+            observer=BatchObservers(self.metrics, self.health),
             tracing=self.tracing,
         )
-        self._database_watch = DatabaseWatch(self.database)
         self._relay: Relay | None = None
         self._has_said_rules = False
 
@@ -147,9 +150,9 @@ class Service:
     def _problem_watch(self) -> ProblemWatch:
         return ProblemWatch(
             self.engine,
-            is_registering=why_not_registering(self.settings) is None,
-            disk_bytes=self.settings.database_disk_bytes,
+            own=circumstances_of(self.settings),
             observer=self.metrics.problems,
+            on_look=self.health.note_look,
         )
 
     def _alerts(self) -> Alerts:
@@ -164,8 +167,8 @@ class Service:
         return Outage(
             self.engine,
             alert_target(self.settings),
-            state=lambda: self._database_watch.state,
-            on_state=lambda is_away: self.metrics.problems.observe_outage(is_away=is_away),
+            ailment=lambda: self.health.ailment,
+            on_ailment=self.metrics.problems.observe_ailment,
             # Of this replica: a second one on the same machine listens elsewhere, or has another database.
             lock_name=f"{self.settings.database_url.get_secret_value()} {self.settings.host}:{self.settings.port} {os.getuid()}",
         )

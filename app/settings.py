@@ -229,5 +229,6 @@ def _faults(error: ValidationError) -> str:
     for fault in error.errors(include_input=False, include_url=False):
         name = str(fault["loc"][0]) if fault["loc"] else ""
         problem = problem_of(fault, Settings.model_fields.get(name))
-        lines.append(f"  {name.upper() or 'MIPOS credentials'}: {problem}")
+        # What several settings have together says itself which they are.
+        lines.append(f"  {name.upper()}: {problem}" if name else f"  {fault['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

@@ -27,7 +27,7 @@ from app.errors import (
     UnstorableValue,
 )
 from app.stock.movement import Busy, Movement, Outcome, Refused, Subject
-from app.storage.transactions import Fault, classify, describe, is_server_lost
+from app.storage.transactions import Fault, classify, describe, is_server_lost, sqlstate
 from app.tracing import Tracing
 
 MAX_BATCH = 256
@@ -45,8 +45,8 @@ class BatchObserver(Protocol):
     def on_batch(self, *, size: int, seconds: float) -> None:
         """`size` deliveries were committed in `seconds`."""
 
-    def on_fault(self, fault: str) -> None:
-        """A transaction failed, by a `Fault` in lower case; it is run again, whole or in parts."""
+    def on_fault(self, fault: str, code: str) -> None:
+        """A transaction failed, by a `Fault` in lower case and its SQLSTATE; it is run again, whole or in parts."""
 
 
 class GroupCommit:
@@ -222,7 +222,7 @@ class GroupCommit:
 
     def _say(self, fault: Fault, error: Exception, *, size: int) -> None:
         """One line for each failure, but for a database that is away: one when it goes, and one when it is back."""
-        self._observer.on_fault(fault.name.lower())
+        self._observer.on_fault(fault.name.lower(), sqlstate(error))
         if fault is Fault.AWAY:
             if not self._is_away:
                 _log.error("database away", error=describe(error))

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import click
 import httpx2
@@ -79,7 +80,7 @@ def _document(one: Known) -> dict[str, object]:
 
 
 @command.command("ack")
-@click.argument("name", required=False, type=click.Choice(sorted(BY_NAME)))
+@click.argument("name", required=False, metavar="[NAME]", type=click.Choice(sorted(BY_NAME)))
 @actor_option
 def ack_command(name: str | None, *, actor: str) -> None:
     """Say that you know of the present problems, of one NAME or of all: what is critical is not repeated each day any more.
@@ -113,9 +114,12 @@ def test_command() -> None:
             return await post(client, target, test_message(target, now=datetime.now(UTC)))
 
     fault = asyncio.run(send())
+    # The path may be the secret of a chat tool.
+    parts = urlsplit(target.url)
+    receiver = f"{parts.scheme}://{parts.hostname}"
     if fault is not None:
-        raise click.ClickException(f"{target.url} {fault}.")
-    click.echo(f"{target.url} has taken the test.")
+        raise click.ClickException(f"{receiver} {fault}.")
+    click.echo(f"{receiver} has taken the test.")
 
 
 @click.command()

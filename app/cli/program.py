@@ -17,7 +17,7 @@ from app.terminal import shows_colours
 
 COMMANDS = {
     # name: (module, function, what it does)
-    "alerts": ("alerts", "command", "List the messages of the alert webhook, send a test, acknowledge problems."),
+    "alerts": ("alerts", "command", "Show what the service found wrong, acknowledge it, and test the alert webhook."),
     "capture": ("capture", "command", "Keep deliveries whose signature does not match, for a limited time."),
     "catalog": ("catalog", "command", "Import and export a store's catalog."),
     "completion": ("completion", "command", "Print or install the completion of commands and options for a shell."),

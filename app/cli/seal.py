@@ -16,6 +16,7 @@ from app.cli.database import with_database
 from app.cli.group import CommandGroup
 from app.cli.options import json_option, store_option
 from app.cli.output import InputRefused, show_json
+from app.cli.subjects import require_known
 from app.operator import seal
 from app.operator.seal import Kept, Verified
 from app.operator.seal_key import SealKey, SigningNotInstalled, seal_key_of
@@ -74,6 +75,8 @@ def verify_command(*, store_id: str | None, against: Path | None, public_key: st
         raise click.BadParameter(f"is not {SEED_BYTES} bytes in base64.", param_hint="--public-key")
 
     async def work(engine: AsyncEngine) -> Verified:
+        async with engine.connect() as connection:
+            await require_known(connection, store_id=store_id)
         return await seal.verify(engine, store_id=store_id, kept=kept, public_key=key)
 
     try:

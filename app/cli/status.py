@@ -60,7 +60,7 @@ def _show(settings: Settings, *, as_json: bool, clears: bool) -> Severity | None
 
     numbers: dict[str, Any] = {}
     try:
-        numbers, found = with_database(settings, work)
+        numbers, found = with_database(settings, work, warns=False)
     except click.ClickException as error:
         found = [Found(Problem(kinds.DATABASE, "", Severity.CRITICAL, error.message), None)]
     if clears and not is_plain():
@@ -77,7 +77,7 @@ async def _read(connection: AsyncConnection, settings: Settings) -> tuple[dict[s
     """What is counted, and the problems; only that one where the schema is not as this version needs it."""
     state = await read_schema_state(connection)
     if state.fault is not None:
-        return {"schema": state.fault}, [Found(Problem(kinds.DATABASE, "", Severity.CRITICAL, state.fault), None)]
+        return {"schema": state.fault}, [Found(Problem(kinds.SCHEMA, "", Severity.CRITICAL, state.fault), None)]
     registration = describe_registration(
         await read_registration(connection, STOCK_WEBHOOK), why_not=why_not_registering(settings)
     )

@@ -208,6 +208,8 @@ async def _close(connection: AsyncConnection, store_id: str, closing: _Closing, 
         own = None if found is None else found.timezone
         zone = zone_of(own or (await effective_rules(connection, rules)).timezone)
         until = datetime.combine(closing.until, time(), tzinfo=zone)
+        if until <= datetime.now(UTC):
+            raise click.BadParameter(f"{closing.until} has begun already.", param_hint="--closed-until")
     await change_store(connection, store_id, {"closed_until": until})
 
 

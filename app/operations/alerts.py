@@ -4,9 +4,11 @@ What was told is kept beside each problem, so a message is the difference betwee
 receiver it is told of the present, and not of what was over before.
 """
 
+import asyncio
 import socket
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import httpx2
 import structlog
@@ -101,12 +103,12 @@ class Alerts:
         if not is_due:
             return
         try:
-            answer = await client.get(url)
-        except httpx2.HTTPError as error:
+            status = await _status_of(client, "GET", url)
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
             _log.warning("HEARTBEAT_URL cannot be reached", error=type(error).__name__)
         else:
-            if answer.status_code not in _SUCCESSES:
-                _log.warning("HEARTBEAT_URL refuses", status=answer.status_code)
+            if status not in _SUCCESSES:
+                _log.warning("HEARTBEAT_URL refuses", status=status)
 
 
 async def _prepare(connection: AsyncConnection, target: AlertTarget) -> tuple[AlertMessage, list[Change]] | None:
@@ -125,7 +127,13 @@ async def _prepare(connection: AsyncConnection, target: AlertTarget) -> tuple[Al
 async def post(client: httpx2.AsyncClient, target: AlertTarget, message: AlertMessage) -> str | None:
     """Send it; why it was not taken, or None where it was."""
     try:
-        answer = await client.post(target.url, content=message.body.encode(), headers=message.headers(target))
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        status = await _status_of(client, "POST", target.url, content=message.body.encode(), headers=message.headers(target))
+    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
         return f"cannot be reached ({type(error).__name__})"
-    return None if answer.status_code in _SUCCESSES else f"answers {answer.status_code}"
+    return None if status in _SUCCESSES else f"answers {status}"
+
+
+async def _status_of(client: httpx2.AsyncClient, method: str, url: str, **request: Any) -> int:  # noqa: ANN401 - httpx's
+    """The status of the answer, of which nothing else is read. The client's own limit is for each read, and not for the whole."""
+    async with asyncio.timeout(CALL_SECONDS), client.stream(method, url, **request) as answer:
+        return answer.status_code

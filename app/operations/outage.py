@@ -16,20 +16,14 @@ import httpx2
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.operations.ailment import Ailment
 from app.operations.alert_message import MIN_FALL, MIN_RISE, AlertMessage, AlertTarget, Change, message_of
 from app.operations.alerts import CALL_SECONDS, MAX_RETRY, post
 from app.problems.kinds import DATABASE, Severity
 from app.storage import problems
 from app.storage.transactions import DATABASE_FAILURES
-from app.storage.watch import ServerState
 
 TURN_SECONDS = 1.0
-_WORDS = {
-    ServerState.UNKNOWN: "It cannot be reached",
-    ServerState.READ_ONLY: "It is read-only, such as a standby",
-    ServerState.SILENT: "It does not answer",
-}
-
 _log = structlog.get_logger("pos_sync.alerts")
 
 
@@ -41,14 +35,15 @@ class Outage:
         engine: AsyncEngine,
         target: AlertTarget | None,
         *,
-        state: Callable[[], ServerState],
-        on_state: Callable[[bool], None],
+        ailment: Callable[[], Ailment | None],
+        on_ailment: Callable[[Ailment | None], None],
         lock_name: str,
     ) -> None:
         self._engine = engine
         self._target = target
-        self._state = state
-        self._on_state = on_state
+        self._ailment = ailment
+        self._on_ailment = on_ailment
+        self._kind = DATABASE
         self._lock_path = Path(tempfile.gettempdir()) / f"pos-sync-{hashlib.sha256(lock_name.encode()).hexdigest()[:16]}.lock"
         self._lock: int | None = None
         self._number = 0
@@ -74,8 +69,8 @@ class Outage:
         retry_at, failures = 0.0, 0
         async with httpx2.AsyncClient(timeout=CALL_SECONDS) as client:
             while True:
-                now, state = loop.time(), self._state()
-                if state is ServerState.WRITES:
+                now, ailment = loop.time(), self._ailment()
+                if ailment is None:
                     if away_since is not None:
                         away_since, back_since = None, now
                     if not self._is_number_known:
@@ -83,11 +78,13 @@ class Outage:
                 elif away_since is None:
                     away_since, back_since, self._began_at = now, None, datetime.now(UTC)
                 is_away = away_since is not None and now - away_since >= MIN_RISE.total_seconds()
-                self._on_state(is_away)
+                self._on_ailment(ailment if is_away else None)
                 is_over = self._told is not None and back_since is not None and now - back_since >= MIN_FALL.total_seconds()
                 wanted = Severity.CRITICAL if is_away else None if is_over else self._told
                 if wanted is not self._told and now >= retry_at:
-                    if await self._tell(client, wanted, _WORDS.get(state, "")):
+                    if ailment is not None:
+                        self._kind = ailment.kind
+                    if await self._tell(client, wanted, "" if ailment is None else ailment.words):
                         failures = 0
                     else:
                         failures += 1
@@ -106,7 +103,7 @@ class Outage:
         """Send that it began, or is over; whether that is done, by this worker or by another of this replica."""
         if self._target is not None and self._is_first():
             began_at = self._began_at or datetime.now(UTC)
-            change = Change(DATABASE, "", severity, self._told, words, began_at)
+            change = Change(self._kind, "", severity, self._told, words, began_at)
             drawn = message_of([change], [], self._target, now=datetime.now(UTC))
             name = f"{self._target.service} outage {self._number} {severity}"
             message = AlertMessage(f"msg_{hashlib.sha256(name.encode()).hexdigest()[:32]}", drawn.body)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from app.problems.kinds import DATABASE, KINDS, Severity
+from app.operations.ailment import Ailment
+from app.problems.kinds import KINDS, Kind, Severity
 from app.storage.problem_facts import Numbers
 from app.storage.problems import Known, Look
 
@@ -51,6 +52,7 @@ class ProblemMetrics:
             ["state"],
             registry=registry,
         )
+        self._ailing: Kind | None = None
         for kind in KINDS:
             for severity in kind.severities:
                 self._problems.labels(kind.name, severity.value).set(0)
@@ -67,9 +69,10 @@ class ProblemMetrics:
         """What the last look found."""
         for kind in KINDS:
             for severity in kind.severities:
-                if kind is not DATABASE:
-                    number = sum(one.kind is kind and one.severity is severity for one in present)
-                    self._problems.labels(kind.name, severity.value).set(number)
+                number = sum(one.kind is kind and one.severity is severity for one in present)
+                if (kind, severity) == (self._ailing, Severity.CRITICAL):
+                    number = max(number, 1)
+                self._problems.labels(kind.name, severity.value).set(number)
         if look.looked_at is not None:
             self._looked_at.set(look.looked_at.timestamp())
 
@@ -85,9 +88,13 @@ class ProblemMetrics:
         for table, size in numbers.table_bytes.items():
             self._table_bytes.labels(table).set(size)
 
-    def observe_outage(self, *, is_away: bool) -> None:
-        """Whether the database cannot be written to."""
-        self._problems.labels(DATABASE.name, Severity.CRITICAL.value).set(is_away)
+    def observe_ailment(self, ailment: Ailment | None) -> None:
+        """What keeps this worker from writing: no table can tell of it."""
+        ailing = None if ailment is None else ailment.kind
+        if ailing is not self._ailing:
+            for kind in filter(None, (self._ailing, ailing)):
+                self._problems.labels(kind.name, Severity.CRITICAL.value).set(kind is ailing)
+            self._ailing = ailing
 
     def observe_alert(self, outcome: str) -> None:
         """A message to the alert webhook: sent or failed."""

@@ -1,7 +1,7 @@
 """Looks for problems every 15 seconds: one replica looks, all of them show what it found."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Protocol
@@ -13,7 +13,7 @@ from app.operations.periodic import repeat
 from app.problems.judging import judge
 from app.problems.kinds import Problem, Severity
 from app.storage import delivery_counts, leases, problems, refusals
-from app.storage.problem_facts import Numbers, Profiles, learn_profiles, read_facts, read_numbers
+from app.storage.problem_facts import Circumstances, Numbers, Profiles, learn_profiles, read_facts, read_numbers
 from app.storage.problems import Known, Look
 from app.storage.transactions import database_now
 
@@ -48,14 +48,14 @@ class ProblemWatch:
         self,
         engine: AsyncEngine,
         *,
-        is_registering: bool,
-        disk_bytes: int | None,
+        own: Circumstances,
         observer: ProblemObserver,
+        on_look: Callable[[BaseException | None], None] = lambda _error: None,
     ) -> None:
         self._engine = engine
-        self._is_registering = is_registering
-        self._disk_bytes = disk_bytes
+        self._own = own
         self._observer = observer
+        self._on_look = on_look
         self._profiles: Profiles = {}
         self._learnt_at: datetime | None = None
         self._too_many: list[str] = []
@@ -64,7 +64,7 @@ class ProblemWatch:
         """Until it is cancelled. A database that is away is told by others."""
         # Late: at a start deliveries come first.
         await asyncio.sleep(min(START_SECONDS, LOOK_SECONDS))
-        await repeat("problems", self.look, pause=lambda: LOOK_SECONDS)
+        await repeat("problems", self.look, pause=lambda: LOOK_SECONDS, on_end=self._on_look)
 
     async def look(self) -> None:
         """Look, unless another replica has just done so, and tell."""
@@ -105,7 +105,7 @@ class ProblemWatch:
             self._profiles = await learn_profiles(connection)
             await delivery_counts.forget(connection)
             self._learnt_at = now
-        facts = await read_facts(connection, self._profiles, is_registering=self._is_registering, disk_bytes=self._disk_bytes)
+        facts = await read_facts(connection, self._profiles, self._own)
         self._too_many = [one.reason for one in facts.refusals if one.number > refusals.MAX_OPEN]
         before = {one.key: one for one in await problems.read_all(connection) if one.is_present}
         found = judge(facts)

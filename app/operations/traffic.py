@@ -40,6 +40,7 @@ class Traffic:
         elif delivery.signature is not None and all(pair):
             sign = self._sign(pair)
             sign.is_verified, sign.unsigned = True, 0
+            sign.is_settled |= delivery.outcome not in (DeliveryOutcome.UNSETTLED, DeliveryOutcome.FAILED)
 
     def _sign(self, pair: tuple[str, str]) -> Signs:
         if pair not in self._signs and len(self._signs) >= MAX_KEYS:

@@ -107,5 +107,5 @@ class _Nobody:
     def on_batch(self, *, size: int, seconds: float) -> None:
         """Nothing."""
 
-    def on_fault(self, fault: str) -> None:
+    def on_fault(self, fault: str, code: str) -> None:
         """Nothing: the caller is told."""

@@ -53,7 +53,7 @@ async def send_ping(settings: Settings, engine: AsyncEngine) -> PingResult:
     """
     nonce = secrets.token_hex(_NONCE_BYTES)
     async with engine.begin() as connection:
-        await pings.put(connection, nonce)
+        await pings.put(connection, nonce, url=settings.public_url or "")
     url = f"{settings.public_url}{WEBHOOK_PATH}"
     body = ping_body(nonce)
     headers = signed_headers(body, settings.mipos_client_secret.get_secret_value().encode("ascii"))
@@ -86,7 +86,10 @@ def _result(url: str, status: int, beginning: bytes, *, has_arrived: bool) -> Pi
             return PingResult(PingState.RETURNED, f"{url} leads to this service")
         return PingResult(PingState.LOST, f"{url} leads to this service, and its answer came back as {status}: look at the proxy")
     if NotSigned().message.encode() in beginning:
-        return PingResult(PingState.REFUSED, f"{url} leads to a service with another MIPOS_CLIENT_SECRET")
+        return PingResult(
+            PingState.REFUSED,
+            f"{url} leads to a service with another MIPOS_CLIENT_SECRET, or something on the way changes header or body",
+        )
     if UnknownPing().message.encode() in beginning:
         return PingResult(PingState.REFUSED, f"{url} leads to a service with another database: another deployment")
     if DatabaseAway().message.encode() in beginning:

@@ -15,7 +15,7 @@ from app.problems.kinds import Problem, Severity, worst
 from app.settings import Settings
 from app.storage import delivery_counts, problems
 from app.storage.delivery_counts import Total
-from app.storage.problem_facts import learn_profiles, read_facts
+from app.storage.problem_facts import Circumstances, learn_profiles, read_facts
 from app.storage.watch import READ_ONLY
 
 PAST = timedelta(hours=24)
@@ -46,14 +46,19 @@ class Standing:
         return worst([one.problem.severity for one in self.found])
 
 
-async def look(connection: AsyncConnection, settings: Settings) -> Standing:
-    """Look now; it changes nothing. It tells more than the service's own last look where that is old."""
-    facts = await read_facts(
-        connection,
-        await learn_profiles(connection),
+def circumstances_of(settings: Settings) -> Circumstances:
+    """What these settings say of what is to be looked for."""
+    return Circumstances(
         is_registering=why_not_registering(settings) is None,
+        public_url=settings.public_url,
+        ping_every=timedelta(minutes=settings.ping_every),
         disk_bytes=settings.database_disk_bytes,
     )
+
+
+async def look(connection: AsyncConnection, settings: Settings) -> Standing:
+    """Look now; it changes nothing. It tells more than the service's own last look where that is old."""
+    facts = await read_facts(connection, await learn_profiles(connection), circumstances_of(settings))
     known = {one.key: one.since for one in await problems.read_all(connection) if one.is_present}
     last = (await problems.read_look(connection)).looked_at
     found = [Found(one, known.get(one.key)) for one in judge(facts)]

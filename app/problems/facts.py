@@ -21,9 +21,11 @@ class Pair:
     last_at: datetime | None
     profile: Profile
     unsigned: int
-    """Deliveries that name the pair and had a wrong signature, since its last verified one"""
+    """Deliveries that name the pair and had a wrong signature, or none, since its last verified one"""
     unsigned_at: datetime | None
     """When the newest of them came"""
+    settled_at: datetime | None = None
+    """When a delivery was last answered otherwise than "send it again" """
 
     @property
     def name(self) -> str:
@@ -44,14 +46,17 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Stock updates of a store and a system that are not sent. `words`: what mipOS said last of the oldest."""
+    """Stock updates of a store and a system that are not sent."""
 
     store_id: str
     inventory_system_id: str
     pending: int
     oldest_at: datetime | None
+    why: str | None
+    """What the oldest of those that wait is waiting for: what was said last, or what is not set up"""
     dead: int
-    words: str | None
+    dead_words: str | None
+    """What was said of the newest of those that are not sent any more"""
 
     @property
     def name(self) -> str:
@@ -76,6 +81,7 @@ class LastSync:
     store_id: str
     inventory_system_id: str
     is_done: bool
+    started_at: datetime
     ended_at: datetime | None
     words: str
 

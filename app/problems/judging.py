@@ -18,6 +18,8 @@ VERIFIED_LATELY = timedelta(seconds=15)
 """Where a pair was verified so lately, somebody else sends the wrong ones."""
 UNSIGNED_FORGOTTEN, UNSIGNED_FORGOTTEN_CRITICAL = timedelta(hours=1), timedelta(days=7)
 """After the newest of them"""
+MIN_CRITICAL_UNSETTLED, MAX_UNSETTLED_TIME = 3, timedelta(seconds=60)
+"""So many are answered 503, and for so long none otherwise: nothing comes in."""
 MAX_QUEUE_AGE = timedelta(seconds=60)
 MAX_QUEUE_AGE_CRITICAL = timedelta(minutes=15)
 MAX_REGISTRATION_WAIT = timedelta(minutes=5)
@@ -76,7 +78,7 @@ def _signatures(facts: Facts) -> Iterator[Problem]:
         is_lately = pair.last_at is not None and facts.now - pair.last_at < VERIFIED_LATELY
         is_critical = pair.unsigned >= MIN_CRITICAL_UNSIGNED and not is_lately
         if facts.now - pair.unsigned_at < (UNSIGNED_FORGOTTEN_CRITICAL if is_critical else UNSIGNED_FORGOTTEN):
-            words = f"{_number(pair.unsigned, 'delivery', 'deliveries')} with a wrong signature, and none verified since"
+            words = f"{_number(pair.unsigned, 'delivery', 'deliveries')} with a wrong signature, or none, and none verified since"
             yield Problem(kinds.SIGNATURES, pair.name, CRITICAL if is_critical else WARNING, words)
 
 
@@ -123,8 +125,11 @@ def _ping(facts: Facts) -> Iterator[Problem]:
 
 def _unsettled(facts: Facts) -> Iterator[Problem]:
     if facts.unsettled:
+        settled_at = max((pair.settled_at for pair in facts.pairs if pair.settled_at is not None), default=None)
+        is_all = settled_at is None or facts.now - settled_at > MAX_UNSETTLED_TIME
+        severity = CRITICAL if is_all and facts.unsettled >= MIN_CRITICAL_UNSETTLED else WARNING
         words = f"{_number(facts.unsettled, 'delivery was', 'deliveries were')} answered 503 in the last five minutes"
-        yield Problem(kinds.UNSETTLED, "", WARNING, words)
+        yield Problem(kinds.UNSETTLED, "", severity, words + (", and none otherwise" if severity is CRITICAL else ""))
 
 
 def _waiting(facts: Facts) -> Iterator[Problem]:
@@ -147,12 +152,13 @@ def _outbox(facts: Facts) -> Iterator[Problem]:
         age = timedelta() if queue.oldest_at is None else facts.now - queue.oldest_at
         if age > MAX_QUEUE_AGE:
             severity = CRITICAL if age > MAX_QUEUE_AGE_CRITICAL else WARNING
-            words = f"{_number(queue.pending, 'stock update')}, the oldest {_since(queue.oldest_at)}{_said(queue)}"
+            why = f": {queue.why}" if queue.why else ""
+            words = f"{_number(queue.pending, 'stock update')}, the oldest {_since(queue.oldest_at)}{why}"
             yield Problem(kinds.OUTBOX_LATE, queue.name, severity, words)
 
 
 def _said(queue: Queue) -> str:
-    return f"; mipOS says: {queue.words}" if queue.words else ""
+    return f": {queue.dead_words}" if queue.dead_words else ""
 
 
 def _drift(facts: Facts) -> Iterator[Problem]:
@@ -165,7 +171,8 @@ def _syncs(facts: Facts) -> Iterator[Problem]:
     for run in facts.syncs:
         if not run.is_done:
             name = f"store {run.store_id}, system {run.inventory_system_id}"
-            yield Problem(kinds.SYNC, name, WARNING, f"The last one, {_since(run.ended_at)}, failed: {run.words or 'cut off'}")
+            words = f"The last one, {_since(run.ended_at or run.started_at)}, failed: {run.words or 'it was cut off'}"
+            yield Problem(kinds.SYNC, name, WARNING, words)
 
 
 def _low_stock(facts: Facts) -> Iterator[Problem]:

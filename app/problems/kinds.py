@@ -46,10 +46,11 @@ _INFO, _WARNING, _CRITICAL = Severity.INFO, Severity.WARNING, Severity.CRITICAL
 DATABASE = Kind(
     "database", "The database cannot be written to", (_CRITICAL,), "Check that Postgres runs and is the primary: pos-sync doctor"
 )
+SCHEMA = Kind("schema", "The schema is not as this version needs it", (_CRITICAL,), "pos-sync migrate")
 WATCH = Kind("watch", "Nobody looks for problems", (_WARNING, _CRITICAL), "Start the service: pos-sync serve")
 SIGNATURES = Kind(
     "signatures",
-    "Deliveries with a wrong signature",
+    "Deliveries without a right signature",
     (_WARNING, _CRITICAL),
     "pos-sync capture --for 10m --max 20, and after the next delivery: pos-sync explain-signature --capture NUMBER",
 )
@@ -70,7 +71,7 @@ PUBLIC_URL = Kind("public_url", "PUBLIC_URL does not lead to this service", (_IN
 UNSETTLED = Kind(
     "unsettled",
     "Deliveries that could not be applied in time",
-    (_WARNING,),
+    (_WARNING, _CRITICAL),
     "Look at the database's load and locks: pos-sync doctor",
 )
 REFUSALS = Kind("refusals", "Refused deliveries wait for a person", (_WARNING,), "pos-sync refused list")
@@ -96,6 +97,7 @@ ALL_PAIRS = "all"
 
 KINDS = (
     DATABASE,
+    SCHEMA,
     WATCH,
     SIGNATURES,
     SILENCE,

@@ -145,8 +145,7 @@ class SignedBodyMiddleware:
         key = verify(body, signatures[0], self._secrets) if len(signatures) == 1 else None
         if key is None:
             log.signature = "missing" if not signatures else "wrong"
-            if signatures:
-                log.claimed = self._claims.read(body)
+            log.claimed = self._claims.read(body)
             self._on_unverified(body, scope)
             raise NotSigned
         log.signature = key.value

@@ -30,16 +30,17 @@ SELECT at, store_id, system_id, outcome, deliveries FROM given ORDER BY store_id
 ON CONFLICT (at, store_id, inventory_system_id, outcome) DO UPDATE SET deliveries = known.deliveries + excluded.deliveries
 """)
 _NOTE = text("""
-INSERT INTO pos_sync.pair_delivery AS known (store_id, inventory_system_id, first_at, last_at, unsigned, unsigned_at)
+INSERT INTO pos_sync.pair_delivery AS known (store_id, inventory_system_id, first_at, last_at, unsigned, unsigned_at, settled_at)
 SELECT store_id, system_id, CASE WHEN is_verified THEN now() END, CASE WHEN is_verified THEN now() END, unsigned,
-  CASE WHEN unsigned > 0 THEN now() END
-FROM unnest(CAST(:stores AS text[]), CAST(:systems AS text[]), CAST(:verified AS boolean[]), CAST(:unsigned AS bigint[]))
-  AS given (store_id, system_id, is_verified, unsigned)
+  CASE WHEN unsigned > 0 THEN now() END, CASE WHEN is_settled THEN now() END
+FROM unnest(CAST(:stores AS text[]), CAST(:systems AS text[]), CAST(:verified AS boolean[]), CAST(:unsigned AS bigint[]),
+  CAST(:settled AS boolean[])) AS given (store_id, system_id, is_verified, unsigned, is_settled)
 ORDER BY store_id, system_id
 ON CONFLICT (store_id, inventory_system_id) DO UPDATE SET
   first_at = coalesce(known.first_at, excluded.first_at), last_at = coalesce(excluded.last_at, known.last_at),
   unsigned = CASE WHEN excluded.last_at IS NULL THEN known.unsigned ELSE 0 END + excluded.unsigned,
-  unsigned_at = coalesce(excluded.unsigned_at, known.unsigned_at)
+  unsigned_at = coalesce(excluded.unsigned_at, known.unsigned_at),
+  settled_at = coalesce(excluded.settled_at, known.settled_at)
 """)
 
 # A statement of its own, since Citus refuses to read a table where it inserts.
@@ -66,7 +67,9 @@ class Signs:
 
     is_verified: bool = False
     unsigned: int = 0
-    """Wrong signatures after the last verified delivery"""
+    """Wrong signatures, or none, after the last verified delivery"""
+    is_settled: bool = False
+    """Whether one was answered otherwise than "send it again" """
 
 
 async def add(connection: AsyncConnection, counts: Mapping[Key, int], signs: Mapping[tuple[str, str], Signs]) -> None:
@@ -91,6 +94,7 @@ async def add(connection: AsyncConnection, counts: Mapping[Key, int], signs: Map
             "systems": [system_id for (_, system_id), _ in seen],
             "verified": [sign.is_verified for _, sign in seen],
             "unsigned": [sign.unsigned for _, sign in seen],
+            "settled": [sign.is_settled for _, sign in seen],
         }
         await connection.execute(_NOTE, parameters)
 

@@ -160,6 +160,8 @@ system_level = Table(
     CheckConstraint("anchor_kind IN ('report', 'sync', 'echo', 'adopted')", name="anchor_kind"),
 )
 
+Index("system_level_drift_idx", system_level.c.store_id, postgresql_where=system_level.c.drift != 0)
+
 # What a delivery would be known by that brings our own stock update back.
 echo_identity = Table(
     "echo_identity",

@@ -8,11 +8,11 @@ from app.storage.problem_tables import ping
 _OLD = text("sent_at < now() - interval '1 day'")
 
 
-async def put(connection: AsyncConnection, nonce: str) -> None:
+async def put(connection: AsyncConnection, nonce: str, *, url: str) -> None:
     """Keep a ping that is about to be sent. Old ones are forgotten, but for the newest that came back."""
     newest = select(func.max(ping.c.sent_at)).where(ping.c.state == "returned").scalar_subquery()
     await connection.execute(delete(ping).where(_OLD, ping.c.sent_at != func.coalesce(newest, text("'infinity'"))))
-    await connection.execute(insert(ping).values(nonce=nonce))
+    await connection.execute(insert(ping).values(nonce=nonce, url=url))
 
 
 async def arrive(connection: AsyncConnection, nonce: str) -> bool:

@@ -27,6 +27,8 @@ pair_delivery = Table(
     # Deliveries that name the pair and had a wrong signature, since the last verified one.
     Column("unsigned", BigInteger, nullable=False, server_default=text("0")),
     time_column("unsigned_at", nullable=True),
+    # When a delivery was last answered otherwise than "send it again".
+    time_column("settled_at", nullable=True),
     PrimaryKeyConstraint("store_id", "inventory_system_id"),
 )
 """When each store and system first and last sent a verified delivery"""
@@ -78,6 +80,8 @@ ping = Table(
     "ping",
     metadata,
     Column("nonce", Text, nullable=False),
+    # Where it went: another PUBLIC_URL is another question.
+    Column("url", Text, nullable=False),
     Column("state", Text, nullable=False, server_default=text("'sent'")),
     Column("words", Text, nullable=False, server_default=text("''")),
     time_column("sent_at"),

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import exists, func, select, text, update
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.stock.catalog import Catalog
-from app.storage import items, leases, outbox
+from app.storage import items, outbox
 from app.storage.catalog import Integration, get_catalog
+from app.storage.leases import SYNC_LEASE_IN_SQL
 from app.storage.mipos_tables import outbox_message, sync_run
 from app.storage.outbox import OutboxState
 from app.storage.tables import integration, stock_level, store
@@ -222,15 +223,19 @@ async def list_due(connection: AsyncConnection, every: timedelta) -> list[SyncPa
     return [SyncPair(*row) for row in await connection.execute(query)]
 
 
-async def list_last_runs(connection: AsyncConnection) -> list[Run]:
+async def list_last_runs(connection: AsyncConnection, *, enabled_only: bool = False) -> list[Run]:
     """The newest run of each store and system, in their order."""
-    *names, _ = Run.__slots__
-    pair = sync_run.c.store_id, sync_run.c.inventory_system_id
-    query = select(*(sync_run.c[name] for name in names)).ext(distinct_on(*pair)).order_by(*pair, sync_run.c.sync_run_id.desc())
-    return [
-        Run(store_id, system, State(state), *rest, is_held=await leases.is_held(connection, leases.sync_lease(store_id, system)))
-        for store_id, system, state, *rest in (await connection.execute(query)).all()
-    ]
+    names = Run.__slots__[:-1]
+    query = text(
+        f"SELECT {', '.join(f'run.{name}' for name in names)},"  # noqa: S608 - our own words
+        " EXISTS (SELECT FROM pos_sync.lease WHERE held_until > now() AND lease.name = "
+        + SYNC_LEASE_IN_SQL.format(store_id="pair.store_id", inventory_system_id="pair.inventory_system_id")
+        + ") FROM pos_sync.integration AS pair CROSS JOIN LATERAL (SELECT * FROM pos_sync.sync_run AS newest"
+        " WHERE newest.store_id = pair.store_id AND newest.inventory_system_id = pair.inventory_system_id"
+        " ORDER BY newest.sync_run_id DESC LIMIT 1) AS run WHERE pair.enabled OR NOT :enabled_only ORDER BY 1, 2"
+    )
+    rows = (await connection.execute(query, {"enabled_only": enabled_only})).all()
+    return [Run(store_id, system, State(state), *rest) for store_id, system, state, *rest in rows]
 
 
 def _parameters(pair: SyncPair, versions: Mapping[str, int]) -> dict[str, object]:

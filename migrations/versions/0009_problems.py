@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("last_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("unsigned", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("unsigned_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("store_id", "inventory_system_id", name=op.f("pair_delivery_pkey")),
     )
     op.create_table(
@@ -71,6 +72,7 @@ def upgrade() -> None:
     op.create_table(
         "ping",
         sa.Column("nonce", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), server_default=sa.text("'sent'"), nullable=False),
         sa.Column("words", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("sent_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
@@ -87,6 +89,10 @@ def upgrade() -> None:
     op.execute(
         "-- squawk-ignore require-concurrent-index-creation\n"
         "CREATE INDEX item_low_stock_idx ON item (store_id, item_id) WHERE low_stock IS NOT NULL"
+    )
+    op.execute(
+        "-- squawk-ignore require-concurrent-index-creation\n"
+        "CREATE INDEX system_level_drift_idx ON system_level (store_id) WHERE drift <> 0"
     )
     op.add_column("store", sa.Column("closed_until", sa.DateTime(timezone=True), nullable=True))
     op.add_column("webhook_registration", sa.Column("renewals", sa.Integer(), server_default=sa.text("0"), nullable=False))

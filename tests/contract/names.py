@@ -48,6 +48,7 @@ EXEMPT = {
     "service": "systemd's word for what runs",
     "judging": "a module, named after what it does: facts in, problems out",
     "counts": "the field's word",
+    "ailment": "of the entry health",
     "periodic": "the field's word for what is done again and again",
     "engine": "SQLAlchemy's word",
     "driver": "the field's word",

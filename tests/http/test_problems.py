@@ -5,6 +5,7 @@ from datetime import timedelta
 import httpx2
 import pytest
 
+from app.operations import alerts
 from app.problems import judging, kinds
 from app.problems.kinds import Severity
 from tests.support.commands import Run
@@ -36,6 +37,22 @@ async def test_a_secret_that_was_replaced_at_mipos_is_told_within_three_deliveri
 
         assert 204 == await deliver(it.client, date="e")
         await it.is_over(kinds.SIGNATURES)
+
+
+async def test_a_signature_that_gets_lost_on_the_way_is_told_too(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with watched(world, run, monkeypatch) as it:
+        for date in "abc":
+            assert 401 == (await it.client.post(PATH, content=body_of(date=date))).status_code
+        await it.shows(kinds.SIGNATURES, Severity.CRITICAL, PAIR)
+
+
+async def test_a_receiver_that_drips_holds_up_no_other_message(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts, "CALL_SECONDS", 0.5)
+    async with watched(world, run, monkeypatch) as it:
+        it.receiver.drips = 1
+        assert 409 == await deliver(it.client, external_id="unknown")
+        await it.shows(kinds.REFUSALS, Severity.WARNING, "unknown_item")
+        assert 0 == it.receiver.drips
 
 
 async def test_wrong_signatures_of_scanners_are_no_problem(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from app.operations.metrics import Metrics
 from app.operator import prune as pruning
 from app.operator.drift import refresh
 from app.operator.prune import Ages, Pruner, prune
+from app.operator.standing import circumstances_of
 from app.stock.rules import Rules
 from app.storage import refusals
 from tests.conftest import running, settings_for
@@ -153,7 +154,7 @@ async def test_of_the_open_refusals_of_one_reason_the_oldest_are_folded_into_a_c
     monkeypatch.setattr(problem_watch, "FOLDED", 2)
     monkeypatch.setattr(problem_watch, "MAX_FOLD_SHARE", 1)
     monkeypatch.setenv("MIPOS_CLIENT_SECRET", SECRET)
-    watch = problem_watch.ProblemWatch(world.engine, is_registering=False, disk_bytes=None, observer=Metrics().problems)
+    watch = problem_watch.ProblemWatch(world.engine, own=circumstances_of(settings_for(world)), observer=Metrics().problems)
     async with running(settings_for(world)) as (_, client):
         for number in range(8):
             assert 409 == (await deliver(client, external_id=f"new {number}")).status_code

@@ -98,6 +98,7 @@ async def test_status_shows_the_last_run_of_each_store_and_system(world: World, 
     await operator("sync", "--store", "1")
     remote.platform.systems[SYSTEM].knows_store = True
     await operator("sync", "--store", "1", "--actor", "Ana")
+    await world.execute("INSERT INTO pos_sync.integration (store_id, inventory_system_id, user_id_tps) VALUES ('2', 'x', '40')")
     async with world.engine.begin() as connection:
         await syncs.start(connection, SyncPair("2", "x"), actor="Ben")
 

@@ -77,6 +77,7 @@ def test_it_sends_a_movement_like_the_documented_one_and_goes_on_from_there_the_
     assert [] == left_behind_in_the_end(data)
 
 
+@pytest.mark.slow
 def test_a_second_one_on_the_same_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
     data, port = tmp_path / "data", free_port()
     with developing(data, port):

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import httpx2
+import pytest
 
 from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
@@ -38,6 +39,7 @@ async def until_registered(url: str) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_three_replicas_of_two_workers_make_one_manage_call_and_one_token_call(world: World) -> None:
     async with mipos() as remote:
         remote.fail("manage", delay=0.5)
@@ -229,6 +231,7 @@ async def test_doctor_without_a_database_or_a_schema_or_mipos(world: World, empt
     assert all("Traceback" not in ended.stderr for ended in (away, empty, no_mipos))
 
 
+@pytest.mark.slow
 async def test_the_sandbox_as_a_command_of_its_own(world: World) -> None:
     sandbox_port, port = free_port(), free_port()
     url = f"http://127.0.0.1:{sandbox_port}"

@@ -124,6 +124,7 @@ def changes(service: Service, after: int = 0) -> httpx2.Response:
     return httpx2.get(url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30)
 
 
+@pytest.mark.slow
 async def test_a_dump_is_restored_and_the_service_goes_on(cluster: Cluster) -> None:
     with serving(cluster.url("pos_sync"), pos_api_key=KEY) as service:
         assert [204, 204] == [deliver(service, "first"), deliver(service, "second")]
@@ -153,6 +154,7 @@ async def test_a_dump_is_restored_and_the_service_goes_on(cluster: Cluster) -> N
     assert {} == {name: count for name, count in broken.items() if count}
 
 
+@pytest.mark.slow
 async def test_data_alone_is_restored_and_the_guards_are_what_they_were(cluster: Cluster) -> None:
     with serving(cluster.url("pos_sync")) as service:
         assert 204 == deliver(service, "first")

@@ -49,7 +49,8 @@ WARNING, CRITICAL, INFO = Severity.WARNING, Severity.CRITICAL, Severity.INFO
 
 
 def queue(*, minutes: float = 0, dead: int = 0) -> Queue:
-    return Queue("1", "x", 1 if minutes else 0, NOW - MINUTE * minutes if minutes else None, dead, "No such integration.")
+    oldest_at = NOW - MINUTE * minutes if minutes else None
+    return Queue("1", "x", 1 if minutes else 0, oldest_at, "mipOS is away.", dead, "No such integration.")
 
 
 def unsigned(number: int, *, at: datetime = NOW - MINUTE, last_at: datetime | None = PAIR.last_at) -> list[Pair]:
@@ -87,14 +88,16 @@ def silent(**changes: Any) -> Pair:
         pytest.param({"ping": LastPing("refused", "x", NOW, False)}, [("public_url", CRITICAL)], id="refused"),
         pytest.param({"ping": None}, [], id="never pinged"),
         pytest.param({"unsettled": 2}, [("unsettled", WARNING)], id="unsettled"),
+        pytest.param({"unsettled": 3}, [("unsettled", CRITICAL)], id="nothing but unsettled"),
+        pytest.param({"unsettled": 9, "pairs": [replace(PAIR, settled_at=NOW)]}, [("unsettled", WARNING)], id="some unsettled"),
         pytest.param({"refusals": [Waiting("x", 1, NOW)], "duplicates": 1}, [("duplicates", WARNING), ("refusals", WARNING)]),
         pytest.param({"queues": [queue(dead=11)]}, [("outbox_dead", WARNING)], id="dead"),
         pytest.param({"queues": [queue(minutes=0.9)]}, [], id="on its way"),
         pytest.param({"queues": [queue(minutes=1.1)]}, [("outbox_late", WARNING)], id="late"),
         pytest.param({"queues": [queue(minutes=16)]}, [("outbox_late", CRITICAL)], id="very late"),
         pytest.param({"drift": [Differing("1", "gap", 2, Decimal("1.5"))]}, [("drift", WARNING)], id="drift"),
-        pytest.param({"syncs": [LastSync("1", "x", False, NOW, "")]}, [("sync", WARNING)], id="sync"),
-        pytest.param({"syncs": [LastSync("1", "x", True, NOW, "")]}, [], id="sync done"),
+        pytest.param({"syncs": [LastSync("1", "x", False, NOW, None, "")]}, [("sync", WARNING)], id="sync"),
+        pytest.param({"syncs": [LastSync("1", "x", True, NOW, NOW, "")]}, [], id="sync done"),
         pytest.param({"low": [Low("1", "a", Decimal(1), Decimal(2), "KG")], "low_number": 1}, [("low_stock", WARNING)], id="low"),
         pytest.param({"database_bytes": 80}, [], id="disk at 80 %"),
         pytest.param({"database_bytes": 81}, [("disk", WARNING)], id="disk above"),
