@@ -129,6 +129,8 @@ def _show(explanation: Explanation, *, number: int | None) -> None:
     for problem in explanation.problems:
         click.echo(as_seen(problem))
     match = explanation.match
+    if not explanation.is_signed:
+        return
     if match is None:
         click.echo(
             f"Nothing matches. {explanation.combinations} pairs of a key and a body were tried, with every hash of that length:"

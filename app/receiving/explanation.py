@@ -61,6 +61,8 @@ class Explanation:
 
     match: Match | None
     problems: tuple[str, ...]
+    is_signed: bool
+    """Whether there is a signature that could match"""
     tried: Mapping[str, tuple[str, ...]]
     """By what it is of (`keys`, `bodies`, ...), the forms that were tried; the same for every secret and body"""
     combinations: int
@@ -178,6 +180,7 @@ def explain(body: bytes, signatures: Sequence[tuple[str, str]], keys: Sequence[N
     return Explanation(
         match=_first_match(readings, variants, bodies, limit=1 if len(body) > MAX_COMBINED_BYTES else None),
         problems=tuple(problems),
+        is_signed=bool(signatures),
         tried={
             "secrets": tuple(key.name for key in keys),
             "keys": ("the secret as it is", *(name for name, _ in _KEY_FORMS)),
