@@ -6,9 +6,11 @@ Every replica notices; one worker of each sends, and all of them the same id, so
 import asyncio
 import fcntl
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,11 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.operations.ailment import Ailment
 from app.operations.alert_message import MIN_FALL, MIN_RISE, AlertMessage, AlertTarget, Change, message_of
 from app.operations.alerts import CALL_SECONDS, MAX_RETRY, post
-from app.problems.kinds import DATABASE, Severity
+from app.problems.kinds import BY_NAME, DATABASE, Severity
 from app.storage import problems
 from app.storage.transactions import DATABASE_FAILURES
 
 TURN_SECONDS = 1.0
+MAX_REMEMBERED_BYTES = 1000
 _log = structlog.get_logger("pos_sync.alerts")
 
 
@@ -54,6 +57,7 @@ class Outage:
 
     async def run(self) -> None:
         """Until it is cancelled."""
+        self._recall()
         try:
             await self._watch()
         finally:
@@ -114,7 +118,36 @@ class Outage:
         self._told = severity
         if severity is None:
             await self._end()
+        self._remember()
         return True
+
+    def _remember(self) -> None:
+        """For a worker that starts in the middle of an outage: which one it is, and what was told of it."""
+        if self._lock is None:
+            return
+        told = None if self._told is None else self._told.value
+        content = json.dumps({"outage": self._number, "told": told, "kind": self._kind.name}).encode()
+        with suppress(OSError):
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, content, 0)
+
+    def _recall(self) -> None:
+        try:
+            file = os.open(self._lock_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            if os.fstat(file).st_uid != os.geteuid():
+                return
+            known = json.loads(os.read(file, MAX_REMEMBERED_BYTES))
+            self._number = int(known["outage"])
+            self._told = None if known["told"] is None else Severity(known["told"])
+            self._kind = BY_NAME[known["kind"]]
+        except (ValueError, KeyError, TypeError):
+            # An empty file: nothing was told yet.
+            return
+        finally:
+            os.close(file)
 
     async def _end(self) -> None:
         try:

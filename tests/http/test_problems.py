@@ -1,18 +1,22 @@
 """What goes wrong is told in every place by one name: status, doctor, metric, rule, webhook. And it is over once it is mended."""
 
+import asyncio
 from datetime import timedelta
 
 import httpx2
 import pytest
 
 from app.operations import alerts
+from app.operations.ailment import Ailment
+from app.operations.alert_message import AlertTarget
+from app.operations.outage import Outage
 from app.problems import judging, kinds
 from app.problems.kinds import Severity
 from tests.support.commands import Run
 from tests.support.mipos import SYSTEM, mipos
 from tests.support.outbox import connect_stores, messages, sell, settled, until
 from tests.support.sender import PATH, body_of, signed
-from tests.support.watched import watched
+from tests.support.watched import ALERT_KEY, hurry, receiving, watched
 from tests.support.world import World
 
 PAIR = f"store 1, system {SYSTEM}"
@@ -205,3 +209,30 @@ async def test_the_alert_that_is_sent_on_demand(world: World, run: Run, monkeypa
         ]
         assert "refusals" in listed.stdout
         assert (0, 1) == (acknowledged.exit_code, none.exit_code)
+
+
+async def test_a_worker_that_starts_after_an_outage_tells_that_it_is_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was told of by a worker that is gone."""
+    hurry(monkeypatch)
+    async with receiving() as receiver:
+        target = AlertTarget(f"http://127.0.0.1:{receiver.port}/", ALERT_KEY, "pos")
+        ailments: list[Ailment | None] = [Ailment(kinds.DATABASE, "It does not answer")]
+
+        async def watch_until(told: list[tuple[str, str | None]]) -> None:
+            outage = Outage(
+                world.engine, target, ailment=lambda: ailments[0], on_ailment=lambda _: None, lock_name=f"{world.database} x"
+            )
+            watching = asyncio.create_task(outage.run())
+
+            async def is_told() -> bool:
+                return receiver.told(kinds.DATABASE) == told
+
+            await until(is_told)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+        await watch_until([("", "critical")])
+        ailments[0] = None
+        await watch_until([("", "critical"), ("", None)])
+
+    assert 2 == len(set(receiver.ids))
