@@ -52,6 +52,8 @@ class Outage:
         self._number = 0
         """How often it was away before, as the database said last"""
         self._is_number_known = False
+        self._has_ended = False
+        """Whether an outage was told to be over, and is not counted yet"""
         self._began_at: datetime | None = None
         self._told: Severity | None = None
 
@@ -77,7 +79,10 @@ class Outage:
                 if ailment is None:
                     if away_since is not None:
                         away_since, back_since = None, now
-                    if not self._is_number_known:
+                    # The first connections after an outage may still be the dead ones: so until it is done.
+                    if self._has_ended:
+                        await self._end()
+                    elif not self._is_number_known:
                         await self._learn_number()
                 elif away_since is None:
                     away_since, back_since, self._began_at = now, None, datetime.now(UTC)
@@ -116,8 +121,7 @@ class Outage:
                 _log.warning("alert not taken, trying again", reason=fault)
                 return False
         self._told = severity
-        if severity is None:
-            await self._end()
+        self._has_ended = severity is None
         self._remember()
         return True
 
@@ -153,9 +157,9 @@ class Outage:
         try:
             async with self._engine.begin() as connection:
                 await problems.end_outage(connection, self._number)
-                self._is_number_known = False
         except DATABASE_FAILURES:
             return
+        self._has_ended = self._is_number_known = False
 
     def _is_first(self) -> bool:
         """Whether this worker is the one of its replica that sends. The lock ends with the process."""
