@@ -85,6 +85,7 @@ async def _read(connection: AsyncConnection, settings: Settings) -> tuple[dict[s
     standing = await look(connection, settings)
     numbers = {
         "schema": state.revision,
+        **({} if standing.facts.durability is None else {"durability": standing.facts.durability}),
         "registration": registration["state"],
         "registered_url": registration.get("url"),
         "registered_at": standing.facts.registration.registered_at,
