@@ -250,7 +250,7 @@ class BatchWriter:
 
 
 async def _keep_traces(connection: asyncpg.Connection, asked: Sequence[Delivery], applied: Sequence[Outcome]) -> None:
-    """Beside the messages of what was applied, so that whoever sends them names the receipt."""
+    """Beside the messages of what was applied, so that the relay names the receipt when it sends them."""
     owners = (delivery for delivery in asked for _ in delivery.movements)
     traced = [
         (*movement.key, outcome.level_version, delivery.trace)

@@ -19,7 +19,7 @@ def restored_command(*, yes: bool, actor: str, as_json: bool) -> None:
     """Make a database that came out of a backup safe to run on. Stop every replica first.
 
     Messages that wait are held for a person, since they may have been sent after the backup. Tokens and leases are forgotten. The
-    change feed begins a new epoch: whoever reads it is told to begin again. The triggers that guard the ledger are set as they
+    change feed begins a new epoch: its readers are told to begin again. The triggers that guard the ledger are set as they
     were. As the owner of the schema; connect to Postgres itself, not through a pooler.
 
     \b

@@ -32,7 +32,7 @@ def command() -> None:
     """Seal the ledger, and find out whether a row was changed since.
 
     The service seals new rows every SEAL_EVERY minutes. Keep what `export` prints somewhere else, such as on paper. Who can
-    change the database can seal it anew: only a checkpoint that is kept elsewhere tells that.
+    change the database can seal it again: only a checkpoint that is kept elsewhere shows that.
 
     \b
     Example:  pos-sync seal verify

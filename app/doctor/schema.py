@@ -47,7 +47,7 @@ async def examine_rights(connection: AsyncConnection) -> Check:
 
 
 async def examine_owner(connection: AsyncConnection) -> Check:
-    """Functions of the schema run with their owner's rights: whoever could create in it, or be that owner, could use them."""
+    """Functions of the schema run with their owner's rights: a role that could create in it, or be that owner, could use them."""
     schema = schema_of(connection)
     others = await creators(connection)
     if others:

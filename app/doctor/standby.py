@@ -2,9 +2,7 @@
 
 import asyncio
 
-import asyncpg
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database_address import Address
@@ -13,7 +11,7 @@ from app.settings import Settings
 from app.storage.engine import Database, unreachable
 from app.storage.rights import missing_read_rights
 from app.storage.standby import MAX_AGE_SECONDS, POSITION, Position, position_in
-from app.storage.transactions import sqlstate
+from app.storage.transactions import DATABASE_FAILURES, sqlstate
 
 LOOK_SECONDS = 0.1
 _NAME = "standby"
@@ -26,7 +24,7 @@ async def examine_standby(settings: Settings, address: Address, primary: AsyncEn
     try:
         async with database.engine() as engine, engine.connect() as connection, primary.connect() as other:
             return await _examine(connection, other)
-    except (OSError, TimeoutError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_FAILURES as error:
         code = sqlstate(error)
         cause = getattr(error, "orig", None) or error
         reason = f"refuses this service ({code})" if code else unreachable(address, cause)

@@ -148,12 +148,12 @@ class NoSuchItem(PosSyncError):
 
 
 class CursorOfAnOlderEpoch(PosSyncError):
-    """The change feed began anew after a restore, and the reader goes on from before that."""
+    """The change feed began again after a restore, and the reader goes on from before that."""
 
     status = HTTPStatus.GONE
     reason = "older_epoch"
     text = (
-        "The database was restored from a backup, and the change feed began anew. Forget what you have of this store, and read "
+        "The database was restored from a backup, and the change feed began again. Forget what you have of this store, and read "
         "again from after=0."
     )
 

@@ -27,6 +27,7 @@ from app.mipos.token import AccessTokens
 from app.storage import outbox, outbox_traces
 from app.storage.engine import Database
 from app.storage.outbox import Backlog, OutboxMessage, OutboxState, Settled
+from app.storage.transactions import DATABASE_FAILURES
 from app.tracing import Tracing
 
 CLAIM = timedelta(seconds=60)
@@ -113,7 +114,7 @@ class Relay:
                     self._wake.clear()
                     rest = await self._turn()
                     failures = 0
-                except (OSError, TimeoutError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                except DATABASE_FAILURES as error:
                     if not failures:
                         _log.warning("outbox waits for the database", error=type(error).__name__)
                     failures += 1

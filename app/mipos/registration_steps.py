@@ -14,7 +14,7 @@ MAX_WAIT = PAUSE_FOR_A_HUMAN * 1.1
 """No pause is longer, jitter included."""
 MIN_RENEWAL_AGE = timedelta(days=1)
 FORGET_RENEWALS = timedelta(days=7)
-"""After a registration that lasted so long, renewals are counted anew."""
+"""After a registration that lasted this long, renewals are counted from 0."""
 _ALREADY_EXISTS = "already exists"
 
 

@@ -113,8 +113,5 @@ class Pinger:
         await repeat("ping", self._turn, pause=lambda: seconds)
 
     async def _turn(self) -> None:
-        async with self._engine.begin() as connection:
-            # Not given back: the lease is what keeps the others from pinging too.
-            held = await leases.acquire(connection, LEASE, lasts=self._every)
-        if held is not None:
+        if await leases.take_turn(self._engine, LEASE, every=self._every):
             self._on_state((await send_ping(self._settings, self._engine)).state.value)

@@ -40,7 +40,7 @@ class Ages:
 
     outbox_days: int
     days: int
-    """Of bodies and synchronisations; 0: for ever"""
+    """Of bodies and synchronisations; 0: nothing is deleted"""
 
 
 def ages_of(settings: DatabaseSettings) -> Ages:
@@ -137,10 +137,7 @@ class Pruner:
         await repeat("prune", self._turn, pause=lambda: self._looks)
 
     async def _turn(self) -> None:
-        async with self._engine.begin() as connection:
-            # Not given back: the lease is what keeps it to once a day.
-            held = await leases.acquire(connection, LEASE, lasts=EVERY)
-        if held is not None:
+        if await leases.take_turn(self._engine, LEASE, every=EVERY):
             pruned = await prune(self._engine, self._ages, actor="pos-sync serve")
             _log.info(
                 "pruned",

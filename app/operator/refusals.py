@@ -209,7 +209,7 @@ def _closed(refused_delivery_id: int, delivery: KeptDelivery | None) -> Operator
     if delivery is None:
         return OperatorResult(refused_delivery_id, Verdict.UNKNOWN, "There is no refused delivery with this number.")
     if delivery.state is State.FOLDED:
-        message = f"{body_deleted(delivery.pruned_at)} It is decided anew when it comes again."
+        message = f"{body_deleted(delivery.pruned_at)} If it comes again, it is decided then."
         return OperatorResult(refused_delivery_id, Verdict.GONE, message, _about(delivery))
     if delivery.state is State.DISMISSED:
         message = f"It was dismissed by {delivery.actor or 'somebody'}: {delivery.note or 'no note'}"

@@ -39,10 +39,7 @@ class Sealer:
         await repeat("seal", self._turn, pause=lambda: seconds)
 
     async def _turn(self) -> None:
-        async with self._engine.begin() as connection:
-            # Not given back: the lease is what keeps the others from sealing too.
-            held = await leases.acquire(connection, LEASE, lasts=self._every)
-        if held is not None:
+        if await leases.take_turn(self._engine, LEASE, every=self._every):
             await seal_all(self._engine, self._key)
 
 
@@ -183,7 +180,7 @@ def _compare(kept: Sequence[Kept], known: Mapping[int, bytes], store_id: str) ->
             return Finding(store_id, words, one.number)
         if known[one.number] != one.digest:
             return Finding(
-                store_id, f"checkpoint {one.number} is another one than you have: it was sealed anew, after a change", one.number
+                store_id, f"checkpoint {one.number} is another one than you have: it was sealed again, after a change", one.number
             )
     return None
 

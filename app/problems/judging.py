@@ -22,7 +22,6 @@ MIN_CRITICAL_UNSETTLED, MAX_UNSETTLED_TIME = 3, timedelta(seconds=60)
 """So many are answered 503, and for so long none otherwise: nothing comes in."""
 MAX_QUEUE_AGE = timedelta(seconds=60)
 MAX_QUEUE_AGE_CRITICAL = timedelta(minutes=15)
-MAX_REGISTRATION_WAIT = timedelta(minutes=5)
 MAX_RENEWALS = 2
 """Calls that brought the deliveries back, and not for long: then another deployment takes the URL each time."""
 MAX_WATCH_AGE = timedelta(minutes=2)

@@ -65,6 +65,12 @@ async def acquire(connection: AsyncConnection, name: str, *, lasts: timedelta) -
     return None
 
 
+async def take_turn(engine: AsyncEngine, name: str, *, every: timedelta) -> bool:
+    """Whether the caller does `name` in this period, of all replicas. The lease is not given back: it keeps the time."""
+    async with engine.begin() as connection:
+        return await acquire(connection, name, lasts=every) is not None
+
+
 async def acquire_for_sync(connection: AsyncConnection, store_id: str, inventory_system_id: str) -> Lease | None:
     """Become the one who synchronises the store with the system; None where another does."""
     return await acquire(connection, sync_lease(store_id, inventory_system_id), lasts=SYNC_LEASE)

@@ -24,7 +24,7 @@ class State(StrEnum):
     REPLAYED = "replayed"
     DISMISSED = "dismissed"
     FOLDED = "folded"
-    """One too many of its reason: it is counted, and its body is deleted. It is judged anew when it comes again."""
+    """One too many of its reason: it is counted, and its body is deleted. If it comes again, it is judged then."""
 
 
 MAX_OPEN = 10_000
@@ -215,7 +215,7 @@ async def dismiss(connection: AsyncConnection, refused_delivery_id: int, *, acto
 async def reopen(connection: AsyncConnection, refused_delivery_ids: Sequence[int], *, actor: str) -> list[int]:
     """Open dismissed ones again; those that it did so for.
 
-    One whose body was deleted has nothing to replay: it becomes folded, so it is judged anew when it comes again.
+    One whose body was deleted has nothing to replay: it becomes folded. If it comes again, it is judged then.
     """
     table = refused_delivery.c
     has_body = table.pruned_at.is_(None)

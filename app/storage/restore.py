@@ -1,7 +1,7 @@
 """After a restore from a backup: what the database cannot know any more is not believed.
 
 What happened after the backup is lost here, and not elsewhere: messages were sent, tokens replaced, changes told. So nothing that
-may have gone out goes out again by itself, and whoever reads the change feed is told that it begins anew.
+may have gone out goes out again by itself, and readers of the change feed are told that it begins again.
 """
 
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ from app.storage.watch import LOOK_SECONDS, ask
 MAX_AGE_SECONDS = 5.0
 """What is older is read from the primary."""
 SILENCE_SECONDS = 1.0
-"""A standby that has not answered for so long is left: whoever waits for it then reads from the primary."""
+"""A standby that has not answered for so long is left: a reader that waits for it turns to the primary."""
 SAMPLES = 1200
 """Positions of the primary that are kept: those of ten minutes, so that the age of a standby that is far behind is known"""
 QUERY_CANCELED = "57014"
@@ -162,7 +162,7 @@ class Standby:
         return ""
 
     def _leave(self) -> None:
-        """Whoever waits for the standby reads from the primary at once."""
+        """Readers that wait for the standby turn to the primary at once."""
         if self._left is not None:
             self._left.set_result(None)
         self._left = asyncio.get_running_loop().create_future()

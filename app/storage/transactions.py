@@ -19,7 +19,7 @@ from app.storage.durability import raised_synchronous_commit
 from app.storage.engine import Database, driver_of
 
 DATABASE_FAILURES = (OSError, TimeoutError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What a statement may raise because of the database, whoever is in the middle: SQLAlchemy does not wrap all of it."""
+"""What a statement may raise because of the database: SQLAlchemy does not wrap all that the driver raises."""
 
 
 class Fault(Enum):

@@ -1,6 +1,6 @@
 """Turns of the commands that change the schema: one at a time, by advisory locks.
 
-Any role that may connect can hold an advisory lock. So who waits for one says who holds it, and does not wait for ever.
+Any role that may connect can hold an advisory lock. So a command that waits for one says who holds it, and its wait has an end.
 """
 
 import asyncio

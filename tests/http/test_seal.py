@@ -42,7 +42,7 @@ async def test_a_row_that_was_changed_deleted_or_sealed_anew_is_named(world: Wor
     change = "UPDATE pos_sync.stock_movement SET note = 'nothing happened' WHERE item_id = 'avcc123' AND level_version = 3"
     await world.execute_past_guards(change)
     altered = await run("seal", "verify", "--json")
-    # Who owns the database seals all of it anew.
+    # The owner of the database seals all of it again.
     await world.execute(
         "ALTER TABLE pos_sync.seal_checkpoint DISABLE TRIGGER USER", "TRUNCATE pos_sync.seal_checkpoint, pos_sync.seal_level"
     )
@@ -55,7 +55,7 @@ async def test_a_row_that_was_changed_deleted_or_sealed_anew_is_named(world: Wor
     (finding,) = json.loads(altered.stdout)["findings"]
     assert ("1", "avcc123", 3) == (finding["store"], finding["item"], finding["version"])
     assert (1, 0, 1) == (altered.exit_code, hidden.exit_code, found.exit_code)
-    assert "sealed anew" in found.output
+    assert "sealed again" in found.output
 
 
 async def test_a_missing_row_and_a_database_that_ends_too_early(world: World, run: Run, tmp_path: Path) -> None:

@@ -82,8 +82,7 @@ async def test_every_command_works_as_it_is_printed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS])
 def test_nothing_is_left_to_be_written(page: str) -> None:
-    # These words stand here because they are what is looked for.
-    # These words are what it looks for, and nothing here is unfinished.
+    # Reason for these words here: they are the pattern that no document may hold. The test itself is finished.
     assert not re.search(r"PLACEHOLDER|TODO|TBD|FIXME", (ROOT / page).read_text(encoding="utf-8"))
 
 

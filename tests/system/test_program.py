@@ -15,13 +15,15 @@ import pytest
 from tests.support.world import World
 
 PROGRAM = Path(sys.executable).with_name("pos-sync")
+_WITH_CTRL_C = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+"""Where the tests run as a script's background job, they begin with Ctrl-C ignored, and so would what they start."""
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 
 
 def started(folder: Path, *arguments: str, stdout: int = subprocess.PIPE, **variables: str) -> subprocess.Popen[bytes]:
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "LC_ALL"}}
     return subprocess.Popen(
-        [PROGRAM, *arguments],
+        [sys.executable, "-c", _WITH_CTRL_C, PROGRAM, *arguments],
         cwd=folder,
         env={**kept, "HOME": str(folder), "DATABASE_URL": NOWHERE, **variables},
         stdout=stdout,
