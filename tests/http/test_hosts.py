@@ -148,7 +148,7 @@ async def test_a_server_that_turns_read_only_is_said_and_one_that_writes_again_i
     settings = settings_for(world, database_url=address(world, *[proxy.port for proxy in proxies][:hosts]))
     body = body_of()
     async with running(settings) as (app, client):
-        assert 200 == (await ready(client)).status_code
+        assert 200 == (await ready(client, status=200)).status_code
         await world.execute(f"ALTER DATABASE {world.database} SET default_transaction_read_only = on")
         app.state.service.database.abandon()
         refused = await client.post(PATH, content=body, headers=signed(body))
