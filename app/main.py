@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from app import version
@@ -14,6 +14,7 @@ from app.errors import InternalError, InvalidField, PosSyncError, render
 from app.errors.requests import NoSuchPage, WrongMethod
 from app.operations.access_log import AccessLogMiddleware
 from app.operations.probes import docs_router, probe_router
+from app.page.wiring import create_page
 from app.pos.api_key import ApiKey
 from app.pos.changes import ChangeFeed
 from app.pos.history import history_router
@@ -70,6 +71,8 @@ def create_app(settings: Settings, *, on_start: Callable[[Service], None] = lamb
     if settings.pos_keys:
         # First, since the router tries one after the other.
         _include_pos(app, service, ApiKey(settings.pos_keys, on_refused=service.metrics.observe_refused_key))
+    if settings.has_page:
+        _include_page(app, service)
     app.include_router(webhook_router())
     app.include_router(probe_router(service.readiness, service.metrics, waiting=lambda: service.group_commit.waiting))
     describe_webhook(app.webhooks)
@@ -109,6 +112,24 @@ def _include_pos(app: FastAPI, service: Service, api_key: ApiKey) -> None:
     app.include_router(history_router(reader, api_key, service.feed))
     app.include_router(sync_router(service.settings, engine, api_key))
     app.include_router(status_router(service.readiness, api_key))
+
+
+def _include_page(app: FastAPI, service: Service) -> None:
+    page = create_page(
+        service.settings,
+        service.database,
+        service.receipt,
+        on_recorded=service.wake_relay,
+        on_failed_login=service.metrics.observe_failed_login,
+    )
+    service.page_engine = page.engine
+    service.page_tasks = page.tasks
+    app.add_route("/ui", _lead_to_page, include_in_schema=False)
+    app.mount("/ui", page.app, name="page")
+
+
+async def _lead_to_page(_request: Request) -> Response:
+    return RedirectResponse("/ui/", 308)
 
 
 async def _answer(_request: Request, error: Exception) -> Response:

@@ -15,6 +15,9 @@ VERIFIED_BODY = "pos_sync.verified_body"
 REQUEST_ID = "pos_sync.request_id"
 """By which the log line of a request is found; what is kept of a delivery tells it too."""
 
+PEER = "pos_sync.peer"
+"""The (address, port) that is connected. Where a proxy speaks for somebody else, `client` is that other one."""
+
 DEADLINE = "pos_sync.deadline"
 """By when the request has to be answered, in the event loop's time."""
 

@@ -67,6 +67,9 @@ class Service:
         """Of its own: what the POS reads must not take the connections by which /readyz looks."""
         self.feed: ChangeFeed | None = None
         self.pos_tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self.page_engine: AsyncEngine | None = None
+        """Of its own too: ten people who click take no connection from the deliveries."""
+        self.page_tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self.readiness = Readiness(
             self.engine, why_not_registering=why_not_registering(settings), writer_is_away=lambda: self.group_commit.is_away
         )
@@ -125,6 +128,7 @@ class Service:
                 ("seal", self._seal),
                 ("prune", self._prune),
                 *self.pos_tasks,
+                *self.page_tasks,
             )
         ]
         try:
@@ -139,8 +143,9 @@ class Service:
             with suppress(TimeoutError):
                 async with asyncio.timeout(DISPOSE_SECONDS):
                     await self.engine.dispose()
-                    if self.pos_engine is not None:
-                        await self.pos_engine.dispose()
+                    for engine in (self.pos_engine, self.page_engine):
+                        if engine is not None:
+                            await engine.dispose()
 
     async def note_ping(self, nonce: str) -> bool:
         """Note that a ping arrived; False where this database did not send it."""

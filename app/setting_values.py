@@ -14,6 +14,8 @@ from app.scope import WEBHOOK_PATH
 
 MIN_SECRET_LENGTH = 16
 MIN_API_KEY_LENGTH = 16
+MIN_PASSWORD_LENGTH, MIN_PASSWORD_VARIETY = 12, 5
+"""Of the page, which people type"""
 MIN_ALERT_KEY_BYTES, MAX_ALERT_KEY_BYTES = 24, 64
 """As Standard Webhooks has it"""
 SEED_BYTES = 32
@@ -162,6 +164,21 @@ def _api_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _password(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if len(text) < MIN_PASSWORD_LENGTH or len(set(text)) < MIN_PASSWORD_VARIETY:
+        raise ValueError(
+            f"is too short or too simple: {MIN_PASSWORD_LENGTH} characters or more. Make one: openssl rand -base64 15"
+        )
+    return value
+
+
+def _header_name(value: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9-]{1,64}", value):
+        raise ValueError("must be the name of an HTTP header, such as X-Forwarded-User")
+    return value.lower()
+
+
 def _store_keys(value: SecretStr) -> SecretStr:
     keys = read_store_keys(value.get_secret_value())
     for store_id, key in keys:
@@ -183,6 +200,8 @@ def read_store_keys(text: str) -> list[tuple[str, str]]:
 Timezone = Annotated[str, AfterValidator(_timezone)]
 ClientSecret = Annotated[SecretStr, AfterValidator(_client_secret)]
 ApiKeyText = Annotated[SecretStr, AfterValidator(_api_key)]
+PagePassword = Annotated[SecretStr, AfterValidator(_password)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
 StoreKeys = Annotated[SecretStr, AfterValidator(_store_keys)]
 DatabaseSchema = Annotated[str, AfterValidator(_schema)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]

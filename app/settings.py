@@ -19,9 +19,11 @@ from app.setting_values import (
     ApiKeyText,
     ClientSecret,
     DatabaseReadUrl,
+    HeaderName,
     HttpUrl,
     LogLevel,
     MiposUrl,
+    PagePassword,
     PublicUrl,
     SealKeyText,
     StoreKeys,
@@ -130,6 +132,24 @@ class Settings(DatabaseSettings):
         le=1,
         description="Share of deliveries and stock updates that are traced (docs/operating.md). Needs the extra 'tracing'.",
     )
+    operator_password: PagePassword | None = Field(
+        default=None, description="The password of the operator page, /ui (docs/page.md). Not set: there is no page."
+    )
+    viewer_password: PagePassword | None = Field(
+        default=None, description="A second password for the page, for people who may see all and change nothing."
+    )
+    operator_user_header: HeaderName | None = Field(
+        default=None,
+        description="A header in which a proxy names the person, such as X-Forwarded-User. Taken from FORWARDED_ALLOW_IPS only.",
+    )
+    operator_users: str = Field(
+        default="",
+        description="Names of that header that are operators, separated by commas. All others are viewers.",
+    )
+    operator_read_only: bool = Field(default=False, description="The page shows, and changes nothing.")
+    operator_plain_http: bool = Field(
+        default=False, description="The page may be used over http from other machines: passwords are readable on the way."
+    )
     docs_enabled: bool = Field(
         default=True, description="Serve /docs, a page that describes the HTTP API. /openapi.json is always served."
     )
@@ -161,6 +181,9 @@ class Settings(DatabaseSettings):
         parts = {"MIPOS_CLIENT_ID": self.mipos_client_id, "MIPOS_EMAIL": self.mipos_email, "MIPOS_PASSWORD": self.mipos_password}
         if self.alert_webhook_url is not None and self.alert_webhook_secret is None:
             raise ValueError("ALERT_WEBHOOK_URL needs ALERT_WEBHOOK_SECRET: else anybody could send its receiver such messages")
+        passwords = [one.get_secret_value() for one in (self.operator_password, self.viewer_password) if one is not None]
+        if len(set(passwords)) < len(passwords):
+            raise ValueError("VIEWER_PASSWORD is OPERATOR_PASSWORD: a viewer would be an operator")
         missing = [name for name, value in parts.items() if value is None]
         if 0 < len(missing) < len(parts):
             raise ValueError(f"{' and '.join(missing)} not set: the token call needs client id, e-mail and password together")
@@ -172,6 +195,11 @@ class Settings(DatabaseSettings):
         stores = read_store_keys(self.pos_store_keys.get_secret_value()) if self.pos_store_keys else []
         everywhere = [key.get_secret_value() for key in (self.pos_api_key_previous, self.pos_api_key) if key is not None]
         return {**{key: store_id for store_id, key in stores}, **dict.fromkeys(everywhere)}
+
+    @property
+    def has_page(self) -> bool:
+        """Whether there is an operator page: only where somebody can log in."""
+        return any((self.operator_password, self.viewer_password, self.operator_user_header))
 
     @property
     def standby_address(self) -> Address | None:

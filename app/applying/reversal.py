@@ -12,7 +12,7 @@ from app.stock.movement import Applied, Correction, Known, Refused, Source, reve
 from app.storage.ledger import apply_movements
 from app.storage.ledger_rows import find_half, find_row
 from app.storage.outbox import announce
-from app.storage.transactions import run_transaction
+from app.storage.transactions import First, run_transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ async def reverse(  # noqa: PLR0913 - which row, who and why
     note: str,
     is_dry: bool = False,
     permit: Callable[[Iterable[str]], None] = lambda _store_ids: None,
+    first: First = None,
 ) -> Sequence[Reversal]:
     """Take back a row, in a transaction of its own; again, it changes nothing. Of a transfer both halves are taken back.
 
@@ -77,4 +78,4 @@ async def reverse(  # noqa: PLR0913 - which row, who and why
             )
         return done
 
-    return await run_transaction(engine, work, is_dry=is_dry)
+    return await run_transaction(engine, work, is_dry=is_dry, first=first)

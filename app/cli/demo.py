@@ -19,16 +19,25 @@ from app.storage.outbox import OutboxState
 SOLD_STORE, SOLD_ITEM, SOLD = "1", "tom001", "2"
 SENT_SECONDS = 10.0
 LOOK_SECONDS = 0.05
+WAITING_STORE, WAITING_ITEM = "2", "item_abc123"
+WAIT_SECONDS = 900
+"""For which the stand-in mipOS lets the last sale wait"""
+STRAYED_ITEM, STRAYED = "saf001", {"quantity": "0.002", "movement_type": 2, "current_stock": "0.030"}
+"""A report after which the system's own stock lacks more than it says"""
 COUNTED, COUNT_AGE = "22", timedelta(minutes=10)
 """What was counted of the sold item, and how long before the sale."""
 
 
 async def demonstrate(owner: Database, settings: Settings) -> None:
-    """Let an inventory system report a movement, and show the stock before and after; then let the POS sell and count."""
+    """Let an inventory system report a movement, and show the stock before and after; then let the POS sell and count.
+
+    What a person has to look at is made too, once, so that the page has something to show.
+    """
     engine = owner.create_engine()
     try:
         await _receive(engine, settings)
-        await _sell(engine, settings)
+        if await _sell(engine, settings):
+            await _go_wrong(settings)
     finally:
         await engine.dispose()
 
@@ -56,37 +65,57 @@ async def _receive(engine: AsyncEngine, settings: Settings) -> None:
     )
 
 
-async def _sell(engine: AsyncEngine, settings: Settings) -> None:
-    """A sale and a late count, by HTTP as a till would record them, and what the inventory system knows of them then."""
-    assert settings.pos_api_key is not None
+async def _sell(engine: AsyncEngine, settings: Settings) -> bool:
+    """A sale and a late count, by HTTP as a till would record them, and what the inventory system knows of them then.
+
+    False where an earlier run has recorded them.
+    """
     before = (await _levels(engine, SOLD_STORE))[SOLD_ITEM].quantity
     sale = {"item_id": SOLD_ITEM, "kind": "sale", "quantity": SOLD}
     counted_at = datetime.now(UTC) - COUNT_AGE
     count = {"item_id": SOLD_ITEM, "kind": "count", "quantity": COUNTED, "happened_at": counted_at.isoformat()}
-    authorization = f"Bearer {settings.pos_api_key.get_secret_value()}"
-    url = f"http://127.0.0.1:{settings.port}/pos/stores/{SOLD_STORE}/movements"
-
-    async def record(movement: dict[str, str], key: str) -> httpx2.Response:
-        headers = {"Authorization": authorization, "Idempotency-Key": key}
-        async with httpx2.AsyncClient(trust_env=False) as client:
-            return await client.post(url, json=movement, headers=headers, timeout=30)
-
-    answer = await record(sale, "the-first-ticket")
+    answer = await _record(settings, SOLD_STORE, sale, "the-first-ticket")
     ours = (await _levels(engine, SOLD_STORE))[SOLD_ITEM].quantity
     click.echo()
     if answer.status_code != httpx2.codes.CREATED:
         click.echo("The POS's first sale was recorded in an earlier run; sent again with the same key, it changes nothing.")
-        return
+        return False
     click.echo(
         f"The POS sold {SOLD} of {SOLD_ITEM} in store {SOLD_STORE} ({to_plain(before)} -> {to_plain(ours)}), and the service"
     )
     click.echo(f"told the inventory system: {await _outcome(engine, settings)}.")
-    await record(count, "the-first-count")
+    await _record(settings, SOLD_STORE, count, "the-first-count")
     counted = (await _levels(engine, SOLD_STORE))[SOLD_ITEM].quantity
     click.echo()
     click.echo(f"Only now arrives the count of {COUNTED} that was made ten minutes before that sale ({to_plain(ours)} ->")
     click.echo(f"{to_plain(counted)}): time decides, so what was sold since stays sold. The inventory system was told:")
     click.echo(f"{await _outcome(engine, settings)}.")
+    return True
+
+
+async def _go_wrong(settings: Settings) -> None:
+    """A delivery that is refused, a system whose stock strays, and a sale that waits for a mipOS that is busy."""
+    sandbox = f"{settings.mipos_base_url}/sandbox"
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
+        unknown = {"external_id": "tofu01", "quantity": "3", "movement_type": 1}
+        refused = await client.post(f"{sandbox}/movements", json=unknown)
+        await client.post(f"{sandbox}/movements", json={"external_id": STRAYED_ITEM, **STRAYED})
+        await client.post(f"{sandbox}/faults", json={"call": "stock_update", "status": 503, "retry_after": WAIT_SECONDS})
+    await _record(settings, WAITING_STORE, {"item_id": WAITING_ITEM, "kind": "sale", "quantity": "1"}, "the-second-ticket")
+    click.echo()
+    click.echo(
+        f"Three things wait for a person now: a delivery that was refused ({refused.status_code}: the POS has no tofu01), a"
+    )
+    click.echo(f"stock of {STRAYED_ITEM} that differs from the inventory system's, and a sale that mipOS does not take yet.")
+
+
+async def _record(settings: Settings, store_id: str, movement: dict[str, str], key: str) -> httpx2.Response:
+    """As a till does."""
+    assert settings.pos_api_key is not None
+    headers = {"Authorization": f"Bearer {settings.pos_api_key.get_secret_value()}", "Idempotency-Key": key}
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        url = f"http://127.0.0.1:{settings.port}/pos/stores/{store_id}/movements"
+        return await client.post(url, json=movement, headers=headers, timeout=30)
 
 
 async def _outcome(engine: AsyncEngine, settings: Settings) -> str:

@@ -31,15 +31,20 @@ from app.cli.dev_setup import (
     secret,
     write_files,
 )
+from app.cli.page import new_link
 from app.cli.sandbox import RUN_ID
+from app.page.visitor import Role
 from app.settings import ENV_FILE_VARIABLE, Settings
 from app.storage.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from app.storage.migrations import WrongEncodingError
+from app.storage.page_access import Grant
 
 _PR_SET_PDEATHSIG = 1
 READY_SECONDS = 60
 STOP_SECONDS = 15
 FOLLOW_SECONDS = 0.1
+VISITOR = "dev"
+"""The name behind the link to the page"""
 NEXT = (
     "pos-sync sandbox move --item avcc123 --remove 0.5    # the inventory system reports a movement",
     "pos-sync movement --store 1 --item avcc123 --sale 0.25    # the POS sells",
@@ -139,7 +144,8 @@ def _run(postgres: Postgres, data: Path, *, port: int, sandbox_port: int) -> Non
         _wait_for(f"{settings.public_url}/pos/status", processes[-1], log, until=is_registered, key=key)
         _step("Service", f"registered at the sandbox: {settings.public_url}/webhooks/stock")
         asyncio.run(demonstrate(database_of(postgres), settings))
-        _show_next(activate, settings)
+        link = asyncio.run(new_link(database_of(postgres), settings, Grant(VISITOR, Role.OPERATOR)))
+        _show_next(activate, settings, link)
         _follow(log, processes[-1])
         raise click.ClickException(f"The service ended by itself, with status {processes[-1].returncode}.")
     except (EmbeddedPostgresError, WrongEncodingError) as error:
@@ -248,7 +254,10 @@ def _is_registered_at(address: str) -> Callable[[dict[str, Any]], bool]:
     return is_so
 
 
-def _show_next(activate: Path, settings: Settings) -> None:
+def _show_next(activate: Path, settings: Settings, link: str) -> None:
+    click.echo()
+    click.echo("The page shows it all. This link logs in once, within 15 minutes; then `pos-sync page link` makes another:")
+    click.echo(f"  {link}")
     click.echo()
     click.echo("Go on in a second terminal. The first line finds the commands and this service:")
     click.echo(f"  . {_shown_path(activate)}")

@@ -111,6 +111,7 @@ def make_settings(postgres: Postgres, data: Path, *, port: int, sandbox_port: in
             "database_url": service.render_as_string(hide_password=False),
             "mipos_client_secret": secret(data / "client-secret"),
             "pos_api_key": secret(data / "pos-api-key"),
+            "operator_password": secret(data / "page-password"),
             "mipos_base_url": f"http://127.0.0.1:{sandbox_port}",
             "mipos_client_id": "sandbox-client",
             "mipos_email": "pos@example.com",

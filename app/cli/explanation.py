@@ -8,14 +8,13 @@ import click
 from app.cli.capture import UNVERIFIED, read_captured
 from app.cli.output import show_json
 from app.errors import as_seen
-from app.receiving.client_secrets import client_secrets
+from app.receiving.client_secrets import exchanged_keys, own_keys
 from app.receiving.explanation import Deviation, Explanation, NamedKey, Place, explain
-from app.receiving.signature import HEADER, Key
+from app.receiving.signature import HEADER
 from app.settings import Settings, SettingsRefused, load_settings
 
 MAX_FILE_BYTES = 1048576
 _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
-_NAMES = {Key.CURRENT: "MIPOS_CLIENT_SECRET", Key.PREVIOUS: "MIPOS_CLIENT_SECRET_PREVIOUS"}
 _LIKE_A_SIGNATURE = ("signature", "hmac", "digest")
 
 
@@ -83,21 +82,14 @@ def _settings(*, is_needed: bool) -> Settings | None:
 
 
 def _keys(settings: Settings | None, secret_files: tuple[Path, ...]) -> list[NamedKey]:
-    keys = [] if settings is None else [NamedKey(_NAMES[key], secret) for key, secret in client_secrets(settings)]
+    keys = [] if settings is None else own_keys(settings)
     for file in secret_files:
         remedy = "Set MIPOS_CLIENT_SECRET to that secret, and MIPOS_CLIENT_SECRET_PREVIOUS to the present one for a while."
         # Both as it is and without the line end that an editor adds.
         content = _read(file)
         deviation = Deviation(f"the key is the secret in {file}", Place.HERE, remedy)
         keys += [NamedKey(str(file), secret, deviation) for secret in dict.fromkeys([content.strip(), content]) if secret]
-    if settings is None:
-        return keys
-    password = settings.mipos_password.get_secret_value() if settings.mipos_password else None
-    for name, value in (("MIPOS_CLIENT_ID", settings.mipos_client_id), ("MIPOS_PASSWORD", password)):
-        if value:
-            remedy = f"Look whether {name} and MIPOS_CLIENT_SECRET were exchanged: the client secret belongs in the latter."
-            keys.append(NamedKey(name, value.encode(), Deviation(f"the key is {name}", Place.HERE, remedy)))
-    return keys
+    return keys + ([] if settings is None else exchanged_keys(settings))
 
 
 def _read(file: Path) -> bytes:

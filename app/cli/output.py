@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 import click
 import httpx2
 
-from app.errors import Refusal, as_seen
+from app.errors import as_seen
 from app.operator.refusals import OperatorResult, Verdict
-from app.receiving.body import read_report
+from app.receiving.body import read_fields
 from app.settings import SettingsRefused, load_database_settings
 from app.stock.quantity import to_plain
 from app.stock.text import DATE_FORMAT, zone_of
@@ -169,23 +169,7 @@ def kept_document(kept: KeptDelivery | SuspectedDuplicate, *, as_time: Callable[
     values = {name: getattr(kept, name) for name in names if name not in _NOT_SHOWN}
     shown = {name: as_time(value) if isinstance(value, datetime) else value for name, value in values.items()}
     body = shown_body(kept.raw_body) if kept.pruned_at is None else f"(It was deleted on {kept.pruned_at:%Y-%m-%d}.)"
-    return {"number": getattr(kept, number), **shown, "fields": _fields(kept.raw_body), "body": body}
-
-
-def _fields(raw_body: bytes) -> dict[str, str | None]:
-    """What is read in it now; empty where it cannot be read."""
-    try:
-        movement = read_report(raw_body)
-    except Refusal:
-        return {}
-    return {
-        "pos_id": movement.pos_id,
-        "movement_type": movement.movement_type.name.lower(),
-        "quantity": to_plain(movement.quantity),
-        "current_stock": None if movement.reported_stock is None else to_plain(movement.reported_stock),
-        "date": movement.date_text,
-        "now": movement.sent_at_text,
-    }
+    return {"number": getattr(kept, number), **shown, "fields": read_fields(kept.raw_body), "body": body}
 
 
 def show_kept(kept: KeptDelivery | SuspectedDuplicate, *, as_json: bool) -> None:

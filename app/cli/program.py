@@ -32,6 +32,7 @@ COMMANDS = {
     "migrate": ("service", "migrate_command", "Bring the database schema to the newest revision."),
     "movement": ("movement", "command", "Record what the POS sold, received, counted or moved."),
     "outbox": ("outbox", "command", "List stock updates for the inventory systems; retry or dismiss them."),
+    "page": ("page", "command", "Let people into the operator page."),
     "ping": ("alerts", "ping_command", "Ask whether PUBLIC_URL leads to this service."),
     "prune": ("prune", "prune_command", "Delete what is settled and older than the settings say."),
     "reconcile": ("drift", "reconcile_command", "Adopt a number as the stock, with actor and note."),

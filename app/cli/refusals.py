@@ -22,7 +22,7 @@ from app.cli.output import kept_document, show_json, show_kept, show_outcomes, s
 from app.cli.progress import progress
 from app.cli.subjects import require_known
 from app.errors import BusinessRefusal, Refusal
-from app.operator.refusals import OperatorResult, body_deleted, preview, reopen, replay
+from app.operator.refusals import OperatorResult, body_deleted, dismiss, preview, reopen, replay
 from app.settings import load_database_settings
 from app.storage import refusals
 from app.storage.refusals import KeptDelivery, Selection, State
@@ -210,8 +210,7 @@ def dismiss_command(numbers: tuple[int, ...], note: str, actor: str, *, as_json:
     """
 
     async def work(connection: AsyncConnection) -> dict[int, str]:
-        # In order, so that two people cannot deadlock.
-        done = {number: await refusals.dismiss(connection, number, actor=actor, note=note) for number in sorted(set(numbers))}
+        done = await dismiss(connection, numbers, actor=actor, note=note)
         return await _outcomes(connection, done, word=_DISMISSED)
 
     show_outcomes(in_transaction(work), done=_DISMISSED, as_json=as_json)

@@ -26,7 +26,12 @@ _STOCK_COLUMN = 3
 @click.command()
 @store_option
 @item_option
-@click.option("--name", "named", metavar="TEXT", help="Only of items that have this in their name; case does not count.")
+@click.option(
+    "--name",
+    "named",
+    metavar="TEXT",
+    help="Only of items that have this in their name, or this id; case and accents do not count.",
+)
 @click.option("--below-zero", "is_below_zero", is_flag=True, help="Only levels below zero.")
 @click.option("--low", "is_low", is_flag=True, help="Only levels below the item's threshold (pos-sync item set --low-stock).")
 @click.option("--at", type=MomentType(), help="As it was at this time, by all that is known today.")

@@ -46,6 +46,7 @@ class Metrics:
         self._refused_connections = Counter(
             "pos_sync_connections_refused", "Connections or requests that were refused at the cap.", registry=registry
         )
+        self._failed_logins = Counter("pos_sync_page_logins_failed", "Wrong passwords at the page.", registry=registry)
         self._refused_keys = Counter("pos_sync_pos_keys_refused", "Requests of the POS with a wrong key.", registry=registry)
         self._below_zero = Counter("pos_sync_below_zero", "Movements that left a level below zero.", registry=registry)
         self._batch_size = Histogram(
@@ -149,6 +150,10 @@ class Metrics:
     def observe_refused_connection(self) -> None:
         """Count one that was refused at the cap on connections."""
         self._refused_connections.inc()
+
+    def observe_failed_login(self) -> None:
+        """Count a wrong password at the page."""
+        self._failed_logins.inc()
 
     def observe_refused_key(self) -> None:
         """Count a request of the POS with a key that is none of ours."""

@@ -16,7 +16,7 @@ from app.stock.movement import Applied, Echo, Known, Outcome, Refused
 from app.storage import captures
 from app.storage.captures import CapturedDelivery
 from app.storage.engine import Database
-from app.storage.transactions import Connection
+from app.storage.transactions import Connection, First
 
 DELIVER_SECONDS = 10.0
 
@@ -45,10 +45,18 @@ def verifies(captured: CapturedDelivery, secrets: Sequence[tuple[Key, bytes]]) -
     return verify(captured.raw_body, values[0].encode("latin-1"), secrets) if len(values) == 1 else None
 
 
-async def deliver(
-    database: Database, engine: AsyncEngine, captured_delivery_id: int, *, secrets: Sequence[tuple[Key, bytes]], actor: str
+async def deliver(  # noqa: PLR0913 - the database in its two forms
+    database: Database,
+    engine: AsyncEngine,
+    captured_delivery_id: int,
+    *,
+    secrets: Sequence[tuple[Key, bytes]],
+    actor: str,
+    first: First = None,
 ) -> Delivered:
     """Verify one and hand it to the engine that deliveries go through, which keeps what it refuses. Again, nothing changes.
+
+    `first` begins the transaction that notes what became of it. The engine has committed by then.
 
     Raises:
         UnknownCaptured: there is none, or it is older than a day.
@@ -65,6 +73,8 @@ async def deliver(
     outcome = await _submit(database, captured.raw_body)
     delivered = Delivered(key, _described(outcome), is_good=not isinstance(outcome, Refused))
     async with engine.begin() as connection:
+        if first is not None:
+            await first(connection)
         await captures.note_delivered(connection, captured_delivery_id, outcome=delivered.outcome, actor=actor)
     return delivered
 

@@ -24,7 +24,7 @@ from app.storage.ledger import apply_movements
 from app.storage.levels import lock_level, read_count
 from app.storage.rules import effective_rules
 from app.storage.system_levels import Compared
-from app.storage.transactions import run_transaction
+from app.storage.transactions import First, run_transaction
 
 DEFAULT_WINDOW = 200
 _HELD = "The item's unit was changed: nothing is known until a full synchronisation has ended (pos-sync sync)."
@@ -195,6 +195,7 @@ async def reconcile(  # noqa: PLR0913 - a rule, and who and why
     note: str,
     is_dry: bool = False,
     on_known: Callable[[Decimal, Drift | None], None] = lambda _ours, _theirs: None,
+    first: First = None,
 ) -> Reconciled:
     """Write the row that takes our stock to the number, under the same lock as deliveries; none where it is there already.
 
@@ -228,7 +229,7 @@ async def reconcile(  # noqa: PLR0913 - a rule, and who and why
             return Reconciled(before, before, None, waiting)
         return Reconciled(before, target, outcome.level_version, waiting)
 
-    return await run_transaction(engine, work, is_dry=is_dry)
+    return await run_transaction(engine, work, is_dry=is_dry, first=first)
 
 
 def _movement(adoption: Adoption, before: Decimal, target: Decimal) -> Movement:

@@ -14,7 +14,7 @@ from app.stock.movement import recounted_movement
 from app.stock.quantity import ZERO, to_plain
 from app.storage import items
 from app.storage.ledger import apply_movements
-from app.storage.transactions import run_transaction
+from app.storage.transactions import First, run_transaction
 
 
 class CannotChangeItem(Exception):
@@ -42,7 +42,9 @@ class ItemChange:
         return {**values, "low_stock": None} if self.forgets_low_stock else values
 
 
-async def set_item(engine: AsyncEngine, store_id: str, item_id: str, change: ItemChange, *, actor: str) -> bool:
+async def set_item(  # noqa: PLR0913 - which item, what, and who
+    engine: AsyncEngine, store_id: str, item_id: str, change: ItemChange, *, actor: str, first: First = None
+) -> bool:
     """Change an item; True where its unit changed, so that nothing is told of it until a full synchronisation has ended.
 
     Raises:
@@ -72,10 +74,12 @@ async def set_item(engine: AsyncEngine, store_id: str, item_id: str, change: Ite
             await apply_movements(driver, [none], actor=actor, note=changed.words)
         return bool(levels)
 
-    return await run_transaction(engine, work)
+    return await run_transaction(engine, work, first=first)
 
 
-async def retire_items(engine: AsyncEngine, store_id: str, item_ids: Collection[str], *, retires: bool) -> set[str]:
+async def retire_items(
+    engine: AsyncEngine, store_id: str, item_ids: Collection[str], *, retires: bool, first: First = None
+) -> set[str]:
     """Retire items, or bring them back; those of which that was new.
 
     Raises:
@@ -86,7 +90,7 @@ async def retire_items(engine: AsyncEngine, store_id: str, item_ids: Collection[
         await _require(connection, store_id, item_ids)
         return await (items.retire if retires else items.restore)(connection, store_id, item_ids)
 
-    return await run_transaction(engine, work)
+    return await run_transaction(engine, work, first=first)
 
 
 async def _require(connection: AsyncConnection, store_id: str, item_ids: Collection[str]) -> None:

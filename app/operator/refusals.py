@@ -3,7 +3,7 @@
 The signature is not looked at again: only verified bytes are kept, and the secret may have been replaced since.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -20,7 +20,7 @@ from app.storage import refusals
 from app.storage.ledger import apply_movements
 from app.storage.levels import read_count
 from app.storage.refusals import KeptDelivery, State
-from app.storage.transactions import Fault, classify, run_transaction
+from app.storage.transactions import Fault, First, classify, run_transaction
 
 
 class Verdict(StrEnum):
@@ -62,32 +62,57 @@ def body_deleted(pruned_at: datetime | None) -> str:
     return f"Its body was deleted{f' on {pruned_at:%Y-%m-%d}' if pruned_at else ''}, so it cannot be replayed."
 
 
-async def replay(
+async def replay(  # noqa: PLR0913 - what, who, why, and how
     engine: AsyncEngine,
     refused_delivery_ids: Sequence[int],
     *,
     actor: str,
+    note: str | None = None,
     was_counted: bool | None = None,
+    first: First = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[OperatorResult]:
     """Apply each in a transaction of its own, in the order given; again, or by two at once, changes nothing more.
 
     What is refused again stays open, and keeps why. A movement from before the newest count of its level is applied only where
-    `was_counted` says that the count did not hold it; where it says that it did, the movement is closed.
+    `was_counted` says that the count did not hold it; where it says that it did, the movement is closed. `first` begins each
+    transaction.
     """
+    order = _Order(actor, note, was_counted, first)
     replays = []
     for refused_delivery_id in refused_delivery_ids:
-        replays.append(await _replay_one(engine, refused_delivery_id, actor=actor, was_counted=was_counted))
+        replays.append(await _replay_one(engine, refused_delivery_id, order))
         on_progress(len(replays), len(refused_delivery_ids))
     return replays
 
 
-async def reopen(engine: AsyncEngine, refused_delivery_ids: Sequence[int], *, actor: str) -> list[KeptDelivery]:
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Who replays, why, and what they say of counts."""
+
+    actor: str
+    note: str | None
+    was_counted: bool | None
+    first: First
+
+
+async def dismiss(connection: AsyncConnection, refused_delivery_ids: Iterable[int], *, actor: str, note: str) -> dict[int, bool]:
+    """Close open ones, with all other open refusals of the same movements; whether each was open until then."""
+    # In order, so that two people cannot deadlock.
+    numbers = sorted(set(refused_delivery_ids))
+    return {number: await refusals.dismiss(connection, number, actor=actor, note=note) for number in numbers}
+
+
+async def reopen(
+    engine: AsyncEngine, refused_delivery_ids: Sequence[int], *, actor: str, first: First = None
+) -> list[KeptDelivery]:
     """Open dismissed ones again, so that they can be replayed, and are applied when they come again; those that were.
 
     One whose body was deleted cannot be replayed: it is folded.
     """
     async with engine.begin() as connection:
+        if first is not None:
+            await first(connection)
         opened = await refusals.reopen(connection, refused_delivery_ids, actor=actor)
         kept = await refusals.read(connection, opened)
     return [kept[number] for number in opened]
@@ -127,7 +152,9 @@ async def preview(
     return await run_transaction(engine, work, is_dry=True)
 
 
-async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, *, actor: str, was_counted: bool | None) -> OperatorResult:
+async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, order: _Order) -> OperatorResult:
+    actor, was_counted = order.actor, order.was_counted
+
     async def work(connection: AsyncConnection, driver: asyncpg.Connection) -> OperatorResult:
         delivery = (await refusals.read(connection, [refused_delivery_id])).get(refused_delivery_id)
         if delivery is None or not _is_open(delivery):
@@ -136,7 +163,7 @@ async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, *, actor: s
         counted_at = None if was_counted is False else await _count_after(connection, found, delivery)
         if counted_at is not None:
             if was_counted:
-                note = f"the count of {counted_at.isoformat()} held it"
+                note = f"the count of {counted_at.isoformat()} held it{f': {order.note}' if order.note else ''}"
                 await refusals.dismiss(connection, refused_delivery_id, actor=actor, note=note)
             return _held(delivery, counted_at, was_counted=was_counted)
         (outcome,) = await apply_movements(driver, [found]) if isinstance(found, Movement) else (Refused(found),)
@@ -147,23 +174,25 @@ async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, *, actor: s
             return _closed(refused_delivery_id, left)
         if isinstance(outcome, Applied):
             # Applying it has closed all refusals of the movement; who did it, and how, is told of them here.
-            await refusals.note_replayed(connection, left.delivery_key, actor=actor)
+            await refusals.note_replayed(connection, left.delivery_key, actor=actor, note=order.note)
         elif isinstance(outcome, Refused):
             await refusals.note_replay(connection, refused_delivery_id, message=outcome.error.message, actor=actor)
         return _as_replay(delivery, outcome)
 
     try:
-        return await run_transaction(engine, work)
+        return await run_transaction(engine, work, first=order.first)
     except (asyncpg.PostgresError, DBAPIError) as error:
         if classify(error) is Fault.DATA:
-            return await _keep_unstorable(engine, refused_delivery_id, actor=actor)
+            return await _keep_unstorable(engine, refused_delivery_id, order)
         raise
 
 
-async def _keep_unstorable(engine: AsyncEngine, refused_delivery_id: int, *, actor: str) -> OperatorResult:
+async def _keep_unstorable(engine: AsyncEngine, refused_delivery_id: int, order: _Order) -> OperatorResult:
     refusal = UnstorableValue()
     async with engine.begin() as connection:
-        await refusals.note_replay(connection, refused_delivery_id, message=refusal.message, actor=actor)
+        if order.first is not None:
+            await order.first(connection)
+        await refusals.note_replay(connection, refused_delivery_id, message=refusal.message, actor=order.actor)
     return OperatorResult(refused_delivery_id, Verdict.REFUSED, refusal.message)
 
 

@@ -16,6 +16,7 @@ from app.settings import Settings
 from app.storage import delivery_counts, problems
 from app.storage.delivery_counts import Total
 from app.storage.problem_facts import Circumstances, learn_profiles, read_facts
+from app.storage.transactions import database_now
 from app.storage.watch import READ_ONLY
 
 PAST = timedelta(hours=24)
@@ -56,6 +57,28 @@ def circumstances_of(settings: Settings) -> Circumstances:
     )
 
 
+def judge_watch(looked_at: datetime | None, *, now: datetime) -> Found | None:
+    """The problem that nobody looks for problems, if so."""
+    if looked_at is None:
+        return Found(Problem(kinds.WATCH, "", Severity.WARNING, "No service has looked yet"), None)
+    if now - looked_at > MAX_WATCH_AGE:
+        words = f"No service has looked since {looked_at:%Y-%m-%d %H:%M:%S} UTC"
+        return Found(Problem(kinds.WATCH, "", Severity.CRITICAL, words), looked_at)
+    return None
+
+
+async def read_known(connection: AsyncConnection) -> tuple[list[Found], datetime | None]:
+    """The problems as the service last found them, the worst first, and when that was: cheap, for pages that are often loaded."""
+    found = [
+        Found(Problem(one.kind, one.subject, one.severity, one.words), one.since)
+        for one in await problems.read_all(connection)
+        if one.is_present
+    ]
+    looked_at = (await problems.read_look(connection)).looked_at
+    unwatched = judge_watch(looked_at, now=await database_now(connection))
+    return [*([unwatched] if unwatched else []), *found], looked_at
+
+
 async def look(connection: AsyncConnection, settings: Settings) -> Standing:
     """Look now; it changes nothing. It tells more than the service's own last look where that is old."""
     facts = await read_facts(connection, await learn_profiles(connection), circumstances_of(settings))
@@ -65,9 +88,6 @@ async def look(connection: AsyncConnection, settings: Settings) -> Standing:
     if await connection.scalar(text(READ_ONLY)):
         words = "It is read-only, such as a standby"
         found.insert(0, Found(Problem(kinds.DATABASE, "", Severity.CRITICAL, words), None))
-    if last is None:
-        found.insert(0, Found(Problem(kinds.WATCH, "", Severity.WARNING, "No service has looked yet"), None))
-    elif facts.now - last > MAX_WATCH_AGE:
-        words = f"No service has looked since {last:%Y-%m-%d %H:%M:%S} UTC"
-        found.insert(0, Found(Problem(kinds.WATCH, "", Severity.CRITICAL, words), last))
+    if (unwatched := judge_watch(last, now=facts.now)) is not None:
+        found.insert(0, unwatched)
     return Standing(facts, found, last, await delivery_counts.read_totals(connection, past=PAST))

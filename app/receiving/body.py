@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from app.errors import NotParseable, Refusal
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT
 from app.stock.movement import Movement, MovementType, Subject, reported_movement
+from app.stock.quantity import to_plain
 from app.wire import NUMBER_SCHEMA, DateText, Identifier, Quantity, one_of, parse, parse_object, read_id, unsigned_quantity
 
 _MOVEMENT_TYPES: dict[str | int, MovementType] = {
@@ -65,6 +66,22 @@ def read_delivery(raw: bytes) -> tuple[Movement | None, Refusal | None, Subject 
         return read_report(raw), None, None
     except Refusal as refusal:
         return None, refusal, read_subject(raw)
+
+
+def read_fields(raw: bytes) -> dict[str, str | None]:
+    """What a person is shown of a body, beside what it is about; empty where it cannot be read."""
+    try:
+        movement = read_report(raw)
+    except Refusal:
+        return {}
+    return {
+        "pos_id": movement.pos_id,
+        "movement_type": movement.movement_type.name.lower(),
+        "quantity": to_plain(movement.quantity),
+        "current_stock": None if movement.reported_stock is None else to_plain(movement.reported_stock),
+        "date": movement.date_text,
+        "now": movement.sent_at_text,
+    }
 
 
 def read_report(raw: bytes) -> Movement:

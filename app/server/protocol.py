@@ -15,7 +15,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.errors import PosSyncError, TryAgain, render
-from app.scope import BODY_ARRIVED
+from app.scope import BODY_ARRIVED, PEER
 
 HEADER_SECONDS = 10.0
 MAX_HEAD_BYTES = 65536
@@ -155,6 +155,7 @@ class Protocol(HttpToolsProtocol):
         self._head_size = self._head_received = 0
         self._is_in_head = True
         super().on_message_begin()
+        self.scope[PEER] = self.client  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
         """Count the request line."""

@@ -158,14 +158,14 @@ async def forget(connection: AsyncConnection) -> None:
 async def list_kept(connection: AsyncConnection) -> list[CapturedDelivery]:
     """Those that name a known pair first, and of them the last seen."""
     order = captured_delivery.c.names_known_pair.desc(), captured_delivery.c.last_seen_at.desc()
-    return [_kept(row) for row in await connection.execute(select(*_KEPT).where(_is_fresh()).order_by(*order))]
+    return [to_captured(row) for row in await connection.execute(select(*_KEPT).where(_is_fresh()).order_by(*order))]
 
 
 async def read(connection: AsyncConnection, captured_delivery_id: int) -> CapturedDelivery | None:
     """The one with this number; None where there is none, or it is older than a day."""
     query = select(*_KEPT).where(_is_fresh(), captured_delivery.c.captured_delivery_id == captured_delivery_id)
     row = (await connection.execute(query)).one_or_none()
-    return None if row is None else _kept(row)
+    return None if row is None else to_captured(row)
 
 
 async def note_delivered(connection: AsyncConnection, captured_delivery_id: int, *, outcome: str, actor: str) -> None:
@@ -182,6 +182,11 @@ def _is_fresh() -> ColumnElement[bool]:
     return captured_delivery.c.first_seen_at > _NOW - literal(KEPT_FOR)
 
 
+def kept_columns() -> tuple[list[ColumnElement[Any]], ColumnElement[bool]]:
+    """What `to_captured` reads, and the condition that it is of the last day."""
+    return list(_KEPT), _is_fresh()
+
+
 def _capture_columns() -> list[ColumnElement[Any]]:
     return [*(capture.c[name] for name in Capture.__slots__ if name != "is_on"), _is_on().label("is_on")]
 
@@ -190,7 +195,8 @@ def _capture(row: Any) -> Capture:  # noqa: ANN401 - a row of `_capture_columns`
     return Capture(**row._asdict())
 
 
-def _kept(row: Any) -> CapturedDelivery:  # noqa: ANN401 - a row of `_KEPT`
+def to_captured(row: Any) -> CapturedDelivery:  # noqa: ANN401 - a row of `kept_columns`
+    """As an object."""
     values = row._asdict()
     flat = values["signatures"]
     values["signatures"] = tuple(zip(flat[::2], flat[1::2], strict=True))

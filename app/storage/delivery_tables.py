@@ -68,6 +68,11 @@ Index(
     refused_delivery.c.refused_delivery_id,
     postgresql_where=refused_delivery.c.state == "open",
 )
+Index(
+    "refused_delivery_request_id_idx",
+    refused_delivery.c.request_id,
+    postgresql_where=refused_delivery.c.request_id.is_not(None),
+)
 Index("refused_delivery_folded_idx", refused_delivery.c.reason, postgresql_where=refused_delivery.c.state == "folded")
 Index(
     "refused_delivery_body_idx",
@@ -112,6 +117,11 @@ suspected_duplicate = Table(
     CheckConstraint("occurrence > 0", name="occurrence"),
     CheckConstraint("state IN ('open', 'applied', 'dismissed')", name="state"),
     CheckConstraint("attempts > 0", name="attempts"),
+)
+Index(
+    "suspected_duplicate_request_id_idx",
+    suspected_duplicate.c.request_id,
+    postgresql_where=suspected_duplicate.c.request_id.is_not(None),
 )
 Index("suspected_duplicate_open_idx", suspected_duplicate.c.item_id, postgresql_where=suspected_duplicate.c.state == "open")
 Index(

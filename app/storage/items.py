@@ -4,14 +4,14 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, func, literal, select, text, update
+from sqlalchemy import ColumnElement, Table, func, literal, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import Text
 
 from app.stock.catalog import Catalog
 from app.stock.definitions import DefinedItem
-from app.stock.text import fault_in
+from app.stock.text import fault_in, folded
 from app.storage.mipos_tables import system_level
 from app.storage.tables import integration, item, matching, stock_level, store, supplier, unit
 
@@ -56,14 +56,36 @@ async def list_items(connection: AsyncConnection, store_id: str, item_ids: Colle
     query = _DEFINED.where(item.c.store_id == store_id)
     if item_ids is not None:
         query = query.where(_among(item, item_ids))
-    return [
-        DefinedItem(
-            item_id, name, cost, supplier_id, supplied, bought_id, (bought, bought_short), used_id, (used, used_short), *rest
-        )
-        for item_id, name, cost, supplier_id, supplied, bought_id, bought, bought_short, used_id, used, used_short, *rest in (
-            await connection.execute(query)
-        )
-    ]
+    return [_defined(row) for row in await connection.execute(query)]
+
+
+async def list_items_by_name(  # noqa: PLR0913 - one filter each
+    connection: AsyncConnection,
+    store_id: str,
+    *,
+    named: str | None,
+    is_retired: bool | None,
+    after: str | None,
+    limit: int,
+) -> list[DefinedItem]:
+    """A page of the items of a store in order of their names, those behind the item `after`; None is any."""
+    place = (item.c.folded_name, item.c.item_id)
+    query = _DEFINED.where(item.c.store_id == store_id).order_by(None).order_by(*place).limit(limit)
+    if named is not None:
+        query = query.where(item.c.folded_name.contains(folded(named), autoescape=True) | (item.c.item_id == named))
+    if is_retired is not None:
+        query = query.where(item.c.retired_at.is_not(None) if is_retired else item.c.retired_at.is_(None))
+    if after is not None:
+        name = await connection.scalar(select(item.c.folded_name).where(item.c.store_id == store_id, item.c.item_id == after))
+        query = query.where(tuple_(*place) > tuple_(name or "", after))
+    return [_defined(row) for row in await connection.execute(query)]
+
+
+def _defined(row: Any) -> DefinedItem:  # noqa: ANN401 - a row of `_DEFINED`
+    item_id, name, cost, supplier_id, supplied, bought_id, bought, bought_short, used_id, used, used_short, *rest = row
+    return DefinedItem(
+        item_id, name, cost, supplier_id, supplied, bought_id, (bought, bought_short), used_id, (used, used_short), *rest
+    )
 
 
 async def has_item(connection: AsyncConnection, item_id: str, *, store_id: str | None = None) -> bool:
@@ -94,6 +116,12 @@ async def restore(connection: AsyncConnection, store_id: str, item_ids: Collecti
 async def known_units(connection: AsyncConnection, store_id: str) -> list[str]:
     """The ids of a store's units."""
     return list(await connection.scalars(select(unit.c.unit_id).where(unit.c.store_id == store_id).order_by(unit.c.unit_id)))
+
+
+async def unit_names(connection: AsyncConnection, store_id: str | None) -> list[str]:
+    """The short names of the units of a store, or of all."""
+    query = select(unit.c.short_name).where(*matching(unit, store_id=store_id)).distinct().order_by(unit.c.short_name)
+    return list(await connection.scalars(query))
 
 
 async def known_suppliers(connection: AsyncConnection, store_id: str) -> list[str]:

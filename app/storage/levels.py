@@ -5,11 +5,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, null, select, text
+from sqlalchemy import ColumnElement, exists, func, null, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.stock.text import folded
 from app.storage.delivery_tables import refused_delivery, suspected_duplicate
 from app.storage.ledger_rows import LEVEL_AT
+from app.storage.mipos_tables import system_level
 from app.storage.tables import HAPPENED_AT, IS_COUNT, item, matching, stock_level, stock_movement, store, unit
 
 INVARIANTS = {
@@ -76,20 +78,30 @@ class LevelFilter:
     """Which levels, by what they are; all by default."""
 
     named: str | None = None
-    """Items with this in their name, whatever its case"""
+    """Items with this in their name, whatever its case and accents, or with this id"""
+    unit: str | None = None
+    """By its short name"""
     is_below_zero: bool = False
     is_low: bool = False
     """Below the item's threshold"""
+    differs: bool = False
+    """From an inventory system's, as it was last compared"""
 
     def conditions(self, quantity: ColumnElement[Any]) -> list[ColumnElement[bool]]:
         """As SQL, of a level with this quantity and its item."""
         found: list[ColumnElement[bool]] = []
         if self.named is not None:
-            found.append(item.c.name.icontains(self.named, autoescape=True))
+            found.append(item.c.folded_name.contains(folded(self.named), autoescape=True) | (item.c.item_id == self.named))
+        if self.unit is not None:
+            found.append(unit.c.short_name == self.unit)
         if self.is_below_zero:
             found.append(quantity < 0)
         if self.is_low:
             found += [quantity < item.c.low_stock, item.c.retired_at.is_(None)]
+        if self.differs:
+            known = system_level.c
+            same = (known.store_id == stock_level.c.store_id) & (known.item_id == stock_level.c.item_id)
+            found.append(exists().where(same, known.drift != 0))
         return found
 
 
@@ -110,6 +122,40 @@ async def list_levels(  # noqa: PLR0913 - one filter each
 
     `at`: as they were then, with all that is known today; only of items that had moved by then.
     """
+    query = _selected(store_id=store_id, item_id=item_id, at=at, wanted=wanted)
+    query = query.order_by(stock_level.c.store_id, stock_level.c.item_id)
+    if after is not None:
+        query = query.where(stock_level.c.item_id > after)
+    if limit is not None:
+        query = query.limit(limit)
+    rows: Any = await connection.execute(query)
+    return [StockedItem(*row) for row in rows]
+
+
+async def list_by_name(  # noqa: PLR0913 - one filter each
+    connection: AsyncConnection,
+    *,
+    store_id: str | None = None,
+    after: tuple[str, str] | None = None,
+    limit: int | None = None,
+    at: datetime | None = None,
+    wanted: LevelFilter = LevelFilter(),
+) -> list[StockedItem]:
+    """As `list_levels`, in order of store and name, those behind `after`: (store_id, item_id)."""
+    query = _selected(store_id=store_id, item_id=None, at=at, wanted=wanted)
+    place = (item.c.store_id, item.c.folded_name, item.c.item_id)
+    query = query.order_by(*place)
+    if after is not None:
+        store, last = after
+        name = await connection.scalar(select(item.c.folded_name).where(item.c.store_id == store, item.c.item_id == last))
+        query = query.where(tuple_(*place) > tuple_(store, name or "", last))
+    if limit is not None:
+        query = query.limit(limit)
+    rows: Any = await connection.execute(query)
+    return [StockedItem(*row) for row in rows]
+
+
+def _selected(*, store_id: str | None, item_id: str | None, at: datetime | None, wanted: LevelFilter) -> Any:  # noqa: ANN401 - a SELECT of such rows
     quantity: Any = stock_level.c.quantity
     compared: ColumnElement[Any] = quantity
     if at is not None:
@@ -130,18 +176,13 @@ async def list_levels(  # noqa: PLR0913 - one filter each
     query = select(*columns).join(item, (item.c.store_id == stock_level.c.store_id) & (item.c.item_id == stock_level.c.item_id))
     query = query.join(unit, (unit.c.store_id == item.c.store_id) & (unit.c.unit_id == item.c.consumption_unit_id))
     query = query.where(*matching(stock_level, store_id=store_id, item_id=item_id), *wanted.conditions(compared))
-    query = query.order_by(stock_level.c.store_id, stock_level.c.item_id)
-    if after is not None:
-        query = query.where(stock_level.c.item_id > after)
     if at is not None:
         moved = stock_movement.c
         had_moved = select(moved.level_version).where(
             moved.store_id == stock_level.c.store_id, moved.item_id == stock_level.c.item_id, text(f"{HAPPENED_AT} <= :at")
         )
         query = query.where(had_moved.correlate(stock_level).exists()).params(at=at)
-    if limit is not None:
-        query = query.limit(limit)
-    return [StockedItem(*row) for row in await connection.execute(query)]
+    return query
 
 
 async def lock_level(connection: AsyncConnection, store_id: str, item_id: str) -> Decimal:

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import case, exists, func, literal, or_, select, update
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, case, exists, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.mipos_tables import outbox_message, system_level
 from app.storage.outbox import OutboxState, announce
 from app.storage.tables import integration, matching, stock_movement
 
-_OF_THE_MOVEMENT = {"movement_type", "quantity", "balance_after"}
+OF_THE_MOVEMENT = {"movement_type", "quantity", "balance_after"}
 
 
 _connected, _known = integration.c, system_level.c
-_WAITS_FOR = case(
+WAITS_FOR = case(
     (outbox_message.c.state != OutboxState.PENDING.value, None),
     (
         exists().where(
@@ -77,7 +77,7 @@ async def find(  # noqa: PLR0913 - one filter each
     """Messages, oldest first."""
     kept, moved = outbox_message.c, stock_movement.c
     columns = [
-        _WAITS_FOR if name == "waits_for" else (moved if name in _OF_THE_MOVEMENT else kept)[name]
+        WAITS_FOR if name == "waits_for" else (moved if name in OF_THE_MOVEMENT else kept)[name]
         for name in ListedMessage.__slots__
     ]
     level = (moved.store_id == kept.store_id) & (moved.item_id == kept.item_id) & (moved.level_version == kept.level_version)
@@ -86,7 +86,7 @@ async def find(  # noqa: PLR0913 - one filter each
     if states:
         query = query.where(kept.state.in_([state.value for state in states]))
     if ids:
-        query = query.where(kept.outbox_message_id.in_(ids))
+        query = query.where(_is_among(ids))
     return [ListedMessage(row[0], OutboxState(row[1]), *row[2:]) for row in await connection.execute(query)]
 
 
@@ -96,7 +96,7 @@ async def retry(connection: AsyncConnection, outbox_message_ids: Sequence[int]) 
     retried = [OutboxState.PENDING.value, OutboxState.DEAD.value, OutboxState.DISMISSED.value]
     statement = (
         update(table)
-        .where(table.c.outbox_message_id.in_(outbox_message_ids), table.c.state.in_(retried))
+        .where(_is_among(outbox_message_ids), table.c.state.in_(retried))
         .values(
             state=OutboxState.PENDING.value,
             next_attempt_at=func.now(),
@@ -118,7 +118,7 @@ async def dismiss(connection: AsyncConnection, outbox_message_ids: Sequence[int]
     statement = (
         update(table)
         .where(
-            table.c.outbox_message_id.in_(outbox_message_ids),
+            _is_among(outbox_message_ids),
             table.c.state.in_(open_states),
             or_(table.c.claimed_until.is_(None), table.c.claimed_until <= func.now()),
         )
@@ -126,3 +126,8 @@ async def dismiss(connection: AsyncConnection, outbox_message_ids: Sequence[int]
         .returning(table.c.outbox_message_id)
     )
     return list(await connection.scalars(statement))
+
+
+def _is_among(ids: Sequence[int]) -> ColumnElement[bool]:
+    """As one parameter: a statement takes no more than 32,767, and a wrong password can make more messages dead."""
+    return outbox_message.c.outbox_message_id == any_(literal(list(ids), ARRAY(BigInteger)))

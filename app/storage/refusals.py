@@ -186,9 +186,11 @@ async def count(connection: AsyncConnection, selection: Selection) -> int:
     return await connection.scalar(query) or 0
 
 
-async def list_ids(connection: AsyncConnection, selection: Selection) -> list[int]:
-    """In the order in which they first came."""
+async def list_ids(connection: AsyncConnection, selection: Selection, *, upto: int | None = None) -> list[int]:
+    """In the order in which they first came; those up to number `upto`."""
     query = select(refused_delivery.c.refused_delivery_id).where(*selection.conditions())
+    if upto is not None:
+        query = query.where(refused_delivery.c.refused_delivery_id <= upto)
     query = query.order_by(refused_delivery.c.first_seen_at, refused_delivery.c.refused_delivery_id)
     return list(await connection.scalars(query))
 
@@ -250,14 +252,14 @@ async def fold(connection: AsyncConnection, reason: str, *, keep: int, limit: in
     return len(ids)
 
 
-async def note_replayed(connection: AsyncConnection, delivery_key: bytes, *, actor: str) -> None:
+async def note_replayed(connection: AsyncConnection, delivery_key: bytes, *, actor: str, note: str | None = None) -> None:
     """Note that `actor` replayed a movement, on its refusals that this transaction has closed by applying it."""
     statement = update(refused_delivery).where(
         refused_delivery.c.delivery_key == delivery_key,
         refused_delivery.c.state == State.RESOLVED,
         refused_delivery.c.closed_at >= func.now(),
     )
-    await connection.execute(statement.values(state=State.REPLAYED, actor=actor))
+    await connection.execute(statement.values(state=State.REPLAYED, actor=actor, **({} if note is None else {"note": note})))
 
 
 async def note_replay(connection: AsyncConnection, refused_delivery_id: int, *, message: str, actor: str) -> None:

@@ -21,6 +21,7 @@ from app.storage.mipos_tables import (
     system_level,
     webhook_registration,
 )
+from app.storage.page_tables import page_act, page_failure, page_job, page_link, page_session
 from app.storage.problem_tables import alert_message, alert_state, delivery_count, pair_delivery, ping, problem
 from app.storage.retention_tables import outbox_trace, prune_state
 from app.storage.schema import quoted
@@ -65,6 +66,11 @@ SERVICE_RIGHTS = {
     seal_checkpoint.name: "SELECT, INSERT",
     prune_state.name: "SELECT, INSERT, UPDATE",
     outbox_trace.name: "SELECT, INSERT",
+    page_session.name: "SELECT, INSERT, UPDATE, DELETE",
+    page_link.name: "SELECT, INSERT, UPDATE, DELETE",
+    page_failure.name: "SELECT, INSERT, UPDATE, DELETE",
+    page_act.name: "SELECT, INSERT, UPDATE, DELETE",
+    page_job.name: "SELECT, INSERT, UPDATE, DELETE",
     "alembic_version": "SELECT",
 }
 """All that the service's database role may do, beside calling `SERVICE_FUNCTIONS`."""

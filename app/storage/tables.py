@@ -133,6 +133,8 @@ supplier = Table(
     CheckConstraint("name <> ''", name="name"),
 )
 
+FOLDED_NAME = r"lower(regexp_replace(NORMALIZE(name, NFKD), '[\u0300-\u036f]'::text, ''::text, 'g'::text))"
+
 item = Table(
     "item",
     metadata,
@@ -149,6 +151,7 @@ item = Table(
     Column("copied_from", Text),
     # A level below it is a problem that a person is told of.
     Column("low_stock", Numeric),
+    Column("folded_name", Text, Computed(FOLDED_NAME, persisted=True), nullable=False),
     PrimaryKeyConstraint("store_id", "item_id"),
     ForeignKeyConstraint(["store_id"], ["store.store_id"]),
     ForeignKeyConstraint(["store_id", "purchase_unit_id"], ["unit.store_id", "unit.unit_id"]),
@@ -160,6 +163,7 @@ item = Table(
     quantity_check("low_stock", lowest=">= 0"),
 )
 Index("item_item_id_idx", item.c.item_id)
+Index("item_folded_name_idx", item.c.store_id, item.c.folded_name, item.c.item_id)
 Index("item_low_stock_idx", item.c.store_id, item.c.item_id, postgresql_where=item.c.low_stock.is_not(None))
 
 

@@ -105,6 +105,7 @@ BUSY_SECONDS = 10.0
 PAUSE_SECONDS = 0.05
 
 _T = TypeVar("_T")
+First = Callable[[AsyncConnection], Awaitable[None]] | None
 
 
 async def run_transaction(
@@ -112,9 +113,11 @@ async def run_transaction(
     work: Callable[[AsyncConnection, asyncpg.Connection], Awaitable[_T]],
     *,
     is_dry: bool = False,
+    first: First = None,
 ) -> _T:
     """Run `work` in a transaction, commit, and return what it returned; with `is_dry`, roll back instead.
 
+    `first` runs before it in the same transaction, such as to see whether all of it was done before. What it raises ends it.
     `work` gets the transaction's connection twice: for SQLAlchemy, and as the driver's own. It may run several times: again at
     once where another transaction came first, and after a pause where another session holds a row.
 
@@ -127,6 +130,8 @@ async def run_transaction(
         try:
             async with engine.connect() as connection:
                 await connection.execute(text(f"SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}"))
+                if first is not None:
+                    await first(connection)
                 result = await work(connection, await driver_of(connection))
                 await (connection.rollback() if is_dry else connection.commit())
                 return result

@@ -1,0 +1,170 @@
+"""How the page changes something: once for each form, on what the visitor saw, and in the transaction of the change itself.
+
+A form carries an id of its own. It is committed with what the form does, so a second click, or a proxy that sends it again, finds
+it and is led to the same place. What was confirmed is compared in the same transaction: if it changed, nothing is done.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from uuid import uuid4
+
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.page.access import Form
+from app.page.faults import FormRefused, WrongField
+from app.page.reader import note_change
+from app.stock.text import fault_in
+from app.storage import page_acts
+
+MAX_NOTE_LENGTH = 255
+_ACT_ID = re.compile("[0-9a-f]{32}")
+
+Check = Callable[[AsyncConnection], Awaitable[None]]
+"""Locks and compares what was confirmed; raises `Changed` where it is not as it was shown."""
+
+
+def new_act_id() -> str:
+    """For a form."""
+    return uuid4().hex
+
+
+def act_id_of(form: Form) -> str:
+    """The form's own id.
+
+    Raises:
+        FormRefused: it has none.
+    """
+    act_id = form.text("act_id")
+    if not _ACT_ID.fullmatch(act_id):
+        raise FormRefused("It has no id of its own. Load the page again")
+    return act_id
+
+
+def note_of(form: Form) -> str:
+    """The note, which has to be there.
+
+    Raises:
+        WrongField: it is missing or too long.
+    """
+    note = form.text("note")
+    if fault := fault_in(note, max_length=MAX_NOTE_LENGTH):
+        raise WrongField(f"The note {fault}. Write why")
+    return note
+
+
+def numbers_of(form: Form, name: str = "number") -> list[int]:
+    """The numbers of the rows that were chosen, as they were shown: `NUMBER` or `NUMBER:VERSION`; each once, in order.
+
+    Raises:
+        WrongField: none was chosen.
+    """
+    return sorted(versions_of(form, name))
+
+
+def versions_of(form: Form, name: str = "number") -> dict[int, str]:
+    """The rows that were chosen, and what was seen of each.
+
+    Raises:
+        WrongField: none was chosen.
+    """
+    found: dict[int, str] = {}
+    for text in form.all(name):
+        number, _, version = text.partition(":")
+        if not re.fullmatch("[0-9]{1,18}", number):
+            raise FormRefused("It names a row that cannot be")
+        found[int(number)] = version
+    if not found:
+        raise WrongField("Choose at least one row")
+    return found
+
+
+class DoneBefore(Exception):
+    """This form was done already; `location` is where its effect is seen."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location = location
+
+
+async def _nothing(_connection: AsyncConnection) -> None: ...
+
+
+class Act:
+    """One form that changes something. `guard` goes first in the transaction that does it."""
+
+    def __init__(self, form: Form, *, location: str, words: str, check: Check = _nothing) -> None:
+        self.act_id = act_id_of(form)
+        self.actor = form.visitor.actor
+        self.location = location
+        self._words = words
+        self._check = check
+
+    async def guard(self, connection: AsyncConnection) -> None:
+        """Claim the act in this transaction, and compare.
+
+        Raises:
+            DoneBefore: it was done.
+            Changed: it must not be done.
+        """
+        if not await page_acts.claim(connection, self.act_id, actor=self.actor, location=self.location, words=self._words):
+            done = await page_acts.read_act(connection, self.act_id)
+            raise DoneBefore(self.location if done is None else done.location)
+        await self._check(connection)
+
+    @property
+    def answer(self) -> Response:
+        """See other: the place where the effect is seen."""
+        return led_to(self.location, act_id=self.act_id)
+
+
+async def do(engine: AsyncEngine, act: Act, work: Callable[[AsyncConnection], Awaitable[object]]) -> Response:
+    """Do `work` in one transaction with the act.
+
+    Raises:
+        Changed: nothing was done.
+    """
+    try:
+        async with engine.begin() as connection:
+            await act.guard(connection)
+            await work(connection)
+    except DoneBefore as before:
+        return led_to(before.location, act_id=act.act_id)
+    return act.answer
+
+
+async def use(act: Act, case: Callable[[], Awaitable[object]]) -> Response:
+    """Run a use case that was given `act.guard` for its own transaction.
+
+    Raises:
+        Changed, and what the use case raises.
+    """
+    try:
+        await case()
+    except DoneBefore as before:
+        return led_to(before.location, act_id=act.act_id)
+    return act.answer
+
+
+async def tell(engine: AsyncEngine, act: Act, words: str) -> None:
+    """Let the page that the act leads to say what became of it, where that is known only now."""
+    async with engine.begin() as connection:
+        await page_acts.reword(connection, act.act_id, words)
+
+
+def led_to(location: str, *, act_id: str | None = None) -> Response:
+    """303; the page there says what was done."""
+    if act_id is not None:
+        location += ("&" if "?" in location else "?") + f"done={act_id}"
+    answer = RedirectResponse(location, int(HTTPStatus.SEE_OTHER))
+    note_change(answer)
+    return answer
+
+
+async def words_of(connection: AsyncConnection, act_id: str | None) -> str:
+    """What was done by the act that led here; empty where none did."""
+    if act_id is None or not _ACT_ID.fullmatch(act_id):
+        return ""
+    done = await page_acts.read_act(connection, act_id)
+    return "" if done is None else done.words

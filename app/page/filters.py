@@ -1,0 +1,93 @@
+"""The filters of a list: they live in its address, so that a link shows the same list."""
+
+import re
+from datetime import datetime, tzinfo
+
+from fastapi import Request
+
+from app.errors import as_seen
+from app.page.faults import WrongField
+from app.page.rendering import address
+from app.stock.text import MAX_TEXT_LENGTH, fault_in
+
+MAX_SHOWN = 60
+_LOCAL_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?")
+
+
+class Filters:
+    """The filters of a request that this list knows. A misspelt one would show everything, so it is refused."""
+
+    def __init__(self, request: Request, names: tuple[str, ...]) -> None:
+        given = request.query_params
+        for name in given:
+            if name not in {*names, "done", "form"}:
+                raise WrongField(f"{text_of(name)} is no filter of this list, which has: {', '.join(names)}")
+        self._values = {name: given[name].strip() for name in names if given.get(name, "").strip()}
+        for name, value in self._values.items():
+            if fault := fault_in(value, max_length=2 * MAX_TEXT_LENGTH):
+                raise WrongField(f"The filter {name} {fault}")
+
+    def get(self, name: str) -> str | None:
+        """Its value; None where it is not set."""
+        return self._values.get(name)
+
+    def is_set(self, name: str) -> bool:
+        """Whether a box is ticked."""
+        return name in self._values
+
+    def any(self, *names: str) -> bool:
+        """Whether one of them is set."""
+        return any(name in self._values for name in names)
+
+    def number(self, name: str) -> int | None:
+        """A whole number.
+
+        Raises:
+            WrongField: it is none.
+        """
+        value = self._values.get(name)
+        if value is not None and not re.fullmatch("[0-9]{1,18}", value):
+            raise WrongField(f"The filter {name} has to be a number")
+        return None if value is None else int(value)
+
+    def pair(self, name: str) -> tuple[str, str] | None:
+        """Two ids with a slash between; the first has none.
+
+        Raises:
+            WrongField: it is no pair.
+        """
+        value = self._values.get(name)
+        if value is None:
+            return None
+        first, slash, second = value.partition("/")
+        if not slash:
+            raise WrongField(f"The filter {name} is not of a link of this page")
+        return first, second
+
+    def address(self, path: str, **changes: str | None) -> str:
+        """The same list with some filters changed; None takes one away."""
+        return address(path, **{**self._values, **changes})
+
+
+def read_time(value: str | None, zone: tzinfo) -> datetime | None:
+    """A time as a browser's field gives it, in the zone of the store; a day alone is its end.
+
+    Raises:
+        WrongField: it is none.
+    """
+    if value is None:
+        return None
+    if not _LOCAL_TIME.fullmatch(value):
+        raise WrongField("The time has to be written as 2026-05-30 18:00")
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise WrongField("There is no such day or time") from None
+    if len(value) == len("2026-05-30"):
+        moment = moment.replace(hour=23, minute=59, second=59)
+    return moment.replace(tzinfo=zone)
+
+
+def text_of(value: str) -> str:
+    """What somebody typed, for a message."""
+    return as_seen(value[:MAX_SHOWN])

@@ -1,0 +1,116 @@
+"""Long acts: each is a row with its progress, and runs in the process that took it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.storage import page_acts
+from app.storage.transactions import describe
+
+BEAT_SECONDS = 1.0
+MAX_RESULTS = 1000
+"""That are kept of a job"""
+
+_log = structlog.get_logger("pos_sync.page")
+
+
+class Progress:
+    """How a job tells how far it is."""
+
+    def __init__(self, engine: AsyncEngine, job_id: str) -> None:
+        self._engine = engine
+        self._job_id = job_id
+        self._results: list[Sequence[str]] = []
+        self._done = 0
+        self._told_at = 0.0
+
+    async def step(self, *results: Sequence[str], parts: int = 1) -> None:
+        """So many more parts are done; each result is (what, what became of it)."""
+        self._done += parts
+        self._results += results[: max(0, MAX_RESULTS - len(self._results))]
+        if monotonic() - self._told_at >= BEAT_SECONDS:
+            await self.tell()
+
+    def note(self, phase: object, done: int, _total: int) -> None:
+        """How far a phase is; may be called in another thread, and is written down with the next sign of life."""
+        del phase
+        self._done = done
+
+    async def tell(self) -> None:
+        """Write it down now; it is a sign of life too."""
+        self._told_at = monotonic()
+        async with self._engine.begin() as connection:
+            await page_acts.beat(connection, self._job_id, done=self._done, results=self._results)
+
+
+Work = Callable[[Progress], Awaitable[None]]
+
+
+class Jobs:
+    """Starts jobs, once each."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def start(  # noqa: PLR0913 - its columns
+        self,
+        job_id: str,
+        *,
+        kind: str,
+        actor: str,
+        asked: Mapping[str, Any],
+        total: int,
+        work: Work,
+        check: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+    ) -> str:
+        """Start it unless this id was started before; the address of its page either way.
+
+        `check` is asked in the transaction that starts it. What it raises is raised here, and nothing is started.
+        """
+        async with self._engine.begin() as connection:
+            is_new = await page_acts.start_job(connection, job_id, kind=kind, actor=actor, asked=asked, total=total)
+            if is_new and check is not None:
+                await check(connection)
+        if is_new:
+            task = asyncio.create_task(self._run(job_id, work), name=f"page job {kind}")
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return f"/ui/jobs/{job_id}"
+
+    async def run(self) -> None:
+        """Until it is cancelled; then jobs that run end too, and are shown as cut off."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _run(self, job_id: str, work: Work) -> None:
+        progress = Progress(self._engine, job_id)
+        beating = asyncio.create_task(self._beat(progress))
+        fault: str | None = None
+        try:
+            await work(progress)
+        except Exception as error:  # noqa: BLE001 - whatever ends it is told to the person who waits for it
+            _log.warning("page job failed", job=job_id, error=describe(error))
+            fault = (
+                f"It ended early: {type(error).__name__}. The log says more. What is done stays done; it can be started again."
+            )
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+        await progress.tell()
+        async with self._engine.begin() as connection:
+            await page_acts.end_job(connection, job_id, fault=fault)
+
+    @staticmethod
+    async def _beat(progress: Progress) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            await progress.tell()

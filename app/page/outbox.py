@@ -1,0 +1,180 @@
+"""/ui/outbox: stock updates by pair, and one by one; sending them now, and dismissing them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.page.acting import Act, Check, do, new_act_id, note_of, versions_of, words_of
+from app.page.clock import read_clocks
+from app.page.context import PageContext
+from app.page.deliveries import ANY, chosen
+from app.page.faults import Changed, NothingThere, WrongField
+from app.page.filters import Filters
+from app.page.refusals import numbers_in, require_number
+from app.page.rendering import language_of, translations_of
+from app.page.text import OUTBOX_STATES
+from app.storage import messages
+from app.storage.outbox import OutboxState
+from app.storage.page_lists import PAGE_ROWS
+from app.storage.page_messages import (
+    MessageFilter,
+    count_messages,
+    list_messages,
+    list_pairs,
+    lock_messages,
+    read_messages,
+)
+
+HERE = "/ui/outbox"
+ACTS = ("retry", "dismiss")
+WAITING = "open"
+"""The state that stands for both that need to be looked at: those that wait, and those that were refused."""
+
+
+def outbox_router(page: PageContext) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/outbox")
+    it = _Outbox(page)
+    router.add_api_route("", it.show, methods=["GET"])
+    router.add_api_route("/confirm", it.confirm, methods=["GET"])
+    router.add_api_route("/retry", it.retry, methods=["POST"])
+    router.add_api_route("/dismiss", it.dismiss, methods=["POST"])
+    router.add_api_route("/{number:int}", it.show_one, methods=["GET"])
+    return router
+
+
+class _Outbox:
+    def __init__(self, page: PageContext) -> None:
+        self._page = page
+
+    async def show(self, request: Request) -> Response:
+        visitor = await self._page.access.viewer(request)
+        filters = Filters(request, ("state", "store", "system", "item", "after", "choose"))
+        wanted = _wanted(filters)
+
+        async def look(connection: AsyncConnection) -> dict[str, Any]:
+            rows = await list_messages(connection, wanted, after=filters.number("after"), limit=PAGE_ROWS + 1)
+            more, rows = len(rows) > PAGE_ROWS, rows[:PAGE_ROWS]
+            clocks = await read_clocks(connection, self._page.settings)
+            return {
+                "pairs": await list_pairs(connection),
+                "rows": rows,
+                "count": await count_messages(connection, wanted) if more or filters.get("after") else len(rows),
+                "clocks": clocks,
+                "zone": clocks.alone(filters.get("store")),
+                "first": filters.address(HERE, after=None, choose=None) if filters.get("after") else None,
+                "next": filters.address(HERE, after=str(rows[-1].outbox_message_id), choose=None) if more else None,
+                "choose_all": filters.address(HERE, choose="all"),
+                "done": await words_of(connection, request.query_params.get("done")),
+            }
+
+        return await self._page.show(
+            request, visitor, "outbox.html", look, filters=filters, states=OUTBOX_STATES, is_any=ANY, waiting=WAITING
+        )
+
+    async def show_one(self, request: Request, number: int) -> Response:
+        visitor = await self._page.access.viewer(request)
+        require_number(number, "stock update")
+
+        async def look(connection: AsyncConnection) -> dict[str, Any]:
+            found = await read_messages(connection, [number])
+            if not found:
+                raise NothingThere(f"stock update {number}")
+            clocks = await read_clocks(connection, self._page.settings)
+            return {
+                "one": found[0],
+                "zone": clocks.alone(found[0].store_id),
+                "done": await words_of(connection, request.query_params.get("done")),
+            }
+
+        return await self._page.show(request, visitor, "message.html", look, states=OUTBOX_STATES)
+
+    async def confirm(self, request: Request) -> Response:
+        """How many it touches, and what it does."""
+        visitor = await self._page.access.viewer(request)
+        self._page.access.require_operator(visitor)
+        filters = Filters(request, ("act", "number"))
+        act = filters.get("act") or "retry"
+        if act not in ACTS:
+            raise WrongField(f"There is no such act: {', '.join(ACTS)}")
+        numbers = numbers_in(request)
+        if not numbers:
+            raise WrongField("Choose at least one row")
+
+        async def look(connection: AsyncConnection) -> dict[str, Any]:
+            found = await read_messages(connection, numbers)
+            is_touched = {one.outbox_message_id: one.is_retried if act == "retry" else one.is_dismissed for one in found}
+            return {
+                "rows": [one for one in found if is_touched[one.outbox_message_id]],
+                "left_out": [one for one in found if not is_touched[one.outbox_message_id]],
+                "unknown": [number for number in numbers if number not in is_touched],
+                "clocks": await read_clocks(connection, self._page.settings),
+            }
+
+        found = await self._page.reader.read_now(look)
+        return self._page.render(
+            request, visitor, "outbox_confirm.html", act=act, states=OUTBOX_STATES, act_id=new_act_id(), **found
+        )
+
+    async def retry(self, request: Request) -> Response:
+        """Send them now."""
+        form = await self._page.access.order(request)
+        seen = versions_of(form)
+        words = translations_of(language_of(request)).ngettext(
+            "%(num)d stock update is sent now.", "%(num)d stock updates are sent now.", len(seen)
+        )
+        act = Act(form, location=_place(seen), words=words % {"num": len(seen)}, check=_as_seen(seen))
+        answer = await do(self._page.engine, act, lambda connection: messages.retry(connection, list(seen)))
+        self._page.on_recorded()
+        return answer
+
+    async def dismiss(self, request: Request) -> Response:
+        """Never send them."""
+        form = await self._page.access.order(request)
+        note, seen = note_of(form), versions_of(form)
+        words = translations_of(language_of(request)).ngettext(
+            "%(num)d stock update was dismissed.", "%(num)d stock updates were dismissed.", len(seen)
+        )
+        act = Act(form, location=_place(seen), words=words % {"num": len(seen)}, check=_as_seen(seen))
+
+        async def work(connection: AsyncConnection) -> None:
+            done = await messages.dismiss(connection, list(seen), actor=act.actor, note=note)
+            if left := sorted(set(seen) - set(done)):
+                raise Changed(f"stock update {left[0]} cannot be dismissed by now")
+
+        return await do(self._page.engine, act, work)
+
+
+def _wanted(filters: Filters) -> MessageFilter:
+    state = filters.get("state")
+    states: tuple[OutboxState | None, ...] = (OutboxState.PENDING, OutboxState.DEAD)
+    if state is not None and state != WAITING:
+        states = (chosen(filters, "state", OUTBOX_STATES, None),)
+    return MessageFilter(
+        states=states, store_id=filters.get("store"), system_id=filters.get("system"), item_id=filters.get("item")
+    )
+
+
+def _place(seen: Mapping[int, str]) -> str:
+    return f"{HERE}/{next(iter(seen))}" if len(seen) == 1 else HERE
+
+
+def _as_seen(seen: Mapping[int, str]) -> Check:
+    """None was tried since, and none is on its way."""
+
+    async def check(connection: AsyncConnection) -> None:
+        found = await lock_messages(connection, list(seen))
+        for number, version in seen.items():
+            if number not in found:
+                raise Changed(f"there is no stock update {number}")
+            now, is_on_its_way = found[number]
+            if is_on_its_way:
+                raise Changed(f"stock update {number} is on its way just now, and cannot be changed meanwhile")
+            if now != version:
+                state, _, tries = now.partition(".")
+                raise Changed(f"stock update {number} is {state} by now, after {tries} tries")
+
+    return check

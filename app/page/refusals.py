@@ -1,0 +1,276 @@
+"""/ui/deliveries/refused: one refused delivery whole; and replaying, dismissing and reopening, alone or several at once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.operator.refusals import OperatorResult, Verdict, dismiss, preview, reopen, replay
+from app.page.access import Form
+from app.page.acting import Act, Check, act_id_of, do, led_to, new_act_id, note_of, tell, use, versions_of, words_of
+from app.page.body import show_body
+from app.page.clock import read_clocks
+from app.page.context import PageContext
+from app.page.deliveries import HERE
+from app.page.faults import Changed, FormRefused, NothingThere, WrongField
+from app.page.filters import Filters
+from app.page.jobs import MAX_RESULTS, Progress
+from app.page.rendering import address, language_of, later, translations_of
+from app.page.text import REASONS, REFUSAL_STATES, VERDICTS
+from app.receiving.body import read_fields
+from app.storage import refusals
+from app.storage.page_deliveries import count_touched, lock_refused
+from app.storage.refusals import Selection, State
+
+MAX_PREVIEWED = 50
+"""Of many, so many are tried before they are confirmed."""
+MAX_NUMBER = 2**63
+ACTS = ("replay", "dismiss")
+REPLAY = later("replay")
+"""The kind of its jobs"""
+_DECISIONS = {"": None, "counted": True, "not_counted": False}
+
+
+def refusals_router(page: PageContext) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/deliveries/refused")
+    it = _Refusals(page)
+    router.add_api_route("/confirm", it.confirm, methods=["GET"])
+    router.add_api_route("/replay", it.replay, methods=["POST"])
+    router.add_api_route("/dismiss", it.dismiss, methods=["POST"])
+    router.add_api_route("/reopen", it.reopen, methods=["POST"])
+    router.add_api_route("/{number:int}", it.show, methods=["GET"])
+    return router
+
+
+def require_number(number: int, what: str) -> int:
+    """A number that a row can have.
+
+    Raises:
+        NothingThere
+    """
+    if not 0 < number < MAX_NUMBER:
+        raise NothingThere(f"{what} {number}")
+    return number
+
+
+def numbers_in(request: Request) -> list[int]:
+    """The rows that were chosen in a list; each once, in order.
+
+    Raises:
+        FormRefused: the address names something else.
+    """
+    given = request.query_params.getlist("number")
+    if any(not one.isascii() or not one.isdigit() or int(one) >= MAX_NUMBER for one in given):
+        raise FormRefused("It names a row that cannot be")
+    return sorted({int(one) for one in given})
+
+
+def as_seen_check(seen: Mapping[int, str]) -> Check:
+    """Each refused delivery is in the state in which it was shown."""
+
+    async def check(connection: AsyncConnection) -> None:
+        found = await lock_refused(connection, list(seen))
+        for number, state in seen.items():
+            row = found.get(number)
+            if row is None:
+                raise Changed(f"there is no refused delivery {number}")
+            if row.state != state:
+                by = f" (by {row.actor})" if row.actor else ""
+                raise Changed(f"refused delivery {number} is {row.state} by now{by}, and was {state or 'not looked at'}")
+
+    return check
+
+
+class _Refusals:
+    def __init__(self, page: PageContext) -> None:
+        self._page = page
+
+    async def show(self, request: Request, number: int) -> Response:
+        visitor = await self._page.access.viewer(request)
+        require_number(number, "refused delivery")
+
+        async def look(connection: AsyncConnection) -> dict[str, Any]:
+            one = (await refusals.read(connection, [number])).get(number)
+            if one is None:
+                raise NothingThere(f"refused delivery {number}")
+            clocks = await read_clocks(connection, self._page.settings)
+            return {
+                "one": one,
+                "zone": clocks.alone(one.store_id),
+                "touched": await count_touched(connection, [number]),
+                "body": show_body(one.raw_body),
+                "fields": read_fields(one.raw_body),
+                "done": await words_of(connection, request.query_params.get("done")),
+            }
+
+        return await self._page.show(
+            request, visitor, "refused.html", look, reasons=REASONS, states=REFUSAL_STATES, act_id=new_act_id()
+        )
+
+    async def confirm(self, request: Request) -> Response:
+        """What would happen, tried and taken back; and how many it touches."""
+        visitor = await self._page.access.viewer(request)
+        self._page.access.require_operator(visitor)
+        filters = Filters(request, ("act", "number", "all", "reason", "store", "item"))
+        act = filters.get("act") or "replay"
+        if act not in ACTS or (filters.is_set("all") and act != "replay"):
+            raise WrongField(f"There is no such act: {', '.join(ACTS)}")
+
+        async def look(connection: AsyncConnection) -> dict[str, Any]:
+            if filters.is_set("all"):
+                numbers = await refusals.list_ids(connection, _selection(filters.get))
+            else:
+                numbers = numbers_in(request)
+            if not numbers:
+                raise WrongField("Choose at least one row")
+            clocks = await read_clocks(connection, self._page.settings)
+            kept = await refusals.read(connection, numbers[:MAX_PREVIEWED] if filters.is_set("all") else numbers)
+            is_open = [one for one in numbers if filters.is_set("all") or (one in kept and kept[one].state is State.OPEN)]
+            touched = set(is_open)
+            return {
+                "numbers": is_open,
+                "left_out": [(one, kept[one].state if one in kept else None) for one in numbers if one not in touched],
+                "kept": kept,
+                "touched": len(is_open) if filters.is_set("all") else await count_touched(connection, is_open),
+                "clocks": clocks,
+            }
+
+        found = await self._page.reader.read_now(look)
+        results = await preview(self._page.engine, found["numbers"][:MAX_PREVIEWED])
+        return self._page.render(
+            request,
+            visitor,
+            "refused_confirm.html",
+            act=act,
+            filters=filters,
+            results=results,
+            seen_all=_seen_all(found["numbers"]) if filters.is_set("all") else None,
+            is_undecided=any(one.verdict is Verdict.UNDECIDED for one in results) or len(found["numbers"]) > len(results),
+            verdicts=VERDICTS,
+            states=REFUSAL_STATES,
+            act_id=new_act_id(),
+            **found,
+        )
+
+    async def replay(self, request: Request) -> Response:
+        """One at once; several as a job."""
+        form = await self._page.access.order(request)
+        if form.text("decision") not in _DECISIONS:
+            raise FormRefused("It says something else of the count than was asked")
+        was_counted = _DECISIONS[form.text("decision")]
+        note = note_of(form) if was_counted is not None or form.text("note") else None
+        if form.text("all"):
+            numbers = await self._all_of(form)
+            return await self._replay_many(form, numbers, note, was_counted=was_counted, check=_all_check(form))
+        seen = versions_of(form)
+        if len(seen) > 1:
+            return await self._replay_many(form, sorted(seen), note, was_counted=was_counted, check=as_seen_check(seen))
+        _ = translations_of(language_of(request)).gettext
+        (number,) = seen
+        act = Act(
+            form,
+            location=f"{HERE}/refused/{number}",
+            words=_("Refused delivery %(number)s was replayed. What became of it stands below.") % {"number": number},
+            check=as_seen_check(seen),
+        )
+
+        async def case() -> None:
+            (result,) = await replay(
+                self._page.engine, [number], actor=act.actor, note=note, was_counted=was_counted, first=act.guard
+            )
+            became = {"number": number, "became": _(VERDICTS[result.verdict])}
+            await tell(self._page.engine, act, _("Refused delivery %(number)s: %(became)s.") % became)
+
+        answer = await use(act, case)
+        self._page.on_recorded()
+        return answer
+
+    async def _all_of(self, form: Form) -> list[int]:
+        async with self._page.engine.connect() as connection:
+            return await refusals.list_ids(connection, _selection(form.text), upto=_upto(form))
+
+    async def _replay_many(
+        self, form: Form, numbers: Sequence[int], note: str | None, *, was_counted: bool | None, check: Check
+    ) -> Response:
+        actor = form.visitor.actor
+        keeps_all = len(numbers) <= MAX_RESULTS
+
+        async def work(progress: Progress) -> None:
+            for number in numbers:
+                (result,) = await replay(self._page.engine, [number], actor=actor, note=note, was_counted=was_counted)
+                await progress.step(*([_told(result)] if keeps_all or not result.verdict.is_good else []))
+                self._page.on_recorded()
+
+        asked = {"numbers": list(numbers), "was_counted": was_counted}
+        place = await self._page.jobs.start(
+            act_id_of(form), kind=REPLAY, actor=actor, asked=asked, total=len(numbers), work=work, check=check
+        )
+        return led_to(place)
+
+    async def dismiss(self, request: Request) -> Response:
+        """All in one transaction."""
+        form = await self._page.access.order(request)
+        note, seen = note_of(form), versions_of(form)
+        words = translations_of(language_of(request)).ngettext(
+            "%(num)d refused delivery was dismissed.", "%(num)d refused deliveries were dismissed.", len(seen)
+        )
+        place = f"{HERE}/refused/{next(iter(seen))}" if len(seen) == 1 else HERE
+        act = Act(form, location=place, words=words % {"num": len(seen)}, check=as_seen_check(_open_only(seen, State.OPEN)))
+        return await do(self._page.engine, act, lambda connection: dismiss(connection, seen, actor=act.actor, note=note))
+
+    async def reopen(self, request: Request) -> Response:
+        """Those that were dismissed."""
+        form = await self._page.access.order(request)
+        seen = _open_only(versions_of(form), State.DISMISSED)
+        words = translations_of(language_of(request)).ngettext(
+            "%(num)d refused delivery was opened again.", "%(num)d refused deliveries were opened again.", len(seen)
+        )
+        place = f"{HERE}/refused/{next(iter(seen))}" if len(seen) == 1 else HERE
+        act = Act(form, location=place, words=words % {"num": len(seen)}, check=as_seen_check(seen))
+        return await use(act, lambda: reopen(self._page.engine, list(seen), actor=act.actor, first=act.guard))
+
+
+def _open_only(seen: Mapping[int, str], state: State) -> Mapping[int, str]:
+    if any(one != state for one in seen.values()):
+        raise FormRefused(f"It names a refused delivery that was not {state.value} when it was shown")
+    return seen
+
+
+def _selection(value_of: Any) -> Selection:  # noqa: ANN401 - of an address or of a form
+    return Selection(reason=value_of("reason") or None, store_id=value_of("store") or None, item_id=value_of("item") or None)
+
+
+def _seen_all(numbers: Sequence[int]) -> str:
+    """How many there were, and up to which number."""
+    return f"{len(numbers)}.{max(numbers)}"
+
+
+def _upto(form: Form) -> int:
+    _, _, last = form.text("seen").partition(".")
+    if not last.isascii() or not last.isdigit() or int(last) >= MAX_NUMBER:
+        raise FormRefused("It does not say which rows were shown")
+    return int(last)
+
+
+def _all_check(form: Form) -> Check:
+    """So many are open as were shown; those that came since are left."""
+
+    async def check(connection: AsyncConnection) -> None:
+        numbers = await refusals.list_ids(connection, _selection(form.text), upto=_upto(form))
+        if not numbers or _seen_all(numbers) != form.text("seen"):
+            shown, _, _ = form.text("seen").partition(".")
+            raise Changed(f"{len(numbers)} of these refused deliveries are open by now, and {shown} were")
+
+    return check
+
+
+def _told(result: OperatorResult) -> list[str]:
+    return [str(result.number), result.verdict.name, result.message, result.about]
+
+
+def confirm_address(numbers: Iterable[int], act: str = "replay") -> str:
+    """The page that asks before it is done."""
+    return address(f"{HERE}/refused/confirm", act=act, number=list(numbers))

@@ -1,0 +1,120 @@
+"""/ui/syncs: full synchronisations, and starting one."""
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.errors import PosSyncError
+from app.mipos.sync import Order, check, synchronise
+from app.mipos.wiring import mipos_of, why_not_sending
+from app.page.access import Form
+from app.page.acting import act_id_of, led_to, new_act_id
+from app.page.context import PageContext
+from app.page.faults import WrongField
+from app.page.filters import Filters
+from app.page.jobs import Progress
+from app.page.rendering import UTC_ZONE
+from app.page.visitor import Visitor
+from app.storage import syncs
+from app.storage.catalog import list_stores
+from app.storage.page_lists import PAGE_ROWS, list_syncs
+
+JOB_KIND = "full synchronisation"
+MAX_NAMED = 20
+"""Rules that a catalog breaks, and that are named"""
+
+
+def syncs_router(page: PageContext) -> APIRouter:
+    """The routes."""
+    router = APIRouter()
+
+    @router.get("/syncs")
+    async def show_syncs(request: Request, visitor: Annotated[Visitor, Depends(page.access.viewer)]) -> Response:
+        async def look(connection: AsyncConnection) -> dict[str, Any]:
+            filters = Filters(request, ("store", "before"))
+            before = filters.number("before")
+            runs = await list_syncs(connection, store_id=filters.get("store"), before=before, limit=PAGE_ROWS + 1)
+            more, runs = len(runs) > PAGE_ROWS, runs[:PAGE_ROWS]
+            newest = {(run.store_id, run.inventory_system_id): run for run in await syncs.list_last_runs(connection)}
+            stores = await list_stores(connection)
+            return {
+                "filters": filters,
+                "stores": stores,
+                "pairs": [
+                    (store, one, newest.get((store.store_id, one.inventory_system_id)))
+                    for store in stores
+                    for one in store.integrations
+                ],
+                "runs": runs,
+                "first": filters.address("/ui/syncs", before=None) if before else None,
+                "next": filters.address("/ui/syncs", before=str(runs[-1].sync_run_id)) if more else None,
+                "zone": UTC_ZONE,
+                "why_not": why_not_sending(page.settings),
+            }
+
+        return await page.show(request, visitor, "syncs.html", look)
+
+    @router.get("/syncs/confirm")
+    async def confirm_sync(
+        request: Request, visitor: Annotated[Visitor, Depends(page.access.viewer)], store: str, system: str
+    ) -> Response:
+        """Checks the whole catalog, and says what would be sent."""
+        page.access.require_operator(visitor)
+        _require_account(page)
+        problems: list[str] = []
+        body: dict[str, Any] = {"items": [], "units": [], "suppliers": []}
+        try:
+            body = await check(page.engine, Order(store, actor=visitor.actor, inventory_system_id=system))
+        except PosSyncError as error:
+            problems = list(getattr(error, "problems", [error.message]))
+        return page.render(
+            request,
+            visitor,
+            "sync_confirm.html",
+            store_id=store,
+            system=system,
+            body=body,
+            problems=problems[:MAX_NAMED],
+            more=max(0, len(problems) - MAX_NAMED),
+            act_id=new_act_id(),
+        )
+
+    @router.post("/syncs")
+    async def start_sync(form: Annotated[Form, Depends(page.access.order)]) -> Response:
+        _require_account(page)
+        store, system = form.text("store"), form.text("system")
+        order = Order(store, actor=form.visitor.actor, inventory_system_id=system)
+        total = int(form.text("items")) if form.text("items").isdecimal() else 0
+        location = await page.jobs.start(
+            act_id_of(form),
+            kind=JOB_KIND,
+            actor=form.visitor.actor,
+            asked={"store": store, "system": system},
+            total=total,
+            work=partial(_synchronise, page, order),
+        )
+        return led_to(location)
+
+    return router
+
+
+def _require_account(page: PageContext) -> None:
+    if (why_not := why_not_sending(page.settings)) is not None:
+        raise WrongField(f"Nothing can be sent: {why_not}")
+
+
+async def _synchronise(page: PageContext, order: Order, progress: Progress) -> None:
+    """The use case of `pos-sync sync`; each phase is told."""
+    what = f"store {order.store_id}, system {order.inventory_system_id}"
+    try:
+        async with mipos_of(page.settings, page.engine) as (client, tokens):
+            result = await synchronise(page.engine, client, tokens, order, on_progress=progress.note)
+    except PosSyncError as error:
+        await progress.step((what, error.message), parts=0)
+        return
+    await progress.step(
+        (what, f"{result.state.value}: items {result.items}, superfluous messages {result.covered}. {result.words}"), parts=0
+    )

@@ -1,0 +1,12 @@
+"""Words that stand in tables and not in templates: names of problems, of kinds of ledger rows, of reasons."""
+
+from collections.abc import Iterator
+
+from app.page.rendering import SOURCES
+from app.problems.kinds import KINDS
+
+
+def named_words() -> Iterator[str]:
+    """All of them, for the translation."""
+    yield from SOURCES.values()
+    yield from (kind.title for kind in KINDS)

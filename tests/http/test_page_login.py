@@ -1,0 +1,208 @@
+"""Getting into the operator page, and out; and what keeps others out."""
+
+import json
+from http.cookies import SimpleCookie
+
+import httpx2
+import pytest
+
+from app.page.wiring import POLICY
+from tests.conftest import running, settings_for
+from tests.support.commands import Run
+from tests.support.page import ORIGIN, PASSWORD, VIEWER_PASSWORD, Person, person_at
+from tests.support.sender import SECRET
+from tests.support.service import serving
+from tests.support.world import World
+
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+BOTH = {"operator_password": PASSWORD, "viewer_password": VIEWER_PASSWORD}
+
+
+async def test_without_a_password_there_is_no_page(client: httpx2.AsyncClient) -> None:
+    assert 404 == (await client.get("/ui/")).status_code
+
+
+async def test_who_is_not_logged_in_is_led_to_the_login_and_back(world: World) -> None:
+    async with running(settings_for(world, **BOTH)) as (_, client):
+        person = Person(client)
+        await person.open("/ui/?x=1&y=2")
+        assert "/ui/login" in person.url
+        await person.send("/ui/login", name="Ana", password=PASSWORD)
+        assert (200, "http://pos/ui/?x=1&y=2") == (person.status, person.url)
+        assert "Ana (operator)" in person.text
+        await person.send("/ui/logout")
+        assert "/ui/login" in person.url
+        await person.open("/ui/")
+        assert "/ui/login" in person.url
+
+
+async def test_a_session_ends_with_the_logout_for_its_cookie_too(world: World) -> None:
+    async with person_at(world) as person:
+        cookie = person.client.cookies["pos_sync_page"]
+        await person.send("/ui/logout")
+        person.client.cookies.set("pos_sync_page", cookie, domain="pos", path="/ui")
+        await person.open("/ui/")
+        assert "/ui/login" in person.url
+
+
+async def test_a_new_password_ends_the_sessions_of_the_old_one(world: World) -> None:
+    async with person_at(world) as person:
+        cookie = person.client.cookies["pos_sync_page"]
+    async with running(settings_for(world, operator_password="quite-another-one")) as (_, client):
+        client.cookies.set("pos_sync_page", cookie)
+        assert 303 == (await client.get("/ui/")).status_code
+
+
+async def test_a_cookie_is_kept_from_scripts_and_other_sites(world: World) -> None:
+    async with running(settings_for(world, **BOTH)) as (_, client):
+        answer = await client.post(
+            "https://pos/ui/login", data={"name": "Ana", "password": PASSWORD}, headers={"Origin": "https://pos"}
+        )
+        cookie = SimpleCookie(answer.headers["set-cookie"])["pos_sync_page"]
+        assert cookie["httponly"]
+        assert cookie["secure"]
+        assert ("lax", "/ui") == (cookie["samesite"].lower(), cookie["path"])
+
+
+@pytest.mark.parametrize("path", ["/ui/", "/ui/login", "/ui/nothing", "/ui/static/page.css", "/ui/link/x"])
+async def test_each_answer_says_what_a_browser_may_do(world: World, path: str) -> None:
+    async with running(settings_for(world, **BOTH)) as (_, client):
+        answer = await client.get(path)
+        assert (POLICY, "nosniff", "same-origin") == tuple(
+            answer.headers[name] for name in ("content-security-policy", "x-content-type-options", "referrer-policy")
+        )
+        assert answer.headers["cache-control"] == ("public, max-age=300" if "static" in path else "no-store")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Origin": "https://elsewhere.example"}, {"Origin": "null"}, {**ORIGIN, "Sec-Fetch-Site": "cross-site"}],
+)
+async def test_a_form_of_another_site_is_refused(world: World, headers: dict[str, str]) -> None:
+    async with person_at(world) as person:
+        token = person.html.partition('name="form_token" value="')[2].partition('"')[0]
+        answer = await person.client.post("/ui/logout", data={"form_token": token}, headers=headers)
+        assert 400 == answer.status_code
+        await person.open("/ui/")
+        assert "Ana (operator)" in person.text
+
+
+async def test_a_form_of_another_session_is_refused(world: World) -> None:
+    async with person_at(world) as one, person_at(world) as other:
+        token = other.html.partition('name="form_token" value="')[2].partition('"')[0]
+        assert 400 == (await one.client.post("/ui/logout", data={"form_token": token}, headers=ORIGIN)).status_code
+
+
+async def test_wrong_passwords_are_slowed_and_never_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("app.page.login.pause", sleep)
+    async with running(settings_for(world, **BOTH)) as (_, client):
+        person = Person(client)
+        statuses = []
+        for _ in range(6):
+            await person.log_in(password="not-the-password")
+            statuses.append(person.status)
+        # Nobody really waited here, so the places lie in the future, and the last ones are told to come later.
+        assert {401, 429} == set(statuses)
+        assert sorted(waited) == waited
+        assert waited[-1] > waited[0]
+        await world.execute("UPDATE pos_sync.page_failure SET free_at = now()")
+        await person.log_in()
+        assert "Ana (operator)" in person.text
+        assert 0 == await world.scalar("SELECT count(*) FROM pos_sync.page_failure")
+
+
+async def test_a_password_over_plain_http_from_elsewhere_is_refused(world: World) -> None:
+    async with running(settings_for(world, **BOTH)) as (app, _):
+        transport = httpx2.ASGITransport(app, client=("192.0.2.7", 1234))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://pos") as client:
+            answer = await client.get("/ui/login")
+            assert 403 == answer.status_code
+            assert "OPERATOR_PLAIN_HTTP" in answer.text
+            secure = await client.get("https://pos/ui/login")
+            assert 200 == secure.status_code
+
+
+async def test_a_viewer_is_told_so(world: World) -> None:
+    async with person_at(world, password=VIEWER_PASSWORD) as person:
+        assert "Ana (viewer)" in person.text
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 61, "a\nb"])
+async def test_a_name_has_to_be_one(world: World, name: str) -> None:
+    async with person_at(world, name=name) as person:
+        assert 422 == person.status
+
+
+@pytest.mark.parametrize(
+    "asked_for", ["//elsewhere.example", "https://elsewhere.example/ui/", "/\\elsewhere", "/uix", "javascript:x"]
+)
+async def test_the_login_leads_nowhere_else(world: World, asked_for: str) -> None:
+    async with running(settings_for(world, **BOTH)) as (_, client):
+        data = {"name": "Ana", "password": PASSWORD, "asked_for": asked_for}
+        answer = await client.post("/ui/login", data=data, headers=ORIGIN)
+        assert "/ui/" == answer.headers["location"]
+
+
+async def test_a_link_logs_in_once_and_a_preview_does_not_spend_it(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPERATOR_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MIPOS_CLIENT_SECRET", SECRET)
+    made = json.loads((await run("page", "link", "--name", "Bea", "--json")).output)
+    path = made["url"].partition("8080")[2]
+    assert 0 == await world.scalar(f"SELECT count(*) FROM pos_sync.page_link WHERE link_hash = '{path[9:]}'::bytea")
+    async with running(settings_for(world, **BOTH)) as (_, client):
+        person = Person(client)
+        for _ in range(2):
+            await person.open(path)
+        await person.send(path)
+        assert "Bea (operator)" in person.text
+        await person.send("/ui/logout")
+        await person.open(path)
+        await person.send(path)
+        assert (401, True) == (person.status, "was used, or is too old" in person.text)
+
+
+async def test_a_link_for_a_page_that_is_off_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIPOS_CLIENT_SECRET", SECRET)
+    assert "OPERATOR_PASSWORD is not set" in (await run("page", "link", "--name", "Bea")).output
+
+
+async def test_spanish_is_spoken_to_who_asks_for_it_or_chooses_it(world: World) -> None:
+    async with person_at(world) as person:
+        person.client.headers["Accept-Language"] = "es-EC,es;q=0.9"
+        await person.open("/ui/")
+        assert "Necesita a una persona" in person.text
+        await person.send("/ui/language", language="en")
+        assert "Needs a person" in person.text
+
+
+async def test_while_the_database_is_away_only_who_was_logged_in_is_told_so(world: World) -> None:
+    async with person_at(world) as person, running(settings_for(world, database_url=NOWHERE, **BOTH)) as (_, client):
+        assert 303 == (await client.get("/ui/")).status_code
+        client.cookies.set("pos_sync_page", person.client.cookies["pos_sync_page"])
+        answer = await client.get("/ui/")
+        assert (503, "5") == (answer.status_code, answer.headers["retry-after"])
+        assert "cannot ask the database" in answer.text
+
+
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "192.0.2.1"])
+async def test_a_header_names_somebody_only_where_the_one_that_is_connected_is_trusted(world: World, trusted: str) -> None:
+    named = {"operator_user_header": "X-Forwarded-User", "operator_users": "ana", "forwarded_allow_ips": trusted}
+    with serving(world.service_url, **named) as service:
+        async with httpx2.AsyncClient(base_url=service.url) as client:
+            # What the caller says of itself is not who is connected.
+            said = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "https"}
+            for name, role in (("ana", "operator"), ("bea", "viewer")):
+                answer = await client.get("/ui/", headers={**said, "X-Forwarded-User": name})
+                if trusted == "127.0.0.1":
+                    assert f"{name} ({role}" in answer.text
+                else:
+                    assert 303 == answer.status_code
+            twice = [("X-Forwarded-User", "ana"), ("X-Forwarded-User", "bea")]
+            assert 303 == (await client.get("/ui/", headers=twice)).status_code

@@ -1,0 +1,129 @@
+"""A real browser at the operator page: Debian's Chromium, steered by playwright, watched for all that goes wrong."""
+
+import importlib.util
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+MISSING = (
+    "no browser: apt-get install chromium"
+    if CHROMIUM is None
+    else "no playwright: make .venv/browser-installed"
+    if importlib.util.find_spec("playwright") is None
+    else ""
+)
+needs_browser = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+
+
+@dataclass
+class Window:
+    """A browser window, and what its console and its policies complained of."""
+
+    page: Any
+    base: str
+    complaints: list[str] = field(default_factory=list)
+    runs_scripts: bool = True
+
+    async def open(self, path: str) -> None:
+        answer = await self.page.goto(f"{self.base}{path}")
+        assert answer is not None
+        assert 200 == answer.status, (path, answer.status)
+
+    async def press(self, words: str) -> None:
+        """The button, or else the link, with these words."""
+        button = self.page.get_by_role("button", name=words, exact=True)
+        if await button.count():
+            await button.first.click()
+        else:
+            await self.page.get_by_role("link", name=words, exact=True).first.click()
+        await self.page.wait_for_load_state()
+
+    async def fill(self, label: str, text: str) -> None:
+        await self.page.get_by_label(re.compile(f"^{re.escape(label)}")).first.fill(text)
+
+    async def reload_until(self, words: str) -> None:
+        """Without scripts a page refreshes itself too, but seldom."""
+        while words not in await self.text():
+            await self.page.reload()
+
+    async def text(self) -> str:
+        return re.sub(r"\s+", " ", await self.page.inner_text("body"))
+
+    async def violations(self) -> list[str]:
+        """What axe-core finds, and whether the page is wider than the window."""
+        found = []
+        if await self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            found.append("wider than the window")
+        if self.runs_scripts:
+            await self.page.evaluate(axe())
+            result = await self.page.evaluate("axe.run()")
+            found += [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in result["violations"]]
+        return found
+
+
+def axe() -> str:
+    """axe-core, from the package that brings it."""
+    spec = importlib.util.find_spec("axe_playwright_python")
+    assert spec is not None
+    assert spec.origin is not None
+    return (Path(spec.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Any]:
+    """The browser."""
+    from playwright.async_api import async_playwright  # noqa: PLC0415 - absent where no browser is wanted
+
+    async with async_playwright() as started:
+        # As root, as CI is, Chromium has no sandbox of its own.
+        browser = await started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def window(  # noqa: PLR0913 - how it looks
+    browser: Any, base: str, *, width: int, scheme: str = "light", runs_scripts: bool = True, language: str = "en"
+) -> AsyncIterator[Window]:
+    """A window of this width. What it complains of fails the test in the end."""
+    context = await browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme=scheme,
+        java_script_enabled=runs_scripts,
+        locale=language,
+        timezone_id="America/Guayaquil",
+    )
+    page = await context.new_page()
+    opened = Window(page, base, runs_scripts=runs_scripts)
+    page.on("console", lambda said: opened.complaints.append(said.text) if said.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    # One that was under way when the person went on is no complaint.
+    page.on(
+        "requestfailed",
+        lambda request: (
+            None if "ERR_ABORTED" in str(request.failure) else opened.complaints.append(f"{request.url}: {request.failure}")
+        ),
+    )
+    try:
+        yield opened
+    finally:
+        await context.close()
+    assert [] == opened.complaints
+
+
+async def log_in(opened: Window, *, password: str, name: str = "Ana") -> None:
+    """As a person does."""
+    await opened.open("/ui/login")
+    await opened.page.get_by_label(re.compile("^(Your name|Su nombre)")).fill(name)
+    await opened.page.get_by_label(re.compile("^(Password|Contraseña)")).fill(password)
+    await opened.page.locator("button.main").click()
+    await opened.page.wait_for_load_state()

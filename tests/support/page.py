@@ -1,0 +1,118 @@
+"""A person at the operator page, over HTTP: logs in, follows forms as a browser would."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from html import unescape
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx2
+
+from tests.conftest import running, settings_for
+from tests.support.world import World
+
+PASSWORD, VIEWER_PASSWORD = "an-operator-of-tests", "a-viewer-of-the-tests"
+ORIGIN = {"Origin": "http://pos", "Sec-Fetch-Site": "same-origin"}
+
+
+class _Forms(HTMLParser):
+    """The forms of a page: action, method, and the fields that a browser would send."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[dict[str, Any]] = []
+        self._form: dict[str, Any] | None = None
+        self._select: str | None = None
+        self._area: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "form":
+            self._form = {
+                "action": found.get("action") or "",
+                "method": found.get("method") or "get",
+                "fields": [],
+                "buttons": [],
+            }
+            self.forms.append(self._form)
+        if self._form is None:
+            return
+        name = found.get("name")
+        if tag == "input" and name:
+            kind = found.get("type") or "text"
+            if kind not in {"checkbox", "radio"} or "checked" in found:
+                self._form["fields"].append((name, found.get("value") or ""))
+        elif tag == "select" and name:
+            self._select = name
+        elif tag == "option" and self._select and "selected" in found:
+            self._form["fields"].append((self._select, found.get("value") or ""))
+        elif tag == "textarea" and name:
+            self._form["fields"].append((name, ""))
+        elif tag == "button" and name:
+            self._form["buttons"].append((name, found.get("value") or ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._form = None
+        elif tag == "select":
+            self._select = None
+
+
+def forms_of(html: str) -> list[dict[str, Any]]:
+    """Every form of a page."""
+    parser = _Forms()
+    parser.feed(html)
+    return parser.forms
+
+
+class Person:
+    """Somebody with a browser, without JavaScript."""
+
+    def __init__(self, client: httpx2.AsyncClient) -> None:
+        self.client = client
+        self.html = ""
+        self.status = 0
+
+    async def open(self, path: str) -> str:
+        """The page at `path`, through redirects."""
+        return await self._take(await self.client.get(path, follow_redirects=True))
+
+    async def log_in(self, name: str = "Ana", password: str = PASSWORD) -> str:
+        """With a password."""
+        await self.open("/ui/login")
+        return await self.send("/ui/login", name=name, password=password)
+
+    async def send(self, action: str, *, follow: bool = True, **fields: Any) -> str:
+        """Fill in and send the form of this page whose address begins with `action`; a list chooses several boxes."""
+        (form,) = [one for one in forms_of(self.html) if one["action"].startswith(action)][:1]
+        filled: dict[str, Any] = {}
+        for name, value in form["fields"]:
+            filled[name] = [*filled[name], value] if name in filled else [value]
+        content = {**filled, **fields}
+        if form["method"].lower() == "get":
+            answer = await self.client.get(form["action"], params=content, follow_redirects=follow)
+        else:
+            answer = await self.client.post(form["action"], data=content, headers=ORIGIN, follow_redirects=follow)
+        return await self._take(answer)
+
+    async def _take(self, answer: httpx2.Response) -> str:
+        self.html, self.status = answer.text, answer.status_code
+        self.url = str(answer.url)
+        return self.html
+
+    @property
+    def text(self) -> str:
+        """What a person reads."""
+        bare = re.sub(r"<(script|style).*?</\1>", " ", self.html, flags=re.DOTALL)
+        return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", bare)))
+
+
+@asynccontextmanager
+async def person_at(world: World, *, name: str = "Ana", password: str = PASSWORD, **settings: Any) -> AsyncIterator[Person]:
+    """An operator who has logged in at a service with a page."""
+    kept = settings_for(world, operator_password=PASSWORD, viewer_password=VIEWER_PASSWORD, **settings)
+    async with running(kept) as (_, client):
+        person = Person(client)
+        await person.log_in(name, password)
+        yield person

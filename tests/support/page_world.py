@@ -1,0 +1,80 @@
+"""A database with something of everything that the page shows."""
+
+from datetime import timedelta
+
+from app.operator.drift import refresh
+from app.stock.rules import Rules
+from app.storage import captures
+from tests.conftest import running, settings_for
+from tests.support.mipos import SYSTEM
+from tests.support.outbox import connect_stores, sell
+from tests.support.sender import PATH, SECRET, body_of, signed
+from tests.support.world import World
+
+PAGES = (
+    "/ui/",
+    "/ui/stock",
+    "/ui/stock?store=1&at=2026-01-01T12:00",
+    "/ui/stores/1/items/avcc123",
+    "/ui/stores/1/items/avcc123?span=all",
+    "/ui/stores/1/items/avcc123/count?to=3",
+    "/ui/stores/1/items/avcc123/rows/1/reverse",
+    "/ui/deliveries",
+    "/ui/deliveries?kind=suspected",
+    "/ui/deliveries?kind=captured",
+    "/ui/deliveries/refused/1",
+    "/ui/deliveries/refused/confirm?number=1&number=2",
+    "/ui/deliveries/refused/confirm?act=dismiss&number=1",
+    "/ui/deliveries/suspected/1",
+    "/ui/deliveries/captured/1?explain=1",
+    "/ui/outbox",
+    "/ui/outbox/1",
+    "/ui/outbox/confirm?number=1&number=2",
+    "/ui/outbox/confirm?act=dismiss&number=1",
+    "/ui/jobs",
+    "/ui/jobs/00000000000000000000000000000001",
+    "/ui/syncs",
+    "/ui/catalog?store=1",
+    "/ui/catalog/stores/1/items/avcc123",
+    "/ui/system",
+    "/ui/search?q=o",
+)
+"""Of a world that was enlivened"""
+
+
+async def enliven(world: World) -> None:
+    """Deliveries that are applied, refused, suspected and captured; sales that wait and that are not sent any more; a drift."""
+    await connect_stores(world)
+    async with running(settings_for(world)) as (_, client):
+
+        async def deliver(*, secret: str = SECRET, **changes: object) -> int:
+            body = body_of(**changes)
+            return (await client.post(PATH, content=body, headers=signed(body, secret=secret))).status_code
+
+        assert 204 == await deliver(date="2026-11-23 09:00:01", current_stock="12.4")
+        assert 204 == await deliver(date="2026-11-23 09:10:01", quantity="0.4", current_stock="11.5")
+        assert 409 == await deliver(external_id="<b>unknown</b>", date="2026-11-23 09:20:01")
+        assert 409 == await deliver(external_id="unknown too, with a name that is long " + "x" * 90, date="2026-11-23 09:30:01")
+        # Twice the same change in one second, with another between: a movement of its own, or a copy.
+        for kind, quantity, stock, now in ((1, "5", "16.5", "one"), (2, "5", "11.5", "two"), (1, "5", "16.5", "three")):
+            await deliver(date="2026-11-23 10:00:00", movement_type=kind, quantity=quantity, current_stock=stock, now=now)
+        assert 1 == await world.scalar("SELECT count(*) FROM pos_sync.suspected_duplicate")
+        async with world.engine.begin() as connection:
+            await captures.start(connection, length=timedelta(minutes=10), max_kept=20, actor="ana")
+        for key in ("one", "two", "three"):
+            await sell(world, "0.25", key)
+    await world.execute(
+        "UPDATE pos_sync.outbox_message SET state = 'dead', words = 'mipOS does not know the item', closed_at = now()"
+        " WHERE outbox_message_id = (SELECT min(outbox_message_id) FROM pos_sync.outbox_message WHERE state = 'pending')",
+        "INSERT INTO pos_sync.sync_run (store_id, inventory_system_id, state, items, units, suppliers, words, actor, ended_at)"
+        f" VALUES ('1', '{SYSTEM}', 'done', 3, 2, 1, 'Inventory synchronised.', 'ana', now())",
+        "INSERT INTO pos_sync.captured_delivery (capture_id, content_hash, raw_body, signatures, names_known_pair)"
+        " SELECT capture_id, 'x', convert_to('{\"store_id\": 1, \"note\": \"<script>\"}', 'UTF8'),"
+        " ARRAY['X-Signature', 'deadbeef'], true FROM pos_sync.capture",
+        "INSERT INTO pos_sync.page_job (job_id, kind, actor, asked, total, done, results, ended_at)"
+        " VALUES ('00000000000000000000000000000001', 'replay', 'page:Ana', '{}', 2, 2,"
+        ' \'[["refused delivery 1", "applied"], ["refused delivery 2", "refused again"]]\', now())',
+    )
+    await refresh(world.engine, Rules(), limit=100)
+    async with running(settings_for(world)) as (app, _):
+        await app.state.service._problem_watch().look()  # noqa: SLF001 - as it does every 15 seconds
