@@ -55,6 +55,10 @@ def _relay(bench: Bench, results: Results, _asked: Namespace) -> None:
     results.sent = bench.relay()
 
 
+def _pages(bench: Bench, results: Results, asked: Namespace) -> None:
+    results.page_times, results.without_people, results.beside_people = bench.pages(rounds=asked.rounds, seconds=asked.seconds)
+
+
 def _prune(bench: Bench, results: Results, asked: Namespace) -> None:
     results.without_prune, results.beside_prune = bench.prune(rows=asked.old_messages, rounds=asked.rounds, seconds=asked.seconds)
 
@@ -76,6 +80,7 @@ MEASURE: Mapping[str, Callable[[Bench, Results, Namespace], None]] = {
     "record": _record,
     "relay": _relay,
     "prune": _prune,
+    "pages": _pages,
     "sizes": _sizes,
     "memory": _memory,
 }

@@ -34,7 +34,7 @@ INSERT INTO pos_sync.integration (store_id, inventory_system_id, user_id_tps, en
   SELECT store_id, '4344be8c-c6b9-4c51-88a6-d620144ab406', '30', true FROM pos_sync.store;
 INSERT INTO pos_sync.stock_level (store_id, item_id, quantity, version) SELECT store_id, item_id, 0, 0 FROM pos_sync.item;
 """
-_FILL = """
+FILL_LEDGER = """
 INSERT INTO pos_sync.stock_movement (store_id, item_id, level_version, source, inventory_system_id, movement_type, quantity,
   balance_after, reported_stock, date_text, sent_at_text, dedupe_key)
 SELECT store_id, item_id, place, 'inventory_system', '4344be8c-c6b9-4c51-88a6-d620144ab406', 1, 1.25, 1.25 * place,
@@ -125,7 +125,7 @@ class Server:
         connection = await asyncpg.connect(self.url(database))
         versions = rows // (STORES * ITEMS)
         for first in range(1, versions + 1, 250):
-            await connection.execute(_FILL, first, min(first + 249, versions))
+            await connection.execute(FILL_LEDGER, first, min(first + 249, versions))
         await connection.execute("UPDATE pos_sync.stock_level SET quantity = 1.25 * $1::bigint, version = $1", versions)
         await connection.execute("VACUUM ANALYZE")
         await connection.execute("CHECKPOINT")

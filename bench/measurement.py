@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx2
 
-from bench import retention
+from bench import pages, retention
 from bench.load import LEVELS, SECRET, Answers, Movements, send_to_all
 from bench.machine import Running, Server, cpu_seconds, running
 
@@ -27,6 +27,7 @@ PARALLEL = 8
 WARM_UPS, WARM_UP_SECONDS = 4, 5
 _CALLING = "pos_sync_outbox_call_seconds_sum"
 RELAY_SECONDS = 300.0
+PAGE_ROUNDS = 9
 START_SECONDS = 2.0
 """After which a process that prunes is at work"""
 MAX_PER_SECOND = 20_000
@@ -200,6 +201,35 @@ class Bench:
                         raise RuntimeError(f"{deleted} of {before} messages were deleted: the prune did not work all the time")
                     self._say(f"round {number + 1}  64 connections  {sample.rate:.0f}/s  deleted meanwhile: {deleted:,}")
         return alone, beside
+
+    def pages(self, *, rounds: int, seconds: float) -> tuple[Mapping[str, float], list[Sample], list[Sample]]:
+        """The times of the pages, and deliveries alone and while ten people click; by turns at one service."""
+        alone, beside = [], []
+        database = self._new_database()
+        self._say(asyncio.run(pages.fill(self._server.url(database))))
+        with ExitStack() as stack:
+            service = self._start(stack, OURS, database, workers=1, settings=pages.SETTINGS)
+            url = f"http://127.0.0.1:{service.port}"
+            times = asyncio.run(pages.times(url, rounds=PAGE_ROUNDS))
+            for path, milliseconds in times.items():
+                self._say(f"{milliseconds:7.1f} ms  {path}")
+            for _ in range(WARM_UPS):
+                self._load(service, connections=64, seconds=WARM_UP_SECONDS)
+            for number in range(rounds):
+                for is_clicking in (True, False) if number % 2 else (False, True):
+                    process = subprocess.Popen([sys.executable, "-m", "bench.pages", url]) if is_clicking else None  # noqa: S603
+                    if process is not None:
+                        time.sleep(START_SECONDS)
+                    sample = self._sample(service, workers=1, connections=64, seconds=seconds)
+                    (beside if is_clicking else alone).append(sample)
+                    if process is not None:
+                        if process.poll() is not None:
+                            raise RuntimeError("nobody clicked to the end")
+                        process.terminate()
+                        process.wait()
+                    clicking = "ten people click" if is_clicking else "nobody clicks"
+                    self._say(f"round {number + 1}  64 connections  {sample.rate:.0f}/s  {clicking}")
+        return times, alone, beside
 
     def sizes(self, *, movements: int) -> Mapping[str, float]:
         """Bytes of a movement by part, with indexes: deliveries of which another system is told, all sent, told and sealed."""

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +36,9 @@ class Results:
     deliveries: list[Sample] = field(default_factory=list)
     recordings: list[Sample] = field(default_factory=list)
     sent: Sent | None = None
+    page_times: Mapping[str, float] = field(default_factory=dict)
+    without_people: list[Sample] = field(default_factory=list)
+    beside_people: list[Sample] = field(default_factory=list)
     without_prune: list[Sample] = field(default_factory=list)
     beside_prune: list[Sample] = field(default_factory=list)
     movement_bytes: dict[str, float] = field(default_factory=dict)
@@ -81,6 +84,13 @@ def promises(results: Results) -> list[Promise]:
     if results.beside_prune:
         ratio = median_of(results.beside_prune).rate / median_of(results.without_prune).rate
         found.append(Promise("rate while a prune deletes old messages: of the rate without it", ratio, 0.9, True))
+    if results.page_times:
+        slowest = max(results.page_times, key=lambda path: results.page_times[path])
+        text = f"the slowest page ({slowest}), median in milliseconds"
+        found.append(Promise(text, results.page_times[slowest], 200, False))
+    if results.beside_people:
+        ratio = median_of(results.beside_people).rate / median_of(results.without_people).rate
+        found.append(Promise("rate while ten people click at the page: of the rate without them", ratio, 0.9, True))
     if results.sent is not None:
         busy = results.sent.busy / results.sent.parallel
         found.append(Promise("relay against a mipOS that answers in 20 ms: of its parallel calls busy", busy, 0.8, True))
