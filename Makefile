@@ -14,7 +14,7 @@ define install
 	wait $$pip || { echo; tail -n 20 .venv/pip.log; exit 1; }; echo
 endef
 
-.PHONY: help setup run test test-fast check bench proof package format lock clean
+.PHONY: help setup run test test-fast check bench proof package screenshots format lock clean
 
 help:
 	@echo "make run     run everything here and send a first movement (Ctrl-C stops it); POSTGRES=URL: on a server of yours"
@@ -23,6 +23,7 @@ help:
 	@echo "make check   lint, types, imports, names, contract, migrations, packages, documents, deployment files"
 	@echo "make bench   measure (45 minutes; bench/README.md)"
 	@echo "make proof   kill, cut, stop, overload, fail over; nothing may be lost or doubled (half an hour)"
+	@echo "make screenshots  make the pictures of the page in docs/images (needs chromium)"
 	@echo "make package the wheel, the sdist, and what they run on (an SBOM in CycloneDX's form), in dist"
 	@echo "make setup   build .venv (the others do it by themselves)"
 	@echo "make format  format the code"
@@ -59,7 +60,7 @@ FAST := tests/unit tests/http/test_answers.py tests/http/test_refusals.py tests/
 test-fast: setup
 	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)
 
-check: .venv/check-installed .venv/sbom-installed .venv/proof-installed
+check: .venv/check-installed .venv/sbom-installed .venv/proof-installed .venv/browser-installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/check
 
 .venv/bench-installed: .venv/installed requirements/bench.txt
@@ -77,6 +78,13 @@ bench: .venv/bench-installed
 
 proof: .venv/proof-installed
 	@$(BIN)/python -m proof $(ARGS)
+
+.venv/browser-installed: .venv/installed requirements/browser.txt
+	$(call install,requirements/browser.txt,Installing what steers a browser)
+	@touch $@
+
+screenshots: .venv/browser-installed
+	@POS_SYNC_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/system/test_page_browser.py -k screenshots
 
 .venv/sbom-installed: .venv/installed requirements/sbom.txt
 	$(call install,requirements/sbom.txt,Installing what lists the parts)

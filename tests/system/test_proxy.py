@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.support.page import PASSWORD
 from tests.support.sender import PATH, body_of, raw_request, signed
 from tests.support.service import Connection, free_port, serving
 from tests.support.world import World
@@ -141,3 +142,22 @@ async def test_a_service_that_is_away_is_503_and_not_502(tmp_path: Path) -> None
     assert 503 == answer.status_code
     assert "5" == answer.headers["retry-after"]
     assert "applied only once" in answer.json()["message"]
+
+
+async def test_the_page_is_let_out_only_where_its_file_lies(world: World, tmp_path: Path) -> None:
+    with serving(world.service_url, operator_password=PASSWORD) as service:
+        for is_out in (False, True):
+            folder = tmp_path / str(is_out)
+            folder.mkdir()
+            if is_out:
+                shutil.copy(SITE.with_name("pos-sync-page.conf"), folder)
+            with proxying(folder, upstream=f"127.0.0.1:{service.port}") as port:
+                own = f"http://127.0.0.1:{port}"
+                async with httpx2.AsyncClient(base_url=own, follow_redirects=True) as client:
+                    shown = await client.get("/ui/login", headers={"X-Forwarded-User": "mallory"})
+                    assert (200 if is_out else 404) == shown.status_code
+                    assert "mallory" not in shown.text
+                    if is_out:
+                        data = {"name": "Ana", "password": PASSWORD, "asked_for": "/ui/"}
+                        answer = await client.post("/ui/login", data=data, headers={"Origin": own})
+                        assert "Ana (operator)" in answer.text
