@@ -52,7 +52,12 @@ async def watched(
     monkeypatch.setenv("PYTHONPATH", str(folder))
     async with receiving() as receiver, AsyncExitStack() as stack:
         own = f"http://127.0.0.1:{receiver.port}"
-        values = {"alert_webhook_url": f"{own}/alerts", "alert_webhook_secret": ALERT_SECRET, "heartbeat_url": own, **settings}
+        values: dict[str, Any] = {
+            "alert_webhook_url": f"{own}/alerts",
+            "alert_webhook_secret": ALERT_SECRET,
+            "heartbeat_url": own,
+            **settings,
+        }
         service = await asyncio.to_thread(stack.enter_context, serving(url, "--workers", "2", **values))
         monkeypatch.delenv("PYTHONPATH")
         prometheus = await stack.enter_async_context(real.prometheus(service.port))
