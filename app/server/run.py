@@ -30,7 +30,7 @@ from app.service import Service
 from app.settings import Settings, load_settings
 from app.storage.engine import Database, unreachable
 from app.storage.migrations import read_schema_state
-from app.storage.transactions import WRONG_PASSWORD, WRONG_PASSWORD_REMEDY, is_encrypted, sqlstate
+from app.storage.transactions import NOT_LET_IN, NOT_LET_IN_REMEDY, is_encrypted, sqlstate
 
 MAX_DESCRIPTORS = 65536
 BACKLOG = 2048
@@ -177,9 +177,9 @@ async def require_schema(settings: Settings) -> None:
                 "The database role has not the rights that the service needs. As the schema's owner, run: "
                 "pos-sync migrate --grant-to ROLE"
             ) from error
-        if code == WRONG_PASSWORD:
+        if code == NOT_LET_IN:
             # Not away: no waiting helps.
-            raise SchemaNotAtHead(WRONG_PASSWORD_REMEDY) from error
+            raise SchemaNotAtHead(NOT_LET_IN_REMEDY) from error
         _log.error(
             "database away at start, starting all the same",
             reason=unreachable(settings.database_address, getattr(error, "orig", None) or error),
