@@ -1,6 +1,7 @@
 """The files that settings come from: who may write them, and whether their names are settings."""
 
 import difflib
+import logging
 import os
 import stat
 import sys
@@ -22,6 +23,24 @@ OTHER_NAMES = {ENV_FILE_VARIABLE, *COMPOSE_NAMES}
 OWN_PREFIXES = ("MIPOS_", "POS_", "DATABASE_", "OUTBOX_")
 NEAR = 0.8
 """How alike a name must be to be a misspelt one"""
+
+
+class _Once(logging.Filter):
+    """Lets each message pass once: every reader of a file says what it cannot read in it, and there are two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is new."""
+        text = record.getMessage()
+        is_new = text not in self._said
+        self._said.add(text)
+        return is_new
+
+
+logging.getLogger("dotenv.main").addFilter(_Once())
 
 
 class UnusableFile(Exception):

@@ -15,7 +15,7 @@ from app.settings import load_database_settings
 from app.stock.rules import Rules, differing
 from app.storage.engine import COMMAND_NAME, Database, unreachable
 from app.storage.rules import effective_rules
-from app.storage.transactions import BUSY_SECONDS, Fault, classify
+from app.storage.transactions import BUSY_SECONDS, NOT_LET_IN, NOT_LET_IN_REMEDY, Fault, classify, sqlstate
 from app.storage.watch import MAX_COMMAND_SILENCE_SECONDS, SilentServer, ending_with_silence
 
 Result = TypeVar("Result")
@@ -65,6 +65,8 @@ def with_database(settings: DatabaseSettings, work: Callable[[AsyncEngine], Awai
                 f"Another session has held a row that this needs for more than {BUSY_SECONDS:g} seconds. Nothing was changed. "
                 "Run it again when that session has ended."
             ) from error
+        if sqlstate(error) == NOT_LET_IN:
+            raise click.ClickException(NOT_LET_IN_REMEDY) from error
         refusal = error.orig if isinstance(error, DBAPIError) else error
         raise click.ClickException(f"The database refused: {_first_line(refusal)}") from error
     except SQLAlchemyError as error:

@@ -27,7 +27,7 @@ class Progress:
         self._lock = threading.Lock()
 
     def update(self, label: str | None = None, *, done: int = 0, total: int = 0) -> None:
-        """Say what is done now, and how much of how much of it; a new label starts its time."""
+        """Say what is done now, and how much of it, of how much where that is known; a new label starts its time."""
         with self._lock:
             if label is not None and label != self._label:
                 self._label, self._began = label, time.monotonic()
@@ -46,7 +46,9 @@ class Progress:
     def tick(self) -> None:
         """Draw the line as it is now."""
         with self._lock:
-            share = f" {min(100, 100 * self._done // self._total)} %" if self._total else ""
+            share = f" {self._done}" if self._done else ""
+            if self._total:
+                share = f" {min(100, 100 * self._done // self._total)} %"
             text = f"{self._label} ...{share} {time.monotonic() - self._began:.0f} s"
             self._clear()
             self._write(text)

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.cli.database import with_database
 from app.cli.options import actor_option, json_option
 from app.cli.output import document_of, show_json
+from app.cli.progress import progress
 from app.operator import prune
 from app.settings import load_database_settings
 from app.storage.retention import Pruned
@@ -30,7 +31,14 @@ def prune_command(*, is_dry: bool, is_fast: bool, as_json: bool, actor: str) -> 
     share = 1 if is_fast else prune.MAX_SHARE
 
     async def work(engine: AsyncEngine) -> Pruned:
-        return await prune.prune(engine, prune.ages_of(settings), actor=actor, is_dry=is_dry, max_share=share)
+        doing = "Counting" if is_dry else "Deleting"
+        with progress(doing) as line:
+
+            def show(part: prune.PrunePart, deleted: int) -> None:
+                line.update(f"{doing} {part.value}", done=deleted)
+
+            ages = prune.ages_of(settings)
+            return await prune.prune(engine, ages, actor=actor, is_dry=is_dry, max_share=share, on_part=show)
 
     pruned = with_database(settings, work)
     if as_json:

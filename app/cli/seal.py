@@ -16,6 +16,7 @@ from app.cli.database import with_database
 from app.cli.group import CommandGroup
 from app.cli.options import json_option, store_option
 from app.cli.output import InputRefused, show_json
+from app.cli.progress import progress
 from app.cli.subjects import require_known
 from app.operator import seal
 from app.operator.seal import Kept, Verified
@@ -49,7 +50,8 @@ def now_command() -> None:
     settings = load_settings()
 
     async def work(engine: AsyncEngine) -> int:
-        return await seal.seal_all(engine, key, max_share=1)
+        with progress("Sealing") as line:
+            return await seal.seal_all(engine, key, max_share=1, on_rows=lambda rows: line.update(done=rows))
 
     try:
         key = seal_key_of(settings)
@@ -77,7 +79,10 @@ def verify_command(*, store_id: str | None, against: Path | None, public_key: st
     async def work(engine: AsyncEngine) -> Verified:
         async with engine.connect() as connection:
             await require_known(connection, store_id=store_id)
-        return await seal.verify(engine, store_id=store_id, kept=kept, public_key=key)
+        with progress("Verifying") as line:
+            return await seal.verify(
+                engine, store_id=store_id, kept=kept, public_key=key, on_rows=lambda rows: line.update(done=rows)
+            )
 
     try:
         verified = with_database(load_database_settings(), work)

@@ -29,6 +29,7 @@ from app.storage.catalog import (
     list_stores,
     set_repeated_dates,
 )
+from app.storage.messages import make_due
 from app.storage.rules import effective_rules
 from app.storage.transactions import sqlstate
 
@@ -180,6 +181,8 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
         for system, choice in repeated_dates:
             if not await set_repeated_dates(connection, store_id, system, RepeatedDates(choice)):
                 raise _not_connected(store_id, system)
+        if mipos_id is not None or connect or enable:
+            await make_due(connection, store_id)
 
     in_transaction(work)
     click.echo(f"Store {store_id} is set.")

@@ -21,7 +21,7 @@ from app.mipos.wiring import mipos_of, why_not_sending
 from app.settings import Settings, load_database_settings, load_settings
 from app.storage.syncs import State
 
-STATUS = {State.DONE: 0, State.REFUSED: 1, State.UNKNOWN: 3}
+STATUS = {State.DONE: 0, State.REFUSED: 1, State.FAILED: 3, State.UNKNOWN: 3}
 
 
 @click.command()
@@ -36,8 +36,8 @@ def command(store_id: str, inventory_system_id: str | None, actor: str, *, dry_r
     It sets the system's stock. You can keep selling: no movement is lost, and none is counted twice. Everything is first
     checked against mipOS's rules, and each bad entry is named before anything is sent.
 
-    Ends with status 0 if mipOS took it, 1 if this service or mipOS refused it (a person has to act), 3 if the outcome is
-    unknown (synchronise again).
+    Ends with status 0 if mipOS took it, 1 if this service or mipOS refused it (a person has to act), 3 if mipOS could not be
+    reached or the outcome is unknown (synchronise again).
 
     \b
     Example:  pos-sync sync --store 1 --dry-run

@@ -207,8 +207,8 @@ class _Run:
                     break
                 case Transient(words, retry_after, arrived):
                     may_have_arrived |= arrived or not words.startswith(UNREACHED)
-                    means = _UNKNOWN_MEANS if may_have_arrived else _NOT_SENT_MEANS
-                    ending = _ending(State.UNKNOWN, body, f"{words.rstrip('.')}. {means}")
+                    state, means = (State.UNKNOWN, _UNKNOWN_MEANS) if may_have_arrived else (State.FAILED, _NOT_SENT_MEANS)
+                    ending = _ending(state, body, f"{words.rstrip('.')}. {means}")
                     if not is_last:
                         pause = backoff(tries, jitter=0, asked=retry_after)
                         await asyncio.sleep(min(pause, MAX_PAUSE).total_seconds())

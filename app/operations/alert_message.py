@@ -5,9 +5,10 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from app.problems.kinds import Kind, Severity, worst
 from app.storage.problems import Known
@@ -69,12 +70,19 @@ class AlertMessage:
         }
 
 
-def changes_of(known: Sequence[Known], *, now: datetime) -> list[Change]:
-    """What has changed since the webhook was told, and lasts."""
-    return [change for one in known if (change := _change_of(one, now=now)) is not None]
+def is_lower(one: Known) -> bool:
+    """Whether it is there, and less bad than the webhook was told."""
+    return one.is_present and one.told_severity is not None and one.severity.rank < one.told_severity.rank
 
 
-def _change_of(one: Known, *, now: datetime) -> Change | None:
+def changes_of(
+    known: Sequence[Known], *, now: datetime, lower_since: Mapping[tuple[str, str], datetime] = MappingProxyType({})
+) -> list[Change]:
+    """What has changed since the webhook was told, and lasts. `lower_since`: from when on those that `is_lower` are so."""
+    return [change for one in known if (change := _change_of(one, now=now, lower_since=lower_since.get(one.key))) is not None]
+
+
+def _change_of(one: Known, *, now: datetime, lower_since: datetime | None) -> Change | None:
     is_worth_telling = one.is_present and one.severity is not Severity.INFO
     told_rank = one.told_severity.rank if one.told_severity else 0
     if is_worth_telling and one.severity.rank > told_rank:
@@ -85,7 +93,7 @@ def _change_of(one: Known, *, now: datetime) -> Change | None:
     elif one.cleared_at is not None:
         is_told = one.told_severity is not None and now - one.cleared_at >= MIN_FALL
     else:
-        is_told = told_rank > 0 and one.told_at is not None and now - one.told_at >= MIN_FALL
+        is_told = lower_since is not None and now - lower_since >= MIN_FALL
     severity = one.severity if is_worth_telling else None
     return Change(one.kind, one.subject, severity, one.told_severity, one.words, one.since) if is_told else None
 

@@ -7,14 +7,14 @@ receiver it is told of the present, and not of what was over before.
 import asyncio
 import socket
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx2
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.operations.alert_message import AlertMessage, AlertTarget, Change, changes_of, message_of
+from app.operations.alert_message import AlertMessage, AlertTarget, Change, changes_of, is_lower, message_of
 from app.operations.periodic import repeat
 from app.problems.judging import MAX_WATCH_AGE
 from app.setting_values import alert_key
@@ -26,8 +26,8 @@ TURN_SECONDS = 5.0
 LEASE = "alerts"
 LEASE_TIME = timedelta(seconds=60)
 CALL_SECONDS = 10.0
-MIN_PAUSE = timedelta(seconds=30)
-"""Between two messages: what changes meanwhile is told together."""
+MIN_PAUSE = timedelta(seconds=15)
+"""Between two messages: what changes meanwhile is told together. With all other pauses it stays within the promised minute."""
 HEARTBEAT = timedelta(seconds=60)
 MAX_RETRY = timedelta(minutes=15)
 _SUCCESSES = range(200, 300)
@@ -54,6 +54,8 @@ class Alerts:
         self._target = target
         self._heartbeat_url = heartbeat_url
         self._on_sent = on_sent
+        self._lower_since: dict[tuple[str, str], datetime] = {}
+        """Problems that are less bad than was told, and since when this worker knows it: another one may tell of it later."""
 
     async def run(self) -> None:
         """Until it is cancelled. While the database is away, `app.operations.outage` tells."""
@@ -79,7 +81,7 @@ class Alerts:
 
     async def _tell(self, client: httpx2.AsyncClient, target: AlertTarget) -> None:
         async with self._engine.begin() as connection:
-            prepared = await _prepare(connection, target)
+            prepared = await self._prepare(connection, target)
         if prepared is None:
             return
         message, changes = prepared
@@ -92,6 +94,19 @@ class Alerts:
                 return
             attempts = await alert_messages.mark_failed(connection, message.message_id, words=fault, max_pause=MAX_RETRY)
         _log.warning("alert not taken, trying again", reason=fault, attempts=attempts)
+
+    async def _prepare(self, connection: AsyncConnection, target: AlertTarget) -> tuple[AlertMessage, list[Change]] | None:
+        """The message that is to be sent now, with the changes that it tells; None where there is none."""
+        known = await problems.read_all(connection)
+        now = await database_now(connection)
+        self._lower_since = {one.key: self._lower_since.get(one.key, now) for one in known if is_lower(one)}
+        changes = changes_of(known, now=now, lower_since=self._lower_since)
+        if not changes:
+            await alert_messages.forget_unsent(connection)
+            return None
+        message = message_of(changes, known, target, now=now)
+        is_due = await alert_messages.keep(connection, message.message_id, message.body, min_pause=MIN_PAUSE)
+        return (message, changes) if is_due else None
 
     async def _beat(self, client: httpx2.AsyncClient, url: str) -> None:
         async with self._engine.begin() as connection:
@@ -109,19 +124,6 @@ class Alerts:
         else:
             if status not in _SUCCESSES:
                 _log.warning("HEARTBEAT_URL refuses", status=status)
-
-
-async def _prepare(connection: AsyncConnection, target: AlertTarget) -> tuple[AlertMessage, list[Change]] | None:
-    """The message that is to be sent now, with the changes that it tells; None where there is none."""
-    known = await problems.read_all(connection)
-    now = await database_now(connection)
-    changes = changes_of(known, now=now)
-    if not changes:
-        await alert_messages.forget_unsent(connection)
-        return None
-    message = message_of(changes, known, target, now=now)
-    is_due = await alert_messages.keep(connection, message.message_id, message.body, min_pause=MIN_PAUSE)
-    return (message, changes) if is_due else None
 
 
 async def post(client: httpx2.AsyncClient, target: AlertTarget, message: AlertMessage) -> str | None:

@@ -1,4 +1,4 @@
-"""Tells the alert webhook that the database is away: from memory, since there is no table to read it from.
+"""Tells the alert webhook that the database is away, and once a day that it still is: from memory, there is no table to read.
 
 Every replica notices; one worker of each sends, and all of them the same id, so that a receiver can tell the copies.
 """
@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.operations.ailment import Ailment
-from app.operations.alert_message import MIN_FALL, MIN_RISE, AlertMessage, AlertTarget, Change, message_of
+from app.operations.alert_message import MIN_FALL, MIN_RISE, REPEAT, AlertMessage, AlertTarget, Change, message_of
 from app.operations.alerts import CALL_SECONDS, MAX_RETRY, post
 from app.problems.kinds import BY_NAME, DATABASE, Severity
 from app.storage import problems
@@ -56,6 +56,9 @@ class Outage:
         """Whether an outage was told to be over, and is not counted yet"""
         self._began_at: datetime | None = None
         self._told: Severity | None = None
+        self._told_at: datetime | None = None
+        self._repeats = 0
+        """How often it was told that it still lasts. While the database is away, nobody can acknowledge it."""
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -90,7 +93,7 @@ class Outage:
                 self._on_ailment(ailment if is_away else None)
                 is_over = self._told is not None and back_since is not None and now - back_since >= MIN_FALL.total_seconds()
                 wanted = Severity.CRITICAL if is_away else None if is_over else self._told
-                if wanted is not self._told and now >= retry_at:
+                if (wanted is not self._told or (is_away and self._is_to_be_repeated())) and now >= retry_at:
                     if ailment is not None:
                         self._kind = ailment.kind
                     if await self._tell(client, wanted, "" if ailment is None else ailment.words):
@@ -99,6 +102,9 @@ class Outage:
                         failures += 1
                         retry_at = now + min(2**failures, MAX_RETRY.total_seconds())
                 await asyncio.sleep(TURN_SECONDS)
+
+    def _is_to_be_repeated(self) -> bool:
+        return self._told_at is not None and datetime.now(UTC) - self._told_at >= REPEAT
 
     async def _learn_number(self) -> None:
         try:
@@ -110,17 +116,18 @@ class Outage:
 
     async def _tell(self, client: httpx2.AsyncClient, severity: Severity | None, words: str) -> bool:
         """Send that it began, or is over; whether that is done, by this worker or by another of this replica."""
+        repeats = self._repeats + 1 if severity is not None and severity is self._told else 0
         if self._target is not None and self._is_first():
             began_at = self._began_at or datetime.now(UTC)
             change = Change(self._kind, "", severity, self._told, words, began_at)
             drawn = message_of([change], [], self._target, now=datetime.now(UTC))
-            name = f"{self._target.service} outage {self._number} {severity}"
+            name = f"{self._target.service} outage {self._number} {severity}{f' {repeats}' if repeats else ''}"
             message = AlertMessage(f"msg_{hashlib.sha256(name.encode()).hexdigest()[:32]}", drawn.body)
             fault = await post(client, self._target, message)
             if fault is not None:
                 _log.warning("alert not taken, trying again", reason=fault)
                 return False
-        self._told = severity
+        self._told, self._told_at, self._repeats = severity, datetime.now(UTC), repeats
         self._has_ended = severity is None
         self._remember()
         return True
@@ -130,7 +137,9 @@ class Outage:
         if self._lock is None:
             return
         told = None if self._told is None else self._told.value
-        content = json.dumps({"outage": self._number, "told": told, "kind": self._kind.name}).encode()
+        told_at = None if self._told_at is None else self._told_at.isoformat()
+        known = {"outage": self._number, "told": told, "told_at": told_at, "repeats": self._repeats, "kind": self._kind.name}
+        content = json.dumps(known).encode()
         with suppress(OSError):
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, content, 0)
@@ -147,6 +156,8 @@ class Outage:
             self._number = int(known["outage"])
             self._told = None if known["told"] is None else Severity(known["told"])
             self._kind = BY_NAME[known["kind"]]
+            self._told_at = None if known["told_at"] is None else datetime.fromisoformat(known["told_at"])
+            self._repeats = int(known["repeats"])
         except (ValueError, KeyError, TypeError):
             # An empty file: nothing was told yet.
             return

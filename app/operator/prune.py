@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from time import monotonic
 
 import structlog
@@ -48,20 +49,45 @@ def ages_of(settings: DatabaseSettings) -> Ages:
     return Ages(outbox_days=settings.outbox_retention_days, days=settings.retention_days)
 
 
-async def prune(engine: AsyncEngine, ages: Ages, *, actor: str, is_dry: bool = False, max_share: float = MAX_SHARE) -> Pruned:
+class PrunePart(StrEnum):
+    """What is deleted, in this order."""
+
+    MESSAGES = "stock updates"
+    REFUSALS = "bodies of refusals"
+    DUPLICATES = "bodies of suspected duplicates"
+    RUNS = "synchronisations"
+
+
+OnPart = Callable[[PrunePart, int], None]
+"""Told what is being deleted, and how many of it are."""
+
+
+def _say_nothing(_part: PrunePart, _deleted: int) -> None:
+    pass
+
+
+async def prune(  # noqa: PLR0913 - each by name
+    engine: AsyncEngine,
+    ages: Ages,
+    *,
+    actor: str,
+    is_dry: bool = False,
+    max_share: float = MAX_SHARE,
+    on_part: OnPart = _say_nothing,
+) -> Pruned:
     """Delete what is older; what was deleted, or with `is_dry` would be. Two at once delete each row once.
 
     Raises:
         OSError, TimeoutError, SQLAlchemyError: the database cannot be used. What was deleted before stays deleted.
     """
-    run = _Prune(engine, is_dry=is_dry, max_share=max_share)
+    run = _Prune(engine, is_dry=is_dry, max_share=max_share, on_part=on_part)
     messages = await run.messages(ages.outbox_days)
     refusals = duplicates = runs = 0
     if ages.days:
         async with engine.connect() as connection:
             before = await database_now(connection) - timedelta(days=ages.days)
-        refusals = await run.bodies(retention.prune_refusal_bodies, before)
-        duplicates = await run.bodies(retention.prune_duplicate_bodies, before)
+        refusals = await run.bodies(PrunePart.REFUSALS, retention.prune_refusal_bodies, before)
+        duplicates = await run.bodies(PrunePart.DUPLICATES, retention.prune_duplicate_bodies, before)
         runs = await run.sync_runs(ages.days)
     pruned = Pruned(messages, refusals, duplicates, runs)
     if not is_dry:
@@ -71,10 +97,11 @@ async def prune(engine: AsyncEngine, ages: Ages, *, actor: str, is_dry: bool = F
 
 
 class _Prune:
-    def __init__(self, engine: AsyncEngine, *, is_dry: bool, max_share: float) -> None:
+    def __init__(self, engine: AsyncEngine, *, is_dry: bool, max_share: float, on_part: OnPart) -> None:
         self._engine = engine
         self._is_dry = is_dry
         self._max_share = max_share
+        self._on_part = on_part
 
     async def messages(self, days: int) -> int:
         deleted = after = 0
@@ -85,6 +112,7 @@ class _Prune:
             async with self._engine.begin() as connection:
                 part = await retention.prune_outbox(connection, days=days, after=after, limit=PART, is_dry=self._is_dry)
             deleted, after, is_done = deleted + part.messages, part.last_id, part.is_done
+            self._on_part(PrunePart.MESSAGES, deleted)
             if self._is_dry:
                 cuts.update(part.cuts)
             await self._rest(started, is_done=is_done)
@@ -94,7 +122,7 @@ class _Prune:
                 deleted += await retention.count_outbox(connection, kept[start : start + COUNTED])
         return deleted
 
-    async def bodies(self, prune_part: Callable[..., Awaitable[BodyPart]], before: datetime) -> int:
+    async def bodies(self, kind: PrunePart, prune_part: Callable[..., Awaitable[BodyPart]], before: datetime) -> int:
         deleted = 0
         after: Key | None = None
         while True:
@@ -102,6 +130,7 @@ class _Prune:
             async with self._engine.begin() as connection:
                 part = await prune_part(connection, before=before, after=after, limit=PART, is_dry=self._is_dry)
             deleted, after = deleted + part.bodies, part.last
+            self._on_part(kind, deleted)
             if after is None:
                 return deleted
             await self._rest(started)
@@ -114,6 +143,7 @@ class _Prune:
             async with self._engine.begin() as connection:
                 part = await retention.prune_sync_runs(connection, days=days, after=after, limit=PART, is_dry=self._is_dry)
             deleted, after, is_done = deleted + part.runs, part.last_id, part.is_done
+            self._on_part(PrunePart.RUNS, deleted)
             await self._rest(started, is_done=is_done)
         return deleted
 

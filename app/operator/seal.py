@@ -1,7 +1,7 @@
 """Sealing the ledger in the background, and verifying what was sealed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -24,6 +24,14 @@ MAX_SHARE = 0.05
 """Of the time, for sealing: deliveries come first."""
 
 
+OnRows = Callable[[int], None]
+"""Told how many ledger rows are done."""
+
+
+def _say_nothing(_rows: int) -> None:
+    pass
+
+
 class Sealer:
     """Seals new rows every so often, one replica for all."""
 
@@ -43,7 +51,9 @@ class Sealer:
             await seal_all(self._engine, self._key)
 
 
-async def seal_all(engine: AsyncEngine, key: SealKey | None, *, max_share: float = MAX_SHARE) -> int:
+async def seal_all(
+    engine: AsyncEngine, key: SealKey | None, *, max_share: float = MAX_SHARE, on_rows: OnRows = _say_nothing
+) -> int:
     """Seal every row that is not sealed yet; how many there were."""
     sealed = 0
     async with engine.connect() as connection:
@@ -53,6 +63,7 @@ async def seal_all(engine: AsyncEngine, key: SealKey | None, *, max_share: float
             started = monotonic()
             rows = await _seal_some(engine, store_id, key)
             sealed += rows
+            on_rows(sealed)
             if rows < MAX_ROWS:
                 break
             await asyncio.sleep((monotonic() - started) * (1 / max_share - 1))
@@ -113,7 +124,12 @@ class Verified:
 
 
 async def verify(
-    engine: AsyncEngine, *, store_id: str | None = None, kept: Sequence[Kept] = (), public_key: bytes | None = None
+    engine: AsyncEngine,
+    *,
+    store_id: str | None = None,
+    kept: Sequence[Kept] = (),
+    public_key: bytes | None = None,
+    on_rows: OnRows = _say_nothing,
 ) -> Verified:
     """Compare every sealed row with its leaf, the chain of checkpoints with itself, and both with what was kept elsewhere.
 
@@ -132,6 +148,7 @@ async def verify(
                     known[checkpoint.contents.number] = checkpoint.digest
                     checkpoints += 1
                     rows += checkpoint.contents.rows
+                    on_rows(rows)
                     found = found or fault
             found = _compare([one for one in kept if one.store_id == store], known, store) or found
             if found is not None:

@@ -48,7 +48,7 @@ def sync_router(settings: Settings, engine: AsyncEngine, api_key: ApiKey) -> API
         responses={
             **errors({404: "There is no such store.", 422: "A parameter is out of its contract."}),
             409: {"model": SyncResult, "description": "Not sendable, or refused by mipOS."},
-            503: {"model": SyncResult, "description": "Unknown: send again."},
+            503: {"model": SyncResult, "description": "mipOS was not reached, or the outcome is unknown: send again."},
         },
     )
     async def sync(

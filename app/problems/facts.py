@@ -98,6 +98,8 @@ class Registered:
     attempted_at: datetime | None
     registered_at: datetime | None
     renewals: int
+    attempts: int = 0
+    """That failed, since it last succeeded"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from app.problems import kinds
 from app.problems.facts import Facts, Pair, Queue
 from app.problems.kinds import Problem, Severity
-from app.problems.silence import is_silent, missed
+from app.problems.silence import MIN_WEEKS, is_silent, missed
 from app.stock.quantity import to_plain
 
 INFO, WARNING, CRITICAL = Severity.INFO, Severity.WARNING, Severity.CRITICAL
@@ -22,6 +22,8 @@ MIN_CRITICAL_UNSETTLED, MAX_UNSETTLED_TIME = 3, timedelta(seconds=60)
 """So many are answered 503, and for so long none otherwise: nothing comes in."""
 MAX_QUEUE_AGE = timedelta(seconds=60)
 MAX_QUEUE_AGE_CRITICAL = timedelta(minutes=15)
+MIN_FAILED_REGISTRATIONS = 2
+"""One that has failed once is tried again a second later."""
 MAX_RENEWALS = 2
 """Calls that brought the deliveries back, and not for long: then another deployment takes the URL each time."""
 MAX_WATCH_AGE = timedelta(minutes=2)
@@ -51,7 +53,7 @@ def judge(facts: Facts) -> list[Problem]:
 
 def silent_pairs(facts: Facts) -> list[Pair]:
     """The pairs that usually deliver at this time of the week, and do not."""
-    return [pair for pair in facts.pairs if not _is_closed(pair, facts.now) and _is_silent(pair, facts.now)]
+    return [pair for pair in facts.pairs if pair.profile.is_known and _is_silent(pair, facts.now)]
 
 
 def are_all_silent(facts: Facts) -> bool:
@@ -65,6 +67,8 @@ def _is_closed(pair: Pair, now: datetime) -> bool:
 
 
 def _is_silent(pair: Pair, now: datetime) -> bool:
+    if _is_closed(pair, now):
+        return False
     # After a closing nobody is late before what was expected since then is missed.
     since = max(filter(None, (pair.last_at, pair.closed_until)), default=None)
     return since is not None and is_silent(pair.profile, since=since, now=now, zone=pair.zone)
@@ -94,6 +98,9 @@ def _silence(facts: Facts) -> Iterator[Problem]:
     for pair in facts.pairs:
         if pair.first_at is None:
             yield Problem(kinds.SILENCE, pair.name, INFO, "It never delivered, so silence cannot be told from quiet hours")
+        elif not pair.profile.is_known and _is_silent(pair, facts.now):
+            words = f"Last delivery {_since(pair.last_at)}; less than {MIN_WEEKS} weeks are known, so these may be quiet hours"
+            yield Problem(kinds.SILENCE, pair.name, INFO, words)
 
 
 def _registration(facts: Facts) -> Iterator[Problem]:
@@ -108,7 +115,7 @@ def _registration(facts: Facts) -> Iterator[Problem]:
         yield Problem(kinds.ANOTHER_DEPLOYMENT, "", CRITICAL, words)
     if known.state == "failed":
         yield Problem(kinds.REGISTRATION, "", CRITICAL, f"mipOS says: {known.words}")
-    elif known.state == "pending" and known.attempted_at is not None:
+    elif known.state == "pending" and known.attempts >= MIN_FAILED_REGISTRATIONS:
         yield Problem(kinds.REGISTRATION, "", WARNING, f"Tried again by itself; mipOS says: {known.words}")
 
 

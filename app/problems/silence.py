@@ -14,7 +14,7 @@ MAX_MISSED = 8
 """Expected deliveries that have to be missed; where a week brings fewer, a week's number."""
 LEARNT_WEEKS = 4
 MIN_WEEKS = 3
-"""With less history nothing is known."""
+"""With less history, what is expected is a guess: worth saying, and no problem."""
 HOURS_OF_WEEK = 168
 _HOUR = timedelta(hours=1)
 _WEEK = timedelta(weeks=1)
@@ -85,5 +85,5 @@ def _next_hour(moment: datetime) -> datetime:
 
 
 def is_silent(profile: Profile, *, since: datetime, now: datetime, zone: ZoneInfo) -> bool:
-    """Whether too many expected deliveries were missed."""
-    return profile.is_known and missed(profile, since=since, now=now, zone=zone) >= profile.max_missed
+    """Whether too many expected deliveries were missed, as far as is known; `profile.is_known` says whether that is enough."""
+    return profile.weekly > 0 and missed(profile, since=since, now=now, zone=zone) >= profile.max_missed

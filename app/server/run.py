@@ -30,7 +30,7 @@ from app.service import Service
 from app.settings import Settings, load_settings
 from app.storage.engine import Database, unreachable
 from app.storage.migrations import read_schema_state
-from app.storage.transactions import is_encrypted, sqlstate
+from app.storage.transactions import NOT_LET_IN, NOT_LET_IN_REMEDY, is_encrypted, sqlstate
 
 MAX_DESCRIPTORS = 65536
 BACKLOG = 2048
@@ -46,7 +46,7 @@ _log = structlog.get_logger("pos_sync.serving")
 
 
 class SchemaNotAtHead(Exception):
-    """The database is not at the revision that this code needs; the message says what to run."""
+    """The database cannot be used as it is set up: its revision, our rights or our password; the message says what to do."""
 
 
 class CannotListen(Exception):
@@ -105,7 +105,7 @@ def serve(settings: Settings, *, workers: int = 1) -> int:
     The settings reach the workers through the environment, so that each reads them as this process did.
 
     Raises:
-        SchemaNotAtHead: the database answers, and this code cannot work with its schema.
+        SchemaNotAtHead: the database answers, and this code cannot work with its schema, or is not let in.
         CannotListen: the address is in use, or not ours.
     """
     configure_logging(log_format=settings.log_format, log_level=settings.log_level)
@@ -177,6 +177,9 @@ async def require_schema(settings: Settings) -> None:
                 "The database role has not the rights that the service needs. As the schema's owner, run: "
                 "pos-sync migrate --grant-to ROLE"
             ) from error
+        if code == NOT_LET_IN:
+            # Not away: no waiting helps.
+            raise SchemaNotAtHead(NOT_LET_IN_REMEDY) from error
         _log.error(
             "database away at start, starting all the same",
             reason=unreachable(settings.database_address, getattr(error, "orig", None) or error),

@@ -111,6 +111,14 @@ async def retry(connection: AsyncConnection, outbox_message_ids: Sequence[int]) 
     return found
 
 
+async def make_due(connection: AsyncConnection, store_id: str) -> None:
+    """Try a store's pending messages now: what they waited for was mended. One that is on its way stays claimed."""
+    table = outbox_message
+    statement = update(table).where(table.c.store_id == store_id, table.c.state == OutboxState.PENDING.value)
+    await connection.execute(statement.values(next_attempt_at=func.now()))
+    await announce(connection)
+
+
 async def dismiss(connection: AsyncConnection, outbox_message_ids: Sequence[int], *, actor: str, note: str) -> list[int]:
     """Let messages never be sent; not those that are on their way. Those that it did so for."""
     table = outbox_message

@@ -150,6 +150,7 @@ async def read_facts(connection: AsyncConnection, profiles: Profiles, own: Circu
             attempted_at=None if registration is None else registration.attempted_at,
             registered_at=None if registration is None else registration.registered_at,
             renewals=0 if registration is None else registration.renewals,
+            attempts=0 if registration is None else registration.attempts,
         ),
         ping=None if ping is None else LastPing(*ping),
         database_bytes=await connection.scalar(_SIZE) or 0,

@@ -33,6 +33,13 @@ class State(StrEnum):
     """By mipOS, in its words; or by us, before anything was sent."""
     UNKNOWN = "unknown"
     """mipOS may have taken it or not."""
+    FAILED = "failed"
+    """mipOS was never reached, so it took nothing: synchronise again. Kept as `refused`, with words that say so."""
+
+    @property
+    def kept(self) -> str:
+        """As it stands in the table, where older releases read it too."""
+        return (State.REFUSED if self is State.FAILED else self).value
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +193,7 @@ async def end(connection: AsyncConnection, number: int, ending: Ending) -> None:
         update(sync_run)
         .where(sync_run.c.sync_run_id == number, sync_run.c.state == State.RUNNING.value)
         .values(
-            state=ending.state.value,
+            state=ending.state.kept,
             words=ending.words,
             items=ending.items,
             units=ending.units,

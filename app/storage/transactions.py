@@ -58,6 +58,10 @@ _DATA_CLASSES = {"22", "23", "44", "54", "P0"}
 """data exception, integrity violation, check option, program limit (an index row too long), raised by a trigger"""
 
 
+NOT_LET_IN = "28P01"
+NOT_LET_IN_REMEDY = "The password of the database role is wrong. Set the right one in DATABASE_URL (or PGPASSWORD, PGPASSFILE)."
+
+
 def sqlstate(error: BaseException) -> str:
     """The five-character code with which Postgres refused (its manual, appendix A); empty where it did not answer.
 

@@ -211,8 +211,10 @@ async def test_the_alert_that_is_sent_on_demand(world: World, run: Run, monkeypa
         assert (0, 1) == (acknowledged.exit_code, none.exit_code)
 
 
-async def test_a_worker_that_starts_after_an_outage_tells_that_it_is_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was told of by a worker that is gone."""
+async def test_workers_that_start_during_an_outage_repeat_it_and_tell_that_it_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told of by workers that are gone."""
     hurry(monkeypatch)
     async with receiving() as receiver:
         target = AlertTarget(f"http://127.0.0.1:{receiver.port}/", ALERT_KEY, "pos")
@@ -232,7 +234,11 @@ async def test_a_worker_that_starts_after_an_outage_tells_that_it_is_over(world:
             await asyncio.gather(watching, return_exceptions=True)
 
         await watch_until([("", "critical")])
+        monkeypatch.setattr("app.operations.outage.REPEAT", timedelta(seconds=1))
+        await watch_until([("", "critical")] * 2)
+        monkeypatch.undo()
+        hurry(monkeypatch)
         ailments[0] = None
-        await watch_until([("", "critical"), ("", None)])
+        await watch_until([*[("", "critical")] * 2, ("", None)])
 
-    assert 2 == len(set(receiver.ids))
+    assert 3 == len(set(receiver.ids))

@@ -19,6 +19,7 @@ from tests.conftest import running, settings_for
 from tests.support.commands import Run
 from tests.support.mipos import SYSTEM, Remote, mipos
 from tests.support.sender import SECRET
+from tests.support.service import free_port
 from tests.support.world import World
 
 
@@ -46,6 +47,21 @@ async def test_sync_sends_and_says_what_mipos_says(operator: Run, remote: Remote
         "mipOS says: Synchronization data was sent to the inventory system.\n"
     ) == result.output
     assert {"avcc123": "13.69", "saf001": "0.042", "tom001": "22.5"} == remote.platform.systems[SYSTEM].stock
+
+
+async def test_mipos_that_was_never_reached_has_taken_nothing(
+    world: World, operator: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.mipos.answers.MIN_PAUSE", timedelta(seconds=0.01))
+    monkeypatch.setenv("MIPOS_BASE_URL", f"http://127.0.0.1:{free_port()}")
+
+    result = await operator("sync", "--store", "1")
+
+    assert 3 == result.exit_code, result.output
+    assert f"Store 1 with {SYSTEM}: failed." in result.output
+    words = "mipOS could not be reached: connection refused. mipOS took nothing. Synchronise again."
+    assert result.output.endswith(f"\n{words}\n")
+    assert [("refused", words)] == [(run.state, run.words) async for run in _runs(world)]
 
 
 async def test_a_dry_run_checks_and_calls_nobody(world: World, operator: Run, remote: Remote) -> None:

@@ -29,7 +29,9 @@ def _alerts() -> Iterator[dict[str, Any]]:
             if severity is not Severity.INFO and kind is not WATCH:
                 metric = f'pos_sync_problems{{name="{kind.name}",severity="{severity.value}"}}'
                 yield _alert(kind, severity, f"max by (job) ({metric}) > 0")
-    age = f"time() - max by (job) (pos_sync_problems_looked_at_timestamp_seconds) > {MAX_WATCH_AGE.total_seconds():g}"
+    # What was said last, since a service that died says nothing any more.
+    looked_at = "max by (job) (last_over_time(pos_sync_problems_looked_at_timestamp_seconds[1d]))"
+    age = f"time() - {looked_at} > {MAX_WATCH_AGE.total_seconds():g}"
     yield _alert(WATCH, Severity.CRITICAL, age)
 
 

@@ -141,6 +141,15 @@ class Watched:
         found = json.loads((await self.run("status", "--json")).stdout)["problems"]
         assert [] == [one for one in found if one["name"] == kind.name and one["severity"] != "info"]
 
+    async def is_clear(self, kind: Kind) -> None:
+        """Wait until `status` does not show it."""
+
+        async def is_hidden() -> bool:
+            problems = json.loads((await self.run("status", "--json")).stdout)["problems"]
+            return kind.name not in {one["name"] for one in problems}
+
+        await until(is_hidden)
+
     async def firing(self, kind: Kind) -> list[str]:
         """The severities of the rules about it that fire on the metrics of now."""
         series = dict(
@@ -157,6 +166,17 @@ class Watched:
         text = (await self.client.get("/metrics")).text
         name = f'pos_sync_problems{{name="{kind.name}",severity="{severity.value}"}} '
         return float(next(line for line in text.splitlines() if line.startswith(name)).rsplit(" ", 1)[1])
+
+
+async def expect_deliveries(world: World, store: str, system: str) -> None:
+    """Four weeks in which there were ten deliveries an hour, until now."""
+    await world.execute(
+        "INSERT INTO pos_sync.delivery_count (at, store_id, inventory_system_id, outcome, deliveries)"
+        f" SELECT at, '{store}', '{system}', 'applied', 10"
+        " FROM generate_series(date_trunc('hour', now()) - interval '28 days', now() - interval '1 hour', '1 hour') AS at",
+        "INSERT INTO pos_sync.pair_delivery (store_id, inventory_system_id, first_at, last_at)"
+        f" VALUES ('{store}', '{system}', now() - interval '28 days', now())",
+    )
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """The start script of Compose's database, with a real server."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ import asyncpg
 import pytest
 
 from tests.support.debian_postgres import Server, binaries
+from tests.support.sender import SECRET
+from tests.support.service import run_command
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "postgres" / "10-roles.sh"
 PROGRAMS = binaries()
@@ -63,3 +66,17 @@ async def test_the_owner_is_no_superuser_and_a_second_run_changes_nothing(server
         await connect(server, "pos_sync", "another")
     await again.close()
     await owner.close()
+
+
+async def test_a_wrong_password_is_said_in_one_sentence(server: Server) -> None:
+    run_script(server, owner="owner", service="service")
+    values = {
+        "DATABASE_URL": f"postgresql://pos_sync:wrong@127.0.0.1:{server.port}/pos",
+        "MIPOS_CLIENT_SECRET": SECRET,
+        "PORT": "0",
+    }
+    for arguments, status in ((("serve",), 1), (("serve", "--workers", "2"), 1), (("status",), 4), (("stock",), 1)):
+        ended = await asyncio.to_thread(run_command, *arguments, **values)
+        assert status == ended.returncode, ended.stdout + ended.stderr
+        assert "The password of the database role is wrong. Set the right one in DATABASE_URL" in ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stdout + ended.stderr

@@ -57,6 +57,10 @@ def unsigned(number: int, *, at: datetime = NOW - MINUTE, last_at: datetime | No
     return [replace(PAIR, unsigned=number, unsigned_at=at, last_at=last_at)]
 
 
+def pending(attempts: int) -> Registered:
+    return replace(WELL.registration, state="pending", attempts=attempts)
+
+
 def silent(**changes: Any) -> Pair:
     return replace(PAIR, last_at=NOW - timedelta(hours=2), **changes)
 
@@ -73,10 +77,13 @@ def silent(**changes: Any) -> Pair:
         pytest.param({"pairs": [silent(), replace(PAIR, store_id="2")]}, [("silence", WARNING)], id="one of two"),
         pytest.param({"pairs": [silent(closed_until=NOW + MINUTE)]}, [], id="closed"),
         pytest.param({"pairs": [silent(closed_until=NOW - MINUTE)]}, [], id="just opened again"),
-        pytest.param({"pairs": [silent(profile=UNKNOWN)]}, [], id="too little history"),
+        pytest.param({"pairs": [silent(profile=UNKNOWN)]}, [], id="no history"),
+        pytest.param({"pairs": [silent(profile=replace(BUSY, weeks=2))]}, [("silence", INFO)], id="too little history"),
+        pytest.param({"pairs": [replace(PAIR, profile=replace(BUSY, weeks=2))]}, [], id="little history, and not silent"),
         pytest.param({"pairs": [replace(PAIR, first_at=None, last_at=None)]}, [("silence", INFO)], id="never delivered"),
         pytest.param({"registration": replace(WELL.registration, state="failed")}, [("registration", CRITICAL)], id="failed"),
-        pytest.param({"registration": replace(WELL.registration, state="pending")}, [("registration", WARNING)], id="pending"),
+        pytest.param({"registration": pending(1)}, [], id="tried for the first time"),
+        pytest.param({"registration": pending(2)}, [("registration", WARNING)], id="pending"),
         pytest.param({"registration": replace(WELL.registration, is_wanted=False, state="failed")}, [], id="not wanted"),
         pytest.param(
             {"registration": replace(WELL.registration, renewals=2, registered_at=NOW - timedelta(days=1)), "pairs": [silent()]},
@@ -144,14 +151,23 @@ TOLD_CRITICAL: dict[str, Any] = {"severity": CRITICAL, "told_severity": CRITICAL
         pytest.param(known(**TOLD_CRITICAL, told_at=NOW - REPEAT / 2), None, id="critical, told today"),
         pytest.param(known(**TOLD_CRITICAL, told_at=NOW - REPEAT), CRITICAL, id="critical, told yesterday"),
         pytest.param(known(**TOLD_CRITICAL, told_at=NOW - REPEAT, acknowledged_at=NOW), None, id="acknowledged"),
-        pytest.param(known(told_severity=CRITICAL, told_at=NOW - MIN_FALL), WARNING, id="less bad"),
-        pytest.param(known(severity=INFO, told_severity=CRITICAL, told_at=NOW - MIN_FALL), "over", id="only information now"),
     ],
 )
 def test_what_the_webhook_is_told(one: Known, expected: Severity | str | None) -> None:
     changes = changes_of([one], now=NOW)
 
     assert ([] if expected is None else [None if expected == "over" else expected]) == [change.severity for change in changes]
+
+
+@pytest.mark.parametrize(("severity", "expected"), [(WARNING, WARNING), (INFO, None)])
+def test_what_is_less_bad_is_told_when_it_has_been_so_for_a_while(severity: Severity, expected: Severity | None) -> None:
+    """However long ago the last message was."""
+    one = known(severity=severity, told_severity=CRITICAL, told_at=NOW - REPEAT)
+    since = [NOW - MIN_FALL / 2, NOW - MIN_FALL]
+    told = [changes_of([one], now=NOW, lower_since={one.key: moment}) for moment in since]
+
+    assert [[], [expected]] == [[change.severity for change in changes] for changes in told]
+    assert [] == changes_of([one], now=NOW)
 
 
 def test_a_message_has_text_for_chat_tools_and_all_of_it_for_programs() -> None:

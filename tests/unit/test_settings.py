@@ -187,6 +187,18 @@ def test_a_misspelt_name_in_the_env_file_is_refused(
         load_settings()
 
 
+def test_a_line_of_the_env_file_that_cannot_be_read_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(monkeypatch, **GOOD)
+    (tmp_path / ".env").write_text("# a comment\n" * 76 + "a line of prose\n")
+
+    for _ in range(2):
+        load_settings()
+
+    assert 1 == caplog.text.count("line 77")
+
+
 def test_names_of_others_in_the_env_file_are_allowed_or_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,7 +40,7 @@ def test_an_outage_on_a_wednesday_is_found_within_two_hours() -> None:
 def test_under_three_weeks_nothing_is_known() -> None:
     for weeks in range(MIN_WEEKS):
         profile = learn(hours(weeks=weeks, of_day=range(24), per_hour=9), zone=ZONE, now=NOW)
-        assert not is_silent(profile, since=NOW - timedelta(days=20), now=NOW, zone=ZONE)
+        assert not profile.is_known
 
 
 def test_a_closed_week_teaches_nothing() -> None:
