@@ -1,12 +1,13 @@
 """Who is logged in at the operator page, links that log in once, and failed logins. Only hashes are kept."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.page_tables import page_failure, page_link, page_session
+from app.storage.transactions import database_now
 
 FORGET_FAILURES = timedelta(minutes=15)
 """After the last one, a network has none."""
@@ -64,20 +65,22 @@ async def spend_link(connection: AsyncConnection, link_hash: bytes) -> Grant | N
 # One after another: each try takes a place behind the one before, so that many at once are no faster.
 _TAKE_PLACE = text("""
 INSERT INTO pos_sync.page_failure AS kept (network, failures, failed_at, free_at)
-VALUES (:network, 0, now(), now())
+VALUES (:network, 0, :now, :now)
 ON CONFLICT (network) DO UPDATE SET
-  failures = CASE WHEN kept.failed_at < now() - CAST(:forget AS interval) THEN 0 ELSE kept.failures END,
-  free_at = greatest(now(), kept.free_at) + make_interval(secs => least(:most, CASE
-    WHEN kept.failed_at < now() - CAST(:forget AS interval) OR kept.failures = 0 THEN 0
-    ELSE 0.25 * 2 ^ least(kept.failures, 10) END))
-RETURNING EXTRACT(epoch FROM free_at - now())::float8
+  failures = CASE WHEN kept.failed_at < :forgotten THEN 0 ELSE kept.failures END,
+  free_at = greatest(excluded.free_at, kept.free_at) + make_interval(secs => least(:most, CASE
+    WHEN kept.failed_at < :forgotten OR kept.failures = 0 THEN 0 ELSE 0.25 * 2 ^ least(kept.failures, 10) END))
+RETURNING free_at
 """)
 
 
 async def take_place(connection: AsyncConnection, network: str, *, most: float) -> float:
     """Seconds that a login from `network` has to wait; a failed one there makes the next ones wait longer, up to `most` each."""
-    asked = {"network": network, "most": most, "forget": FORGET_FAILURES}
-    return max(0.0, await connection.scalar(_TAKE_PLACE, asked) or 0.0)
+    # As a parameter: Citus takes no function of the clock in an upsert.
+    now = await database_now(connection)
+    asked = {"network": network, "most": most, "now": now, "forgotten": now - FORGET_FAILURES}
+    free_at: datetime = (await connection.execute(_TAKE_PLACE, asked)).scalar_one()
+    return max(0.0, (free_at - now).total_seconds())
 
 
 async def note_failure(connection: AsyncConnection, network: str) -> int:
