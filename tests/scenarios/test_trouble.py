@@ -54,6 +54,7 @@ async def test_an_answer_that_was_lost_and_a_second_sending_change_nothing_more(
     assert "No suspected duplicates are open" in (await restaurant.run("duplicates", "list")).output
 
 
+@pytest.mark.slow
 async def test_a_storm_of_200_copies_against_four_workers_is_one_movement(world: World) -> None:
     request = raw_request(body_of(), signed(body_of()))
     with serving(world.service_url, "--workers", "4") as service:

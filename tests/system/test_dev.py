@@ -34,13 +34,8 @@ def left_behind_in_the_end(data: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "folder",
-    [
-        pytest.param("data", id="plain"),
-        pytest.param("a+folder, with & spaces %20 and ü " + "x" * 90, id="odd and long", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["data", "a+folder, with & spaces %20 and ü " + "x" * 90], ids=["plain", "odd and long"])
 def test_it_sends_a_movement_like_the_documented_one_and_goes_on_from_there_the_next_time(tmp_path: Path, folder: str) -> None:
     data, port = tmp_path / folder, free_port()
     with developing(data, port) as (process, log):

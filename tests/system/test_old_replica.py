@@ -17,6 +17,7 @@ from tests.support.sender import PATH, body_of, signed
 from tests.support.service import Service, environment, serving
 from tests.support.world import World
 
+pytestmark = pytest.mark.slow
 TREE = Path(__file__).parents[2]
 RELEASES = {"0007": "7ee4515", "0005": "3ac84fa"}
 """Revisions of the code: the last before the own schema, and the last whose replicas write the ledger by their own rules."""

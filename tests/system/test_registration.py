@@ -197,6 +197,7 @@ async def test_doctor_ends_with_3_on_warnings_and_with_4_on_nothing_but_a_broken
     assert (3, 4) == (well.returncode, broken.returncode)
 
 
+@pytest.mark.slow
 async def test_doctor_looks_further_where_one_thing_cannot_be_looked_at(world: World, empty_world: World) -> None:
     async with mipos() as remote:
         values = variables(world, remote, public_url=remote.url)

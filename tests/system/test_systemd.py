@@ -39,7 +39,7 @@ def told(address: str) -> Iterator[socket.socket]:
         yield listener
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("is_abstract", [False, True], ids=["file", "abstract"])
 async def test_it_tells_when_it_serves_and_when_it_stops(
     world: World, tmp_path: Path, workers: str, *, is_abstract: bool
