@@ -179,6 +179,12 @@ def _header_name(value: str) -> str:
     return value.lower()
 
 
+def _day_time(value: str) -> str:
+    if not re.fullmatch("([01][0-9]|2[0-3]):[0-5][0-9]", value):
+        raise ValueError("must be a time of the day such as 04:00")
+    return value
+
+
 def _store_keys(value: SecretStr) -> SecretStr:
     keys = read_store_keys(value.get_secret_value())
     for store_id, key in keys:
@@ -201,6 +207,7 @@ Timezone = Annotated[str, AfterValidator(_timezone)]
 ClientSecret = Annotated[SecretStr, AfterValidator(_client_secret)]
 ApiKeyText = Annotated[SecretStr, AfterValidator(_api_key)]
 PagePassword = Annotated[SecretStr, AfterValidator(_password)]
+DayTime = Annotated[str, AfterValidator(_day_time)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 StoreKeys = Annotated[SecretStr, AfterValidator(_store_keys)]
 DatabaseSchema = Annotated[str, AfterValidator(_schema)]

@@ -19,6 +19,7 @@ from app.setting_values import (
     ApiKeyText,
     ClientSecret,
     DatabaseReadUrl,
+    DayTime,
     HeaderName,
     HttpUrl,
     LogLevel,
@@ -145,6 +146,10 @@ class Settings(DatabaseSettings):
     operator_users: str = Field(
         default="",
         description="Names of that header that are operators, separated by commas. All others are viewers.",
+    )
+    business_day_starts: DayTime = Field(
+        default="04:00",
+        description="When a day of business begins at the page, by the store's clock: a sale after midnight is of the day before.",
     )
     operator_read_only: bool = Field(default=False, description="The page shows, and changes nothing.")
     operator_plain_http: bool = Field(

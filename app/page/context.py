@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import time
 from typing import Any
 
 from fastapi import Request
@@ -31,6 +32,11 @@ class PageContext:
     """Called when something was recorded that other systems have to be told of"""
     database: Database
     """For a use case that needs a connection of its own"""
+
+    @property
+    def day_starts(self) -> time:
+        """When a day of business begins, in each store's own time."""
+        return time.fromisoformat(self.settings.business_day_starts)
 
     async def show(
         self,

@@ -1,7 +1,7 @@
 """The filters of a list: they live in its address, so that a link shows the same list."""
 
 import re
-from datetime import datetime, tzinfo
+from datetime import datetime, time, timedelta, tzinfo
 
 from fastapi import Request
 
@@ -69,8 +69,8 @@ class Filters:
         return address(path, **{**self._values, **changes})
 
 
-def read_time(value: str | None, zone: tzinfo) -> datetime | None:
-    """A time as a browser's field gives it, in the zone of the store; a day alone is its end.
+def read_time(value: str | None, zone: tzinfo, day_starts: time) -> datetime | None:
+    """A time as a browser's field gives it, in the zone of the store; a day alone is its end, when the next one starts.
 
     Raises:
         WrongField: it is none.
@@ -84,8 +84,15 @@ def read_time(value: str | None, zone: tzinfo) -> datetime | None:
     except ValueError:
         raise WrongField("There is no such day or time") from None
     if len(value) == len("2026-05-30"):
-        moment = moment.replace(hour=23, minute=59, second=59)
+        moment = datetime.combine(moment.date() + timedelta(days=1), day_starts)
     return moment.replace(tzinfo=zone)
+
+
+def start_of_day(now: datetime, zone: tzinfo, day_starts: time) -> datetime:
+    """When the day of business began that `now` belongs to, in the zone of the store."""
+    local = now.astimezone(zone)
+    began = datetime.combine(local.date(), day_starts, zone)
+    return began if began <= local else datetime.combine(local.date() - timedelta(days=1), day_starts, zone)
 
 
 def text_of(value: str) -> str:

@@ -1,7 +1,7 @@
 """/ui/stores/.../items/...: one item in one store, and what a person can do about its stock."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from app.page.acting import Act, Check, new_act_id, note_of, use, words_of
 from app.page.chart import chart_of
 from app.page.context import PageContext
 from app.page.faults import Changed, NothingThere, WrongField
-from app.page.filters import Filters, text_of
+from app.page.filters import Filters, start_of_day, text_of
 from app.page.rendering import Zone, later, segment
 from app.page.visitor import Visitor
 from app.stock.definitions import DefinedItem
@@ -32,7 +32,7 @@ from app.storage.page_lists import PAGE_ROWS
 from app.storage.rules import effective_rules
 
 SPANS = {
-    "day": timedelta(days=1),
+    "today": timedelta(),
     "week": timedelta(days=7),
     "month": timedelta(days=31),
     "year": timedelta(days=366),
@@ -86,7 +86,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
                 "next": filters.address(here, before=str(rows[-1].level_version)) if more else None,
                 "span": span,
                 "spans": {name: filters.address(here, span=name, before=None) for name in SPANS},
-                "chart": None if level is None else await _chart(connection, level, span, zone),
+                "chart": None if level is None else await _chart(connection, level, span, zone, page.day_starts),
                 "done": await words_of(connection, request.query_params.get("done")),
                 "act_id": new_act_id(),
             }
@@ -205,7 +205,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
     return router
 
 
-async def _chart(connection: AsyncConnection, level: StockedItem, span: str, zone: Zone) -> Any:  # noqa: ANN401 - for the template
+async def _chart(connection: AsyncConnection, level: StockedItem, span: str, zone: Zone, day_starts: time) -> Any:  # noqa: ANN401 - for the template
     """The course of a level up to now; None where it never moved."""
     now = datetime.now(UTC)
     version = level.version or 0
@@ -214,6 +214,8 @@ async def _chart(connection: AsyncConnection, level: StockedItem, span: str, zon
         return None
     length = SPANS[span]
     since = begins if length is None else max(begins - timedelta(minutes=1), now - length)
+    if span == "today":
+        since = start_of_day(now, zone.zone, day_starts)
     course = await read_course(
         connection, level.store_id, level.item_id, level=level.quantity, version=version, since=since, until=now
     )

@@ -57,7 +57,7 @@ def stock_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its r
             is_low=filters.is_set("low"),
             differs=filters.is_set("differs"),
         )
-        at = read_time(filters.get("at"), zones.get(store_id or "", UTC))
+        at = read_time(filters.get("at"), zones.get(store_id or "", UTC), page.day_starts)
         if at is not None and at > datetime.now(UTC):
             raise WrongField("The time lies in the future: nobody knows the stock then")
         return filters, wanted, at
