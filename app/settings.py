@@ -149,7 +149,7 @@ class Settings(DatabaseSettings):
     )
     business_day_starts: DayTime = Field(
         default="04:00",
-        description="When a day of business begins at the page, by the store's clock: a sale after midnight is of the day before.",
+        description="When a business day begins at the page, by the store's clock: a sale after midnight is of the day before.",
     )
     operator_read_only: bool = Field(default=False, description="The page shows, and changes nothing.")
     operator_plain_http: bool = Field(

@@ -1,6 +1,6 @@
 """Puts the page together: its routers, its faults as pages, and the headers that every answer has."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import PosSyncError
@@ -71,6 +72,7 @@ class Page:
     """The page, and what has to run as long as it is served."""
 
     app: ASGIApp
+    routes: Sequence[BaseRoute]
     engine: AsyncEngine
     tasks: list[tuple[str, Callable[[], Awaitable[None]]]]
 
@@ -100,7 +102,7 @@ def create_page(  # noqa: PLR0913 - what a page needs, and whom it tells
     tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = [("page jobs", jobs.run)]
     if standby is not None:
         tasks.append(("page standby", standby.run))
-    return Page(_Headers(app), engine, tasks)
+    return Page(_Headers(app), app.routes, engine, tasks)
 
 
 def _add_files(app: FastAPI) -> None:

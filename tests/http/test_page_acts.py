@@ -1,0 +1,95 @@
+"""Forms that change something: once each, on what was shown, and only for operators."""
+
+import asyncio
+import re
+from decimal import Decimal
+
+import pytest
+from fastapi.routing import APIRoute
+
+from app.page.wiring import create_page
+from app.receiving.signed_body import Receipt
+from app.storage.engine import Database
+from tests.conftest import settings_for
+from tests.support.page import ORIGIN, PASSWORD, VIEWER_PASSWORD, Person, forms_of, person_at
+from tests.support.world import World
+
+FOR_EVERYBODY = {"/login", "/link/{link}", "/logout", "/language", "/stock/past"}
+"""What a viewer may send too"""
+VALUES = {"store_id": "1", "item_id": "avcc123", "version": "1", "number": "1", "kind": "refused", "job_id": "0" * 32}
+
+
+def orders(world: World) -> list[str]:
+    """Every address that takes a form by which something is changed."""
+    settings = settings_for(world, operator_password=PASSWORD)
+    database = Database(settings.database_address)
+    page = create_page(settings, database, Receipt(max_body_bytes=65536), on_recorded=lambda: None)
+    routes = [one for one in page.routes if isinstance(one, APIRoute) and "POST" in (one.methods or set())]
+    found = [one.path for one in routes if one.path not in FOR_EVERYBODY]
+    return ["/ui" + re.sub(r"\{(\w+)(:\w+)?\}", lambda part: VALUES[part[1]], path) for path in found]
+
+
+def token_in(html: str) -> str:
+    return html.partition('name="form_token" value="')[2].partition('"')[0]
+
+
+@pytest.mark.parametrize("settings", [{"password": VIEWER_PASSWORD}, {"operator_read_only": True}], ids=["viewer", "read-only"])
+async def test_who_may_only_look_changes_nothing(world: World, settings: dict[str, object]) -> None:
+    paths = orders(world)
+    assert len(paths) > 10
+    async with person_at(world, **settings) as person:  # type: ignore[arg-type]
+        for path in paths:
+            answer = await person.client.post(path, data={"form_token": token_in(person.html)}, headers=ORIGIN)
+            assert 403 == answer.status_code, path
+
+
+async def test_a_form_without_the_token_of_the_session_changes_nothing(world: World) -> None:
+    async with person_at(world) as person:
+        for path in orders(world):
+            for token in ("", "x" * 22):
+                answer = await person.client.post(path, data={"form_token": token}, headers=ORIGIN)
+                assert 400 == answer.status_code, path
+
+
+async def _form_of_a_count(person: Person, to: str) -> dict[str, str]:
+    await person.open(f"/ui/stores/1/items/avcc123/count?to={to}")
+    (form,) = [one for one in forms_of(person.html) if one["action"].endswith("/stock")]
+    return {**dict(form["fields"]), "note": "counted"}
+
+
+async def test_a_double_click_does_it_once_and_both_are_led_to_the_same_place(world: World) -> None:
+    async with person_at(world) as person:
+        fields = await _form_of_a_count(person, "12.5")
+        path = "/ui/stores/1/items/avcc123/stock"
+        both = await asyncio.gather(*(person.client.post(path, data=fields, headers=ORIGIN) for _ in range(2)))
+        late = await person.client.post(path, data=fields, headers=ORIGIN)
+        assert [303] * 3 == [one.status_code for one in [*both, late]]
+        assert 1 == len({one.headers["location"] for one in [*both, late]})
+    assert Decimal("12.5") == await world.level()
+    assert 1 == len(await world.ledger())
+
+
+async def test_what_has_changed_since_it_was_shown_is_not_done(world: World) -> None:
+    async with person_at(world) as person:
+        fields = await _form_of_a_count(person, "12.5")
+        await world.execute("SELECT pos_sync.record_pos_movement('1', 'avcc123', 'sale', 1, 'meanwhile')")
+        answer = await person.client.post("/ui/stores/1/items/avcc123/stock", data=fields, headers=ORIGIN)
+        assert 409 == answer.status_code
+        assert "is 12.69 now" in answer.text
+        again = await person.client.post("/ui/stores/1/items/avcc123/stock", data=fields, headers=ORIGIN)
+        assert 409 == again.status_code
+    assert Decimal("12.69") == await world.level()
+
+
+@pytest.mark.parametrize("to", ["1,250", "-3", "NaN", "1e40", "", "zwölf", "0x10"])
+async def test_a_number_that_could_be_two_is_refused_with_the_reason(world: World, to: str) -> None:
+    async with person_at(world) as person:
+        await person.open(f"/ui/stores/1/items/avcc123/count?to={to}")
+        assert (422, True) == (person.status, "Nothing was done" in person.text)
+
+
+async def test_a_number_is_not_changed_without_a_reason(world: World) -> None:
+    async with person_at(world) as person:
+        fields = {**await _form_of_a_count(person, "12.5"), "note": "  "}
+        assert 422 == (await person.client.post("/ui/stores/1/items/avcc123/stock", data=fields, headers=ORIGIN)).status_code
+    assert [] == await world.ledger()
