@@ -15,6 +15,9 @@ VERIFIED_BODY = "pos_sync.verified_body"
 REQUEST_ID = "pos_sync.request_id"
 """By which the log line of a request is found; what is kept of a delivery tells it too."""
 
+TRACE = "pos_sync.trace"
+"""The traceparent of a call of the POS, where that is traced."""
+
 DEADLINE = "pos_sync.deadline"
 """By when the request has to be answered, in the event loop's time."""
 
