@@ -70,7 +70,9 @@ def create_app(settings: Settings, *, on_start: Callable[[Service], None] = lamb
     app.add_exception_handler(Exception, _answer_bug)
     if settings.pos_keys:
         # First, since the router tries one after the other.
-        _include_pos(app, service, ApiKey(settings.pos_keys, on_refused=service.metrics.observe_refused_key))
+        _include_pos(
+            app, service, ApiKey(settings.pos_keys, on_refused=service.metrics.observe_refused_key, tracing=service.tracing)
+        )
     if settings.has_page:
         _include_page(app, service)
     app.include_router(webhook_router())

@@ -18,6 +18,9 @@ REQUEST_ID = "pos_sync.request_id"
 PEER = "pos_sync.peer"
 """The (address, port) that is connected. Where a proxy speaks for somebody else, `client` is that other one."""
 
+TRACE = "pos_sync.trace"
+"""The traceparent of a call of the POS, where that is traced."""
+
 DEADLINE = "pos_sync.deadline"
 """By when the request has to be answered, in the event loop's time."""
 

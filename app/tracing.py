@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry, the extra `tracing`: spans for a delivery, for its commit, and for the stock updates that tell it.
+"""Traces by OpenTelemetry, the extra `tracing`: spans for a delivery or call of the POS, its commit, and the stock updates of it.
 
 Off, there is no `Tracing`, and nobody has to do more than see that. A span holds ids and outcomes: never a body, a parameter of a
 statement, or baggage. What comes from outside is one trace id and one span id; whether it is sampled is decided here.
@@ -73,9 +73,20 @@ class Tracing:
     @contextmanager
     def delivery(self, headers: Sequence[tuple[bytes, bytes]]) -> Iterator[Span]:
         """The receipt of a verified delivery, below the span of the sender where `headers` name one."""
-        given = [value for name, value in headers if name == _HEADER]
+        with self._receipt("delivery", headers) as span:
+            yield span
+
+    @contextmanager
+    def call(self, headers: Sequence[tuple[bytes, bytes]]) -> Iterator[Span]:
+        """A call of the POS whose key is right, below the span of the caller where `headers` name one."""
+        with self._receipt("POS call", headers) as span:
+            yield span
+
+    @contextmanager
+    def _receipt(self, name: str, headers: Sequence[tuple[bytes, bytes]]) -> Iterator[Span]:
+        given = [value for header, value in headers if header == _HEADER]
         parent = self._context(str(given[0], "latin-1")) if len(given) == 1 else None
-        with self._span("delivery", self._api.SpanKind.SERVER, is_sampled=self._is_chosen(), parent=parent) as span:
+        with self._span(name, self._api.SpanKind.SERVER, is_sampled=self._is_chosen(), parent=parent) as span:
             yield span
 
     @contextmanager

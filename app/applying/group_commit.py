@@ -85,7 +85,7 @@ class GroupCommit:
         return (await self._submit(delivery))[0]
 
     async def submit_ticket(
-        self, movements: Sequence[Movement], *, deadline: float, units: Sequence[int | None] = ()
+        self, movements: Sequence[Movement], *, deadline: float, units: Sequence[int | None] = (), trace: str | None = None
     ) -> list[Outcome]:
         """Have the movements of one call of the POS written in one statement, and return their outcomes, after COMMIT.
 
@@ -96,7 +96,7 @@ class GroupCommit:
             Overloaded: the queue is full; nothing was done.
             DatabaseAway, OutcomeUnknown: the deadline passed; the movements may still be applied. Sending them again is safe.
         """
-        return await self._submit(Delivery(None, movements, None, deadline, units=units))
+        return await self._submit(Delivery(None, movements, None, deadline, units=units, trace=trace))
 
     async def _submit(self, delivery: Delivery) -> list[Outcome]:
         if self.waiting >= self._waiting_line:

@@ -94,15 +94,15 @@ def create_page(  # noqa: PLR0913 - what a page needs, and whom it tells
     renderer, jobs = Renderer(), Jobs(engine)
     page = PageContext(settings, engine, access, PageReader(engine, standby), renderer, jobs, on_recorded, database)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.include_router(login_router(access, engine, renderer))
-    for router in ROUTERS:
-        app.include_router(router(page))
+    routers = [login_router(access, engine, renderer), *(router(page) for router in ROUTERS)]
+    for one in routers:
+        app.include_router(one)
     _add_files(app)
     _add_faults(app, access, renderer)
     tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = [("page jobs", jobs.run)]
     if standby is not None:
         tasks.append(("page standby", standby.run))
-    return Page(_Headers(app), app.routes, engine, tasks)
+    return Page(_Headers(app), [route for one in routers for route in one.routes], engine, tasks)
 
 
 def _add_files(app: FastAPI) -> None:

@@ -1,8 +1,8 @@
-"""The POS's keys: Authorization: Bearer KEY, compared in constant time."""
+"""The POS's keys: Authorization: Bearer KEY, compared in constant time; and the trace of each call behind them."""
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -10,8 +10,10 @@ from fastapi import APIRouter, Depends, Request, Security
 from fastapi.security import HTTPBearer
 from starlette.convertors import Convertor, register_url_convertor
 
-from app.errors import InvalidField
+from app.errors import InvalidField, PosSyncError
 from app.errors.requests import KeyOfAnotherStore, NotAuthorized
+from app.scope import REQUEST_ID, TRACE
+from app.tracing import Tracing
 from app.wire import errors
 
 _SCHEME = b"bearer"
@@ -52,7 +54,14 @@ class KeyScope:
 class ApiKey:
     """The keys of the POS, each with the store that it is good for. `on_refused` is called for each that is none of them."""
 
-    def __init__(self, keys: Mapping[str, str | None], *, on_refused: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        keys: Mapping[str, str | None],
+        *,
+        on_refused: Callable[[], None] = lambda: None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self.tracing = tracing
         self._scopes = [(hashlib.sha256(key.encode()).digest(), KeyScope(store_id)) for key, store_id in keys.items()]
         self._on_refused = on_refused
 
@@ -88,6 +97,31 @@ class _Guard(HTTPBearer):
             scope.require([store_id])
 
 
+class _Traced:
+    """The span of a call. Behind the guard: only of who has a key is a traceparent taken."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+
+    async def __call__(self, request: Request) -> AsyncIterator[None]:
+        refusal: PosSyncError | None = None
+        with self._tracing.call(request.scope["headers"]) as span:
+            request.scope[TRACE] = span.traceparent
+            span.tell(
+                operation=request.scope["route"].operation_id,
+                store_id=request.path_params.get("store_id"),
+                request_id=request.scope.get(REQUEST_ID),
+            )
+            try:
+                yield
+            except PosSyncError as error:
+                # An answer as any other, and no failure of the span.
+                refusal = error
+                span.tell(reason=error.reason)
+        if refusal is not None:
+            raise refusal
+
+
 async def require_known_parameters(request: Request) -> None:
     """Refuse a query parameter that the route does not have: ignored, a misspelt filter would return everything.
 
@@ -105,7 +139,11 @@ def guarded_router(api_key: ApiKey, *, prefix: str = "/pos/stores/{store_id:id}"
     """A router, usually for what belongs to one store, whose every route asks for the key first."""
     return APIRouter(
         prefix=prefix,
-        dependencies=[Security(_Guard(api_key)), Depends(require_known_parameters)],
+        dependencies=[
+            Security(_Guard(api_key)),
+            *([] if api_key.tracing is None else [Depends(_Traced(api_key.tracing))]),
+            Depends(require_known_parameters),
+        ],
         responses=errors({401: "The key of the POS is missing or wrong.", 403: "The key is for another store."}),
         tags=["POS"],
     )

@@ -22,7 +22,7 @@ from app.errors.requests import IdempotencyKeyReused, InvalidIdempotencyKey, NoI
 from app.pos.api_key import ApiKey, guarded_router
 from app.pos.tickets import MAX_MOVEMENTS, PosMovement, PosMovements, Ticket, read_ticket
 from app.receiving.signed_body import Receipt, require_plain_json
-from app.scope import BODY_ARRIVED
+from app.scope import BODY_ARRIVED, TRACE
 from app.stock.movement import Applied, KeyReused, Known, Movement, NotRecorded, Outcome, Refused
 from app.stock.quantity import to_plain
 from app.stock.text import fault_in_id, parse_idempotency_header
@@ -113,6 +113,7 @@ class _Asked:
     ticket: Ticket
     idempotency_key: str
     deadline: float
+    trace: str | None
 
 
 async def _was_recorded(engine: AsyncEngine, ticket: Ticket, deadline: float) -> bool:
@@ -152,8 +153,8 @@ def movements_router(  # noqa: PLR0913 - what one route needs
             # Before revision 0007, the quotes were a part of the key.
             former = read_ticket(raw, store_id=store_id, idempotency_key=sent, now=now)
             if await _was_recorded(engine, former, deadline):
-                return _Asked(former, sent, deadline)
-        return _Asked(read, idempotency_key, deadline)
+                return _Asked(former, sent, deadline, request.scope.get(TRACE))
+        return _Asked(read, idempotency_key, deadline, request.scope.get(TRACE))
 
     router = guarded_router(api_key)
 
@@ -189,7 +190,8 @@ def movements_router(  # noqa: PLR0913 - what one route needs
     async def record_pos_movements(
         asked: Annotated[_Asked, Depends(ticket)], response: Response
     ) -> RecordedMovements | JSONResponse:
-        outcomes = await group_commit.submit_ticket(asked.ticket.movements, deadline=asked.deadline, units=asked.ticket.units)
+        ticket, trace = asked.ticket, asked.trace
+        outcomes = await group_commit.submit_ticket(ticket.movements, deadline=asked.deadline, units=ticket.units, trace=trace)
         on_recorded()
         if any(isinstance(outcome, KeyReused) for outcome in outcomes):
             raise IdempotencyKeyReused(asked.idempotency_key)

@@ -10,7 +10,7 @@ import pytest
 from app import tracing
 from app.main import create_app
 from tests.conftest import settings_for
-from tests.support.mipos import Remote, listening, mipos
+from tests.support.mipos import AUTHORIZED, Remote, listening, mipos
 from tests.support.outbox import connect_other, connect_stores, sell, settled, until
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
@@ -95,6 +95,28 @@ async def test_a_refusal_and_an_error_are_told_without_their_text(world: World, 
     assert ("refused", "unknown_item") == (refused.attributes["pos_sync.outcome"], refused.attributes["pos_sync.reason"])
     assert "database_not_set_up" == failed.attributes["pos_sync.reason"]
     assert ("UndefinedFunctionError", ()) == (commit.attributes["error.type"], commit.events)
+
+
+async def test_a_call_of_the_pos_its_commit_and_the_stock_update_that_tells_it(world: World, spans: Spans) -> None:
+    sale = {"item_id": "avcc123", "kind": "sale", "quantity": "1.25"}
+    async with traced(world, 1) as (_, client):
+        headers = {"Idempotency-Key": "a", "traceparent": UNSAMPLED}
+        stranger = await client.post("/pos/stores/1/movements", json=sale, headers=headers)
+        untraced = spans("POS call")
+        recorded = await client.post("/pos/stores/1/movements", json=sale, headers={**headers, **AUTHORIZED})
+        nowhere = await client.get("/pos/stores/9/stock", headers=AUTHORIZED)
+        await settled(world)
+        await until_sent(spans, number=2)
+    call, refused = spans("POS call")
+    (commit,), sent = spans("commit"), spans("stock update")
+
+    assert ([401, 201, 404], []) == ([answer.status_code for answer in (stranger, recorded, nowhere)], untraced)
+    assert (int(TRACE, 16), int(SENDER, 16)) == (call.context.trace_id, call.parent.span_id)
+    assert [[call.context.span_id]] * 3 == [[link.context.span_id for link in span.links] for span in (commit, *sent)]
+    assert ("record_pos_movements", "1") == (call.attributes["pos_sync.operation"], call.attributes["pos_sync.store_id"])
+    assert refused.attributes["pos_sync.reason"]
+    assert "error.type" not in refused.attributes
+    assert "1.25" not in f"{call.attributes} {call.events}"
 
 
 async def test_off_nothing_is_traced_and_mipos_gets_no_traceparent(world: World, spans: Spans) -> None:
