@@ -16,6 +16,7 @@ from app.page.filters import Filters, text_of
 from app.page.item import read_quantity
 from app.page.rendering import Zone, address, later
 from app.page.visitor import Visitor
+from app.path_id import STORE_PATH
 from app.stock.definitions import DefinedItem
 from app.stock.text import MAX_TEXT_LENGTH, fault_in, zone_of
 from app.storage.catalog import list_stores
@@ -106,7 +107,7 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
 
         return await use(act, case)
 
-    @router.get("/catalog/stores/{store_id:id}/items/{item_id:id}")
+    @router.get(f"/catalog{STORE_PATH}/items/{{item_id:id}}")
     async def edit(
         request: Request, visitor: Annotated[Visitor, Depends(page.access.viewer)], store_id: str, item_id: str
     ) -> Response:
@@ -126,7 +127,7 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
         back = address("/ui/catalog", store=store_id)
         return page.render(request, visitor, "catalog_edit.html", store_id=store_id, back=back, act_id=new_act_id(), **found)
 
-    @router.post("/catalog/stores/{store_id:id}/items/{item_id:id}")
+    @router.post(f"/catalog{STORE_PATH}/items/{{item_id:id}}")
     async def set_definition(form: Annotated[Form, Depends(page.access.order)], store_id: str, item_id: str) -> Response:
         change = _change_of(form)
         if not change.values:

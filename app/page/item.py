@@ -20,6 +20,7 @@ from app.page.faults import Changed, NothingThere, WrongField
 from app.page.filters import Filters, start_of_day, text_of
 from app.page.rendering import Zone, later, segment
 from app.page.visitor import Visitor
+from app.path_id import STORE_PATH
 from app.stock.definitions import DefinedItem
 from app.stock.quantity import NotAQuantity, parse_quantity, require_unsigned, to_canonical
 from app.stock.text import fault_in_id, zone_of
@@ -38,7 +39,7 @@ SPANS = {
     "year": timedelta(days=366),
     "all": None,
 }
-PATH = "/stores/{store_id:id}/items/{item_id:id}"
+PATH = f"{STORE_PATH}/items/{{item_id:id}}"
 
 
 def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its routes

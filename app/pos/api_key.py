@@ -4,34 +4,18 @@ import hashlib
 import hmac
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Depends, Request, Security
 from fastapi.security import HTTPBearer
-from starlette.convertors import Convertor, register_url_convertor
 
 from app.errors import InvalidField, PosSyncError
 from app.errors.requests import KeyOfAnotherStore, NotAuthorized
+from app.path_id import STORE_PATH
 from app.scope import REQUEST_ID, TRACE
 from app.tracing import Tracing
 from app.wire import errors
 
 _SCHEME = b"bearer"
-
-
-class _IdConvertor(Convertor[str]):
-    """An id in a path, decoded once, so that one with a slash, a blank or an accent can be named: paths are matched undecoded."""
-
-    regex = "[^/]+"
-
-    def convert(self, value: str) -> str:
-        return unquote(value)
-
-    def to_string(self, value: str) -> str:
-        return quote(value, safe="")
-
-
-register_url_convertor("id", _IdConvertor())
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +119,7 @@ async def require_known_parameters(request: Request) -> None:
             raise InvalidField(name, f"is not a parameter of this address, which takes: {listed}")
 
 
-def guarded_router(api_key: ApiKey, *, prefix: str = "/pos/stores/{store_id:id}") -> APIRouter:
+def guarded_router(api_key: ApiKey, *, prefix: str = f"/pos{STORE_PATH}") -> APIRouter:
     """A router, usually for what belongs to one store, whose every route asks for the key first."""
     return APIRouter(
         prefix=prefix,

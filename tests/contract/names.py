@@ -31,6 +31,8 @@ EXEMPT = {
     "search": "the field's word",
     "lists": "the field's word",
     "words": "of the page, to be translated",
+    "path": "HTTP's word",
+    "id": "the field's word",
     "wire": "the field's word for bytes between systems",
     "csv": "a format",
     "text": "a type of data",
