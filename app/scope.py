@@ -6,6 +6,9 @@ from enum import StrEnum
 WEBHOOK_PATH = "/webhooks/stock"
 """Where mipOS delivers, behind PUBLIC_URL"""
 
+LINK_PATH = "/ui/link/"
+"""What follows logs somebody in: it is in no log."""
+
 DELIVERY_LOG = "pos_sync.delivery_log"
 """The `DeliveryLog` of a delivery; absent for any other request."""
 

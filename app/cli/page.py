@@ -11,6 +11,7 @@ from app.cli.group import CommandGroup
 from app.cli.options import json_option
 from app.cli.output import show_json
 from app.page.visitor import MAX_NAME_LENGTH, Role, link_hash
+from app.scope import LINK_PATH
 from app.settings import Settings, load_settings
 from app.stock.text import fault_in
 from app.storage.engine import Database
@@ -74,7 +75,7 @@ async def new_link(database: Database, settings: Settings, grant: Grant) -> str:
 
 def _new(settings: Settings) -> tuple[str, bytes]:
     link = secrets.token_urlsafe(_LINK_BYTES)
-    return f"{_base_of(settings)}/ui/link/{link}", link_hash(link)
+    return f"{_base_of(settings)}{LINK_PATH}{link}", link_hash(link)
 
 
 def _base_of(settings: Settings) -> str:

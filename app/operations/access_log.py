@@ -15,7 +15,7 @@ from app.errors.requests import NotSigned, ReadStopped
 from app.operations.logs import write_line
 from app.operations.metrics import Metrics
 from app.operations.traffic import Traffic
-from app.scope import DELIVERY_LOG, REQUEST_ID, DeliveryLog, DeliveryOutcome
+from app.scope import DELIVERY_LOG, LINK_PATH, REQUEST_ID, DeliveryLog, DeliveryOutcome
 
 REQUEST_ID_HEADER = "x-request-id"
 
@@ -61,7 +61,7 @@ class AccessLogMiddleware:
         """One line and the metrics of an answered request."""
         delivery: DeliveryLog | None = scope.get(DELIVERY_LOG)
         self._metrics.observe_request(status=status, seconds=seconds, delivery=delivery)
-        path = scope["path"][:MAX_PATH_LENGTH]
+        path = _shown(scope["path"])
         is_strange = status >= _FIRST_FAILURE or (delivery is not None and status == NotSigned.status)
         level = "debug" if path in _PROBES else "warning" if is_strange else "info"
         client = scope.get("client")
@@ -80,7 +80,12 @@ class AccessLogMiddleware:
 
     def note_bug(self, scope: Scope, *, request_id: str) -> None:
         """The error that is being handled, which no layer has turned into an answer."""
-        _log.exception("request failed", request_id=request_id, path=scope["path"])
+        _log.exception("request failed", request_id=request_id, path=_shown(scope["path"]))
+
+
+def _shown(path: str) -> str:
+    """The path as the log has it: cut, and without what logs somebody in."""
+    return f"{LINK_PATH}..." if path.startswith(LINK_PATH) else path[:MAX_PATH_LENGTH]
 
 
 class _Observation:

@@ -168,6 +168,15 @@ async def test_a_link_logs_in_once_and_a_preview_does_not_spend_it(
         assert (401, True) == (person.status, "was used, or is too old" in person.text)
 
 
+async def test_a_link_is_in_no_log(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    async with running(settings_for(world, **BOTH)) as (_, client):
+        await client.get("/ui/link/a-secret-of-somebody")
+        await client.post("/ui/link/a-secret-of-somebody", headers=ORIGIN)
+    logged = capsys.readouterr().out
+    assert "/ui/link/..." in logged
+    assert "a-secret-of-somebody" not in logged
+
+
 async def test_a_link_for_a_page_that_is_off_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIPOS_CLIENT_SECRET", SECRET)
     assert "OPERATOR_PASSWORD is not set" in (await run("page", "link", "--name", "Bea")).output
