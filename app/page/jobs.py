@@ -35,9 +35,8 @@ class Progress:
         if monotonic() - self._told_at >= BEAT_SECONDS:
             await self.tell()
 
-    def note(self, phase: object, done: int, _total: int) -> None:
-        """How far a phase is; may be called in another thread, and is written down with the next sign of life."""
-        del phase
+    def note(self, done: int) -> None:
+        """So many parts are done. It may be called in another thread, and is written down with the next sign of life."""
         self._done = done
 
     async def tell(self) -> None:

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.page.faults import NothingThere
 from app.storage.standby import ReadThePrimary, Standby
 
 CHANGED_COOKIE = "pos_sync_changed"
@@ -32,7 +33,8 @@ class PageReader:
         if self.standby is not None and CHANGED_COOKIE not in request.cookies:
             try:
                 return await self.standby.read(work, limit=MAX_READ_TIME)
-            except ReadThePrimary:
+            except (ReadThePrimary, NothingThere):
+                # What was made just now is on the primary only.
                 pass
         return await self.read_now(work), 0.0
 

@@ -17,7 +17,7 @@ from app.page.context import PageContext
 from app.page.faults import NothingThere, WrongField
 from app.page.filters import Filters, read_time, text_of
 from app.page.jobs import Progress
-from app.page.rendering import UTC_ZONE, Zone
+from app.page.rendering import UTC_ZONE, Zone, later
 from app.page.visitor import Visitor
 from app.stock.csv_catalog import to_cell
 from app.stock.quantity import to_canonical
@@ -32,7 +32,7 @@ from app.storage.rules import effective_rules
 COLUMNS = ("store", "item", "name", "stock", "unit", "low_stock", "updated_at", "retired_at")
 CSV_BATCH = 2000
 """Levels that are read at a time"""
-JOB_KIND = "stock as of a time"
+JOB_KIND = later("stock as of a time")
 
 
 def stock_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its routes

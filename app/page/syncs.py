@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import PosSyncError
-from app.mipos.sync import Order, check, synchronise
+from app.mipos.sync import Order, Phase, check, synchronise
 from app.mipos.wiring import mipos_of, why_not_sending
 from app.page.access import Form
 from app.page.acting import act_id_of, led_to, new_act_id
@@ -16,13 +16,13 @@ from app.page.context import PageContext
 from app.page.faults import WrongField
 from app.page.filters import Filters
 from app.page.jobs import Progress
-from app.page.rendering import UTC_ZONE
+from app.page.rendering import UTC_ZONE, later
 from app.page.visitor import Visitor
 from app.storage import syncs
 from app.storage.catalog import list_stores
 from app.storage.page_lists import PAGE_ROWS, list_syncs
 
-JOB_KIND = "full synchronisation"
+JOB_KIND = later("full synchronisation")
 MAX_NAMED = 20
 """Rules that a catalog breaks, and that are named"""
 
@@ -108,10 +108,16 @@ def _require_account(page: PageContext) -> None:
 
 async def _synchronise(page: PageContext, order: Order, progress: Progress) -> None:
     """The use case of `pos-sync sync`; each phase is told."""
+
+    def tell(phase: Phase, done: int, _total: int) -> None:
+        # Sending is counted in bytes, and is no part of the items.
+        if phase is Phase.CHECKING:
+            progress.note(done)
+
     what = f"store {order.store_id}, system {order.inventory_system_id}"
     try:
         async with mipos_of(page.settings, page.engine) as (client, tokens):
-            result = await synchronise(page.engine, client, tokens, order, on_progress=progress.note)
+            result = await synchronise(page.engine, client, tokens, order, on_progress=tell)
     except PosSyncError as error:
         await progress.step((what, error.message), parts=0)
         return
