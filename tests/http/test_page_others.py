@@ -1,5 +1,7 @@
 """Synchronisations, catalog, system and search, as people see them at the page."""
 
+from tests.support.mipos import SYSTEM, mipos
+from tests.support.outbox import connect_stores
 from tests.support.page import VIEWER_PASSWORD, person_at
 from tests.support.world import World
 
@@ -66,3 +68,25 @@ async def test_a_viewer_sees_all_and_changes_nothing(world: World) -> None:
         ):
             await person.open(path)
             assert 403 == person.status
+
+
+async def test_a_store_is_synchronised_with_progress(world: World) -> None:
+    await connect_stores(world)
+    async with mipos() as remote, person_at(world, **remote.settings()) as person:
+        await person.open("/ui/syncs")
+        await person.send("/ui/syncs/confirm")
+        assert "It sends 3 items" in person.text
+        await person.send("/ui/syncs")
+        while "It has ended." not in person.text:
+            await person.open(person.url)
+        assert "done: items 3" in person.text
+        await person.open("/ui/syncs")
+        assert "page:Ana" in person.text
+
+
+async def test_without_an_account_nothing_can_be_synchronised_and_it_says_why(world: World) -> None:
+    async with person_at(world) as person:
+        await person.open("/ui/syncs")
+        assert "Nothing can be sent: no mipOS account is set" in person.text
+        await person.open(f"/ui/syncs/confirm?store=1&system={SYSTEM}")
+        assert 422 == person.status

@@ -64,3 +64,17 @@ async def test_a_count_is_shown_before_it_is_recorded(world: World) -> None:
         assert "page:Ana" in person.text
         assert "counted on Monday" in person.text
         assert Decimal("12.5") == await world.level()
+
+
+async def test_the_stock_of_the_past_as_csv_is_made_in_the_background_once(world: World) -> None:
+    await world.execute("SELECT pos_sync.record_pos_movement('1', 'avcc123', 'sale', 1, 'later')")
+    async with person_at(world) as person:
+        await person.open("/ui/stock?store=1&at=2026-01-01T12:00")
+        assert "13.69" in person.text
+        await person.send("/ui/stock/past")
+        while "It has ended." not in person.text:
+            await person.open(person.url)
+        made = await person.client.get(f"{person.url.partition('?')[0]}/stock.csv")
+        row = next(one for one in csv.reader(io.StringIO(made.text)) if one[1] == "avcc123")
+        assert "13.69" == row[3]
+    assert 1 == await world.scalar("SELECT count(*) FROM pos_sync.page_job")
