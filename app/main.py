@@ -124,7 +124,7 @@ def _include_page(app: FastAPI, service: Service) -> None:
         on_recorded=service.wake_relay,
         on_failed_login=service.metrics.observe_failed_login,
     )
-    service.page_engine = page.engine
+    service.page_engines = page.engines
     service.page_tasks = page.tasks
     app.add_route("/ui", _lead_to_page, include_in_schema=False)
     app.mount("/ui", page.app, name="page")

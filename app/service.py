@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
@@ -67,7 +67,7 @@ class Service:
         """Of its own: what the POS reads must not take the connections by which /readyz looks."""
         self.feed: ChangeFeed | None = None
         self.pos_tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
-        self.page_engine: AsyncEngine | None = None
+        self.page_engines: Sequence[AsyncEngine] = ()
         """Of its own too: ten people who click take no connection from the deliveries."""
         self.page_tasks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self.readiness = Readiness(
@@ -143,7 +143,7 @@ class Service:
             with suppress(TimeoutError):
                 async with asyncio.timeout(DISPOSE_SECONDS):
                     await self.engine.dispose()
-                    for engine in (self.pos_engine, self.page_engine):
+                    for engine in (self.pos_engine, *self.page_engines):
                         if engine is not None:
                             await engine.dispose()
 

@@ -4,13 +4,14 @@ import asyncio
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.page.faults import FormRefused, NotAllowed, NotLoggedIn, PlainHttp
+from app.page.place import asked_for
 from app.page.visitor import Keys, Role, Visitor
 from app.receiving.signed_body import Receipt
 from app.scope import PEER
@@ -31,6 +32,7 @@ class Form:
     """The fields of a form that was sent by this visitor from this page; of several with one name, all."""
 
     visitor: Visitor
+    path: str
     fields: Mapping[str, list[str]]
 
     def text(self, name: str) -> str:
@@ -54,7 +56,8 @@ class Access:
         self._receipt = receipt
         self._on_failed_login = on_failed_login
         self._allows_plain_http = settings.operator_plain_http
-        self._public_host = urlsplit(settings.public_url).netloc if settings.public_url else None
+        public = urlsplit(settings.public_url or "")
+        self._public_origin = f"{public.scheme}://{public.netloc}"
 
     async def viewer(self, request: Request) -> Visitor:
         """Whoever may see the page.
@@ -69,12 +72,12 @@ class Access:
             return named
         signed = self.keys.read_cookie(request.cookies.get(COOKIE, ""))
         if signed is None:
-            raise NotLoggedIn(_asked_for(request))
+            raise NotLoggedIn(asked_for(request))
         role, session_hash = signed
         async with self._engine.connect() as connection:
             grant = await read_session(connection, session_hash)
         if grant is None or grant.role != role:
-            raise NotLoggedIn(_asked_for(request))
+            raise NotLoggedIn(asked_for(request))
         return Visitor(grant.name, role, self.keys.form_key(role, session_hash), session_hash)
 
     def note_failed_login(self, network: str) -> None:
@@ -97,7 +100,7 @@ class Access:
         sent = fields.get("form_token", [""])[-1]
         if not hmac.compare_digest(sent.encode(), visitor.form_token.encode()):
             raise FormRefused("It was made for another login. Load the page again")
-        return Form(visitor, fields)
+        return Form(visitor, request.url.path, fields)
 
     async def order(self, request: Request) -> Form:
         """What an operator sends to change something.
@@ -157,30 +160,17 @@ class Access:
         Raises:
             PlainHttp
         """
+        if request.url.scheme == "https" or self._allows_plain_http:
+            return
         client = request.client.host if request.client else ""
-        if request.url.scheme != "https" and client not in _LOOPBACK and not self._allows_plain_http:
+        # The name too: a page of somebody else may have led a browser on this machine here, by a name of its own.
+        if client not in _LOOPBACK or (request.url.hostname or "") not in _LOOPBACK:
             raise PlainHttp
 
     def _require_own_origin(self, request: Request) -> None:
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
         if site is None and origin is None:
             raise FormRefused("Your browser does not say which page sent it (Origin)")
-        own = {request.headers.get("host"), self._public_host} - {None}
-        if site not in {None, "same-origin", "none"} or (origin is not None and urlsplit(origin).netloc not in own):
+        own = {f"{request.url.scheme}://{request.headers.get('host')}", self._public_origin}
+        if site not in {None, "same-origin", "none"} or (origin is not None and origin not in own):
             raise FormRefused("Another site sent it")
-
-
-def _asked_for(request: Request) -> str:
-    """Where to go after the login."""
-    if request.method != "GET":
-        return "/ui/"
-    query = request.scope["query_string"].decode("ascii", "ignore")
-    path = request.scope["root_path"] + request.scope["path"] if "/ui" not in request.scope["path"] else request.scope["path"]
-    return path + (f"?{query}" if query else "")
-
-
-def safe_location(location: str) -> str:
-    """A place of this page; anything else is its beginning."""
-    parts = urlsplit(location)
-    is_ours = not parts.scheme and not parts.netloc and (parts.path == "/ui" or parts.path.startswith("/ui/"))
-    return quote(location, safe="/?&=%:;,+~-._") if is_ours and "\\" not in location else "/ui/"

@@ -4,11 +4,13 @@ A form carries an id of its own. It is committed with what the form does, so a s
 it and is led to the same place. What was confirmed is compared in the same transaction: if it changed, nothing is done.
 """
 
+import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from uuid import uuid4
 
+import structlog
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -17,8 +19,10 @@ from app.page.faults import FormRefused, WrongField
 from app.page.reader import note_change
 from app.stock.text import fault_in
 from app.storage import page_acts
+from app.storage.transactions import run_transaction
 
 MAX_NOTE_LENGTH = 255
+_log = structlog.get_logger("pos_sync.page")
 _ACT_ID = re.compile("[0-9a-f]{32}")
 
 Check = Callable[[AsyncConnection], Awaitable[None]]
@@ -31,15 +35,15 @@ def new_act_id() -> str:
 
 
 def act_id_of(form: Form) -> str:
-    """The form's own id.
+    """By what the act is known: the form's own id, with all that the form says, so that nothing else passes for it.
 
     Raises:
         FormRefused: it has none.
     """
-    act_id = form.text("act_id")
-    if not _ACT_ID.fullmatch(act_id):
+    if not _ACT_ID.fullmatch(form.text("act_id")):
         raise FormRefused("It has no id of its own. Load the page again")
-    return act_id
+    said = [form.visitor.name, form.path, *(f"{name}={values}" for name, values in sorted(form.fields.items()))]
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()[:32]
 
 
 def note_of(form: Form) -> str:
@@ -50,7 +54,7 @@ def note_of(form: Form) -> str:
     """
     note = form.text("note")
     if fault := fault_in(note, max_length=MAX_NOTE_LENGTH):
-        raise WrongField(f"The note {fault}. Write why")
+        raise WrongField("The note %(fault)s. Write why", fault=fault)
     return note
 
 
@@ -98,7 +102,7 @@ class Act:
         self.act_id = act_id_of(form)
         self.actor = form.visitor.actor
         self.location = location
-        self._words = words
+        self.words = words
         self._check = check
 
     async def guard(self, connection: AsyncConnection) -> None:
@@ -108,7 +112,7 @@ class Act:
             DoneBefore: it was done.
             Changed: it must not be done.
         """
-        if not await page_acts.claim(connection, self.act_id, actor=self.actor, location=self.location, words=self._words):
+        if not await page_acts.claim(connection, self.act_id, actor=self.actor, location=self.location, words=self.words):
             done = await page_acts.read_act(connection, self.act_id)
             raise DoneBefore(self.location if done is None else done.location)
         await self._check(connection)
@@ -125,13 +129,11 @@ async def do(engine: AsyncEngine, act: Act, work: Callable[[AsyncConnection], Aw
     Raises:
         Changed: nothing was done.
     """
-    try:
-        async with engine.begin() as connection:
-            await act.guard(connection)
-            await work(connection)
-    except DoneBefore as before:
-        return led_to(before.location, act_id=act.act_id)
-    return act.answer
+
+    async def alone(connection: AsyncConnection, _driver: object) -> None:
+        await work(connection)
+
+    return await use(act, lambda: run_transaction(engine, alone, first=act.guard))
 
 
 async def use(act: Act, case: Callable[[], Awaitable[object]]) -> Response:
@@ -144,6 +146,7 @@ async def use(act: Act, case: Callable[[], Awaitable[object]]) -> Response:
         await case()
     except DoneBefore as before:
         return led_to(before.location, act_id=act.act_id)
+    _log.info("page act", actor=act.actor, act=act.words, location=act.location, act_id=act.act_id)
     return act.answer
 
 

@@ -1,12 +1,33 @@
-"""What the page says no to. Each has a status and a sentence; a page shows them."""
+"""What the page says no to. Each has a status and a sentence; a page shows it in the visitor's language."""
 
+from collections.abc import Callable
 from http import HTTPStatus
+from typing import ClassVar
 
 from app.errors import PosSyncError
+from app.page.rendering import later
+
+Said = Callable[[str], str]
+"""Translates"""
+
+
+def _in_english(words: str) -> str:
+    return words
 
 
 class PageFault(PosSyncError):
-    """Shown as a page."""
+    """Shown as a page. `problem` names its `values` as %(name)s, and is translated before they are filled in."""
+
+    frame: ClassVar[str] = "%(problem)s"
+
+    def __init__(self, problem: str = "", **values: object) -> None:
+        self._problem, self._values = problem or self.text, values
+        super().__init__(self.spoken(_in_english))
+
+    def spoken(self, said: Said) -> str:
+        """The sentence."""
+        problem = said(self._problem)
+        return said(self.frame) % {"problem": problem % self._values if self._values else problem}
 
 
 class NotLoggedIn(PageFault):
@@ -14,7 +35,7 @@ class NotLoggedIn(PageFault):
 
     status = HTTPStatus.UNAUTHORIZED
     reason = "not_logged_in"
-    text = "Log in first."
+    text = later("Log in first.")
 
     def __init__(self, asked_for: str) -> None:
         super().__init__()
@@ -26,9 +47,9 @@ class PlainHttp(PageFault):
 
     status = HTTPStatus.FORBIDDEN
     reason = "plain_http"
-    text = (
-        "This page is used over https, or on the machine itself: passwords could be read on their way. Put a proxy with TLS in "
-        "front of it, or set OPERATOR_PLAIN_HTTP=true in a network that you trust."
+    text = later(
+        "This page is used over https, or on the machine itself by the name localhost: passwords could be read on their way. "
+        "Put a proxy with TLS in front of it, or set OPERATOR_PLAIN_HTTP=true in a network that you trust."
     )
 
 
@@ -37,9 +58,7 @@ class NotAllowed(PageFault):
 
     status = HTTPStatus.FORBIDDEN
     reason = "not_allowed"
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"{problem}.")
+    frame = "%(problem)s."
 
 
 class FormRefused(PageFault):
@@ -47,9 +66,7 @@ class FormRefused(PageFault):
 
     status = HTTPStatus.BAD_REQUEST
     reason = "form_refused"
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"Nothing was done. The form was refused: {problem[:1].lower()}{problem[1:]}.")
+    frame = later("Nothing was done. The form was refused. %(problem)s.")
 
 
 class WrongField(PageFault):
@@ -57,26 +74,20 @@ class WrongField(PageFault):
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     reason = "wrong_field"
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"Nothing was done. {problem}.")
+    frame = later("Nothing was done. %(problem)s.")
 
 
 class Changed(PageFault):
-    """What was confirmed is not as it was shown."""
+    """What was confirmed is not as it was shown; `problem` says what, in the middle of a sentence."""
 
     status = HTTPStatus.CONFLICT
     reason = "changed"
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"Nothing was done: {what}. Look at it again.")
+    frame = later("Nothing was done: %(problem)s. Look at it again.")
 
 
 class NothingThere(PageFault):
-    """What the address names does not exist."""
+    """What the address names does not exist; `problem` names it."""
 
     status = HTTPStatus.NOT_FOUND
     reason = "nothing_there"
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"There is no {what}.")
+    frame = later("There is no %(problem)s.")

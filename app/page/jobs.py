@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -9,9 +10,10 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.storage import page_acts
-from app.storage.transactions import describe
+from app.storage.transactions import DATABASE_FAILURES, describe
 
 BEAT_SECONDS = 1.0
+MAX_AT_A_TIME = 2
 MAX_RESULTS = 1000
 """That are kept of a job"""
 
@@ -50,10 +52,11 @@ Work = Callable[[Progress], Awaitable[None]]
 
 
 class Jobs:
-    """Starts jobs, once each."""
+    """Starts jobs, once each; some at a time, the others wait. `engine` is theirs: they take no connection from the pages."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        self.engine = self._engine = engine
+        self._places = asyncio.Semaphore(MAX_AT_A_TIME)
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(  # noqa: PLR0913 - its columns
@@ -95,7 +98,8 @@ class Jobs:
         beating = asyncio.create_task(self._beat(progress))
         fault: str | None = None
         try:
-            await work(progress)
+            async with self._places:
+                await work(progress)
         except Exception as error:  # noqa: BLE001 - whatever ends it is told to the person who waits for it
             _log.warning("page job failed", job=job_id, error=describe(error))
             fault = (
@@ -112,4 +116,6 @@ class Jobs:
     async def _beat(progress: Progress) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            await progress.tell()
+            # A database that is away for a moment does not end the job.
+            with suppress(*DATABASE_FAILURES):
+                await progress.tell()

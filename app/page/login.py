@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.page.access import COOKIE, Access, Form, safe_location
+from app.page.access import COOKIE, Access, Form
+from app.page.place import safe_location
 from app.page.rendering import LANGUAGE_COOKIE, LANGUAGES, Renderer, language_of, translations_of
 from app.page.visitor import MAX_NAME_LENGTH, Role, link_hash, network_of
 from app.stock.text import fault_in
@@ -73,18 +74,21 @@ def login_router(access: Access, engine: AsyncEngine, renderer: Renderer) -> API
             return _form(request, problem=problem, status=HTTPStatus.UNPROCESSABLE_ENTITY, asked_for=asked_for)
         network = network_of(request.client.host if request.client else None)
         async with engine.begin() as connection:
-            wait = await page_access.take_place(connection, network, most=MAX_DELAY)
-        if wait > MAX_WAIT:
-            problem = said("Too many wrong passwords came from your network. Try again in a minute.")
+            wait = await page_access.take_place(connection, network, most_delay=MAX_DELAY, most_wait=MAX_WAIT)
+        if wait is None:
+            problem = said(
+                "Wrong passwords come from your network just now. Try again in a few seconds, or use a link: pos-sync page link"
+            )
             answer = _form(request, problem=problem, status=HTTPStatus.TOO_MANY_REQUESTS, name=name, asked_for=asked_for)
-            answer.headers["Retry-After"] = str(int(wait) + 1)
+            answer.headers["Retry-After"] = str(int(MAX_WAIT))
             return answer
         await pause(wait)
         role = access.keys.role_of(password)
         async with engine.begin() as connection:
             if role is None:
                 await page_access.note_failure(connection, network)
-            else:
+            elif role is Role.OPERATOR or Role.OPERATOR not in access.keys.roles:
+                # A viewer could try the operators' password by turns with the own one.
                 await page_access.forget_failures(connection, network)
         if role is None:
             access.note_failed_login(network)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response
-from sqlalchemy import text
+from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.page.faults import NothingThere
@@ -15,8 +15,8 @@ from app.storage.standby import ReadThePrimary, Standby
 CHANGED_COOKIE = "pos_sync_changed"
 CHANGED_SECONDS = 30
 """After a change the visitor reads from the primary for so long."""
-MAX_READ_TIME = "10s"
-"""Of a statement"""
+MAX_READ_TIME, MAX_JOB_TIME = "10s", "120s"
+"""Of a statement of a page, and of a job"""
 
 _Found = TypeVar("_Found")
 
@@ -41,8 +41,16 @@ class PageReader:
     async def read_now(self, work: Callable[[AsyncConnection], Awaitable[_Found]]) -> _Found:
         """What is there now."""
         async with self.engine.connect() as connection:
-            await connection.execute(text(f"SET LOCAL statement_timeout = '{MAX_READ_TIME}'"))
             return await work(connection)
+
+
+def limit_statements(engine: AsyncEngine, longest: str) -> None:
+    """Let no statement of this engine take longer: what it holds is given back then."""
+    limits = f"SET LOCAL statement_timeout = '{longest}'"
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(limits)
 
 
 def note_change(answer: Response) -> None:

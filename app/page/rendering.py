@@ -16,6 +16,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from app.errors import as_seen
+from app.page.place import place_of
 from app.page.visitor import Visitor
 from app.stock.movement import Source
 from app.stock.quantity import to_canonical
@@ -86,6 +87,7 @@ def environment(language: str) -> Environment:
     made.policies["ext.i18n.trimmed"] = True
     translations = translations_of(language)
     made.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
+    made.globals.update(_translators(translations))
     made.filters.update(number=number, moment=_moment, local=_local, segment=segment, said=translations.gettext)
     shared: dict[str, Any] = {
         "sources": {source.value: translations.gettext(words) for source, words in SOURCES.items()},
@@ -107,14 +109,29 @@ def translations_of(language: str) -> gettext.NullTranslations:
         return gettext.GNUTranslations(opened)
 
 
+def _translators(translations: gettext.NullTranslations) -> dict[str, Any]:
+    """Those of Jinja, with the values made visible: `finalize` does not reach what stands in a message."""
+
+    def filled(words: str, values: Mapping[str, Any]) -> Markup:
+        return Markup(words) % {name: _finalised(value) for name, value in values.items()}  # noqa: S704 - our own words
+
+    def one(words: str, **values: Any) -> Markup:  # noqa: ANN401 - what a template shows
+        return filled(translations.gettext(words), values)
+
+    def several(singular: str, plural: str, num: int, **values: Any) -> Markup:  # noqa: ANN401
+        return filled(translations.ngettext(singular, plural, num), {"num": num, **values})
+
+    return {"gettext": one, "ngettext": several}
+
+
 def number(value: Decimal | None) -> str:
     """Every digit, a point, no grouping: in each language the same, since 1,250 is read as 1.25 or as 1250."""
     return NOTHING if value is None else to_canonical(value)
 
 
 def segment(value: str) -> str:
-    """An id as a part of a path."""
-    return quote(value, safe="")
+    """An id as a part of a path. Dots alone would be taken for a way up."""
+    return quote(value, safe="") if value.strip(".") else value.replace(".", "%2E")
 
 
 def address(path: str, **filters: object) -> str:
@@ -142,9 +159,10 @@ def _moment(context: Context, value: datetime | None, zone: Zone | None = None) 
     where: Zone = zone or context.get("zone") or UTC_ZONE
     local = value.astimezone(where.zone)
     offset = local.strftime("%z")
-    offset = f"UTC{offset[:3]}:{offset[3:5]}" if offset else ""
-    shown = local.strftime(DATE_FORMAT) + (f" {offset}" if where.shows_offset else "")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(local.isoformat(), f"{shown} {offset}".strip(), shown)
+    offset = f" UTC{offset[:3]}:{offset[3:5]}" if offset else ""
+    bare = local.strftime(DATE_FORMAT)
+    shown = bare + offset if where.shows_offset else bare
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(local.isoformat(), bare + offset, shown)
 
 
 class Renderer:
@@ -167,7 +185,7 @@ class Renderer:
             "visitor": visitor,
             "may_act": may_act,
             "path": request.url.path,
-            "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+            "here": place_of(request),
             "zone": UTC_ZONE,
             "now": datetime.now(UTC),
             "age": None,

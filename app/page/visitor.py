@@ -85,7 +85,9 @@ class Keys:
             raw = urlsafe_b64decode(number + "=" * (-len(number) % 4))
         except ValueError:
             return None
-        if role not in self._passwords or not hmac.compare_digest(_signature(self._key(Role(role)), raw), signature):
+        if role not in self._passwords or not hmac.compare_digest(
+            _signature(self._key(Role(role)), raw).encode(), signature.encode("utf-8", "replace")
+        ):
             return None
         return Role(role), hashlib.sha256(raw).digest()
 

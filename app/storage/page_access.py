@@ -62,7 +62,8 @@ async def spend_link(connection: AsyncConnection, link_hash: bytes) -> Grant | N
     return None if row is None else Grant(*row)
 
 
-# One after another: each try takes a place behind the one before, so that many at once are no faster.
+# One after another: each try takes a place behind the one before, so that many at once are no faster. A try that would have to
+# wait for too long takes none, so that nobody is kept out for longer by those who came in vain.
 _TAKE_PLACE = text("""
 INSERT INTO pos_sync.page_failure AS kept (network, failures, failed_at, free_at)
 VALUES (:network, 0, :now, :now)
@@ -70,21 +71,33 @@ ON CONFLICT (network) DO UPDATE SET
   failures = CASE WHEN kept.failed_at < :forgotten THEN 0 ELSE kept.failures END,
   free_at = greatest(excluded.free_at, kept.free_at) + make_interval(secs => least(:most, CASE
     WHEN kept.failed_at < :forgotten OR kept.failures = 0 THEN 0 ELSE 0.25 * 2 ^ least(kept.failures, 10) END))
+WHERE kept.free_at <= :last
 RETURNING free_at
 """)
 
 
-async def take_place(connection: AsyncConnection, network: str, *, most: float) -> float:
-    """Seconds that a login from `network` has to wait; a failed one there makes the next ones wait longer, up to `most` each."""
+async def take_place(connection: AsyncConnection, network: str, *, most_delay: float, most_wait: float) -> float | None:
+    """Seconds that a login from `network` has to wait; None where too many wait already, for longer than `most_wait`.
+
+    A failed login makes the next ones from there wait longer, up to `most_delay` each.
+    """
     # As a parameter: Citus takes no function of the clock in an upsert.
     now = await database_now(connection)
-    asked = {"network": network, "most": most, "now": now, "forgotten": now - FORGET_FAILURES}
-    free_at: datetime = (await connection.execute(_TAKE_PLACE, asked)).scalar_one()
-    return max(0.0, (free_at - now).total_seconds())
+    asked = {
+        "network": network,
+        "most": most_delay,
+        "now": now,
+        "forgotten": now - FORGET_FAILURES,
+        "last": now + timedelta(seconds=most_wait - most_delay),
+    }
+    free_at: datetime | None = await connection.scalar(_TAKE_PLACE, asked)
+    return None if free_at is None else max(0.0, (free_at - now).total_seconds())
 
 
 async def note_failure(connection: AsyncConnection, network: str) -> int:
-    """Count a failed login; how many there were lately."""
+    """Count a failed login; how many there were lately. Networks that have been quiet are forgotten."""
+    quiet = page_failure.c.free_at < func.now() - FORGET_FAILURES
+    await connection.execute(delete(page_failure).where(quiet, page_failure.c.network != network))
     statement = (
         update(page_failure)
         .where(page_failure.c.network == network)
@@ -95,6 +108,5 @@ async def note_failure(connection: AsyncConnection, network: str) -> int:
 
 
 async def forget_failures(connection: AsyncConnection, network: str) -> None:
-    """After a login that worked; and those of networks that have been quiet."""
-    quiet = page_failure.c.failed_at < func.now() - FORGET_FAILURES
-    await connection.execute(delete(page_failure).where((page_failure.c.network == network) | quiet))
+    """After a login that worked."""
+    await connection.execute(delete(page_failure).where(page_failure.c.network == network))

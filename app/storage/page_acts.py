@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, literal_column, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -96,5 +97,8 @@ async def read_job(connection: AsyncConnection, job_id: str) -> Job | None:
 
 async def list_jobs(connection: AsyncConnection, *, limit: int) -> list[Job]:
     """The newest first."""
-    query = select(*_COLUMNS).order_by(page_job.c.started_at.desc()).limit(limit)
+    # Without what may be as large as a file.
+    light = {"asked": literal_column("'{}'::jsonb", JSONB), "results": literal_column("'[]'::jsonb", JSONB)}
+    columns: list[Any] = [light.get(name, column) for name, column in zip(Job.__slots__, _COLUMNS, strict=True)]
+    query = select(*columns).order_by(page_job.c.started_at.desc()).limit(limit)
     return [Job(*row) for row in await connection.execute(query)]

@@ -6,6 +6,7 @@ from http.cookies import SimpleCookie
 import httpx2
 import pytest
 
+from app.page.login import MAX_WAIT
 from app.page.wiring import POLICY
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
@@ -15,7 +16,7 @@ from tests.support.service import serving
 from tests.support.world import World
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
-BOTH = {"operator_password": PASSWORD, "viewer_password": VIEWER_PASSWORD}
+BOTH = {"operator_password": PASSWORD, "viewer_password": VIEWER_PASSWORD, "operator_plain_http": True}
 
 
 async def test_without_a_password_there_is_no_page(client: httpx2.AsyncClient) -> None:
@@ -48,7 +49,7 @@ async def test_a_session_ends_with_the_logout_for_its_cookie_too(world: World) -
 async def test_a_new_password_ends_the_sessions_of_the_old_one(world: World) -> None:
     async with person_at(world) as person:
         cookie = person.client.cookies["pos_sync_page"]
-    async with running(settings_for(world, operator_password="quite-another-one")) as (_, client):
+    async with running(settings_for(world, operator_password="quite-another-one", operator_plain_http=True)) as (_, client):
         client.cookies.set("pos_sync_page", cookie)
         assert 303 == (await client.get("/ui/")).status_code
 
@@ -109,7 +110,14 @@ async def test_wrong_passwords_are_slowed_and_never_lock(world: World, monkeypat
         # Nobody really waited here, so the places lie in the future, and the last ones are told to come later.
         assert {401, 429} == set(statuses)
         assert sorted(waited) == waited
-        assert waited[-1] > waited[0]
+        assert 0 == waited[0] < waited[-1] <= MAX_WAIT
+        # Those who were told so made nobody wait for longer.
+        for _ in range(20):
+            await person.log_in(password="not-the-password")
+        assert await world.scalar("SELECT free_at <= now() + interval '8 seconds' FROM pos_sync.page_failure")
+        await world.execute("UPDATE pos_sync.page_failure SET free_at = now()")
+        await person.log_in(password=VIEWER_PASSWORD)
+        assert 1 == await world.scalar("SELECT count(*) FROM pos_sync.page_failure")
         await world.execute("UPDATE pos_sync.page_failure SET free_at = now()")
         await person.log_in()
         assert "Ana (operator)" in person.text
@@ -117,19 +125,45 @@ async def test_wrong_passwords_are_slowed_and_never_lock(world: World, monkeypat
 
 
 async def test_a_password_over_plain_http_from_elsewhere_is_refused(world: World) -> None:
-    async with running(settings_for(world, **BOTH)) as (app, _):
-        transport = httpx2.ASGITransport(app, client=("192.0.2.7", 1234))
-        async with httpx2.AsyncClient(transport=transport, base_url="http://pos") as client:
-            answer = await client.get("/ui/login")
-            assert 403 == answer.status_code
-            assert "OPERATOR_PLAIN_HTTP" in answer.text
-            secure = await client.get("https://pos/ui/login")
-            assert 200 == secure.status_code
+    async with running(settings_for(world, operator_password=PASSWORD)) as (app, _):
+        # From elsewhere; and from here by another's name, to which somebody may have led a browser of this machine.
+        for peer, name in (("192.0.2.7", "localhost"), ("127.0.0.1", "evil.example"), ("127.0.0.1", "localhost")):
+            transport = httpx2.ASGITransport(app, client=(peer, 1234))
+            async with httpx2.AsyncClient(transport=transport) as client:
+                answer = await client.get(f"http://{name}:8080/ui/login")
+                is_here = (peer, name) == ("127.0.0.1", "localhost")
+                assert (200 if is_here else 403) == answer.status_code
+                assert is_here or "OPERATOR_PLAIN_HTTP" in answer.text
+                assert 200 == (await client.get(f"https://{name}/ui/login")).status_code
 
 
 async def test_a_viewer_is_told_so(world: World) -> None:
     async with person_at(world, password=VIEWER_PASSWORD) as person:
         assert "Ana (viewer)" in person.text
+
+
+@pytest.mark.parametrize("cookie", ["operator.AAAA.ñ", "operator..", "x", "operator.%.%", "viewer.AAAA.AAAA"])
+async def test_a_cookie_of_nobody_lets_nobody_in(world: World, cookie: str) -> None:
+    async with running(settings_for(world, **BOTH)) as (_, client):
+        answer = await client.get("/ui/", headers=[(b"cookie", f"pos_sync_page={cookie}".encode())])
+        assert 303 == answer.status_code
+
+
+async def test_the_login_leads_back_to_ids_and_filters_as_they_were(world: World) -> None:
+    async with running(settings_for(world, **BOTH)) as (_, client):
+        for path in ("/ui/stock?q=a%26b%25", "/ui/stores/a%2Fb/items/x%3Fy"):
+            person = Person(client)
+            await person.open(path)
+            await person.send("/ui/login", name="Ana", password=PASSWORD)
+            assert person.url.endswith(path)
+            await client.get("/ui/login")
+            client.cookies.clear()
+
+
+async def test_a_part_of_a_page_is_never_replaced_by_a_page(world: World) -> None:
+    async with running(settings_for(world, **BOTH)) as (_, client):
+        answer = await client.get("/ui/parts/needs", headers={"HX-Request": "true"})
+        assert (204, "/ui/login") == (answer.status_code, answer.headers["hx-redirect"])
 
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 61, "a\nb"])

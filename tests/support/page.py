@@ -111,7 +111,7 @@ class Person:
 @asynccontextmanager
 async def person_at(world: World, *, name: str = "Ana", password: str = PASSWORD, **settings: Any) -> AsyncIterator[Person]:
     """An operator who has logged in at a service with a page."""
-    kept = settings_for(world, operator_password=PASSWORD, viewer_password=VIEWER_PASSWORD, **settings)
+    kept = settings_for(world, operator_password=PASSWORD, viewer_password=VIEWER_PASSWORD, operator_plain_http=True, **settings)
     async with running(kept) as (_, client):
         person = Person(client)
         await person.log_in(name, password)

@@ -24,7 +24,19 @@ METHODS = [("templates/**.html", "jinja2"), ("**.py", "python")]
 OPTIONS = {"templates/**.html": {"trimmed": "true", "newstyle_gettext": "true"}}
 DATE = datetime(2026, 1, 1, tzinfo=UTC)
 """In the place of the true ones, so that the same words make the same file"""
-KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "said": None, "later": None, "shown": (3,)}
+KEYWORDS = {
+    "_": None,
+    "gettext": None,
+    "ngettext": (1, 2),
+    "said": None,
+    "later": None,
+    "NotAllowed": None,
+    "FormRefused": None,
+    "WrongField": None,
+    "Changed": None,
+    "NothingThere": None,
+    "shown": (3,),
+}
 
 
 def template() -> Catalog:
