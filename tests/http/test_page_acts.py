@@ -6,9 +6,11 @@ from decimal import Decimal
 
 import pytest
 from fastapi.routing import APIRoute
+from sqlalchemy import text
 
 from app.page.wiring import create_page
 from app.receiving.signed_body import Receipt
+from app.storage import transactions
 from app.storage.engine import Database
 from tests.conftest import settings_for
 from tests.support.page import ORIGIN, PASSWORD, VIEWER_PASSWORD, Person, forms_of, person_at
@@ -93,3 +95,36 @@ async def test_a_number_is_not_changed_without_a_reason(world: World) -> None:
         fields = {**await _form_of_a_count(person, "12.5"), "note": "  "}
         assert 422 == (await person.client.post("/ui/stores/1/items/avcc123/stock", data=fields, headers=ORIGIN)).status_code
     assert [] == await world.ledger()
+
+
+async def test_a_form_does_not_wait_for_long_and_says_why(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transactions, "BUSY_SECONDS", 0.3)
+    async with person_at(world) as person:
+        fields = await _form_of_a_count(person, "12.5")
+        async with world.engine.begin() as connection:
+            await connection.execute(text("SELECT FROM pos_sync.stock_level WHERE item_id = 'avcc123' FOR UPDATE"))
+            answer = await person.client.post("/ui/stores/1/items/avcc123/stock", data=fields, headers=ORIGIN)
+            assert 503 == answer.status_code
+            assert "Somebody else is changing the same thing. Nothing was changed here." in answer.text
+        again = await person.client.post("/ui/stores/1/items/avcc123/stock", data=fields, headers=ORIGIN)
+        assert 303 == again.status_code
+    assert Decimal("12.5") == await world.level()
+
+
+async def test_the_same_id_with_other_content_is_another_act(world: World) -> None:
+    async with person_at(world) as person:
+        fields = await _form_of_a_count(person, "12.5")
+        path = "/ui/stores/1/items/avcc123/stock"
+        await person.client.post(path, data=fields, headers=ORIGIN)
+        other = await person.client.post(path, data={**fields, "to": "9"}, headers=ORIGIN)
+        assert 409 == other.status_code
+    assert Decimal("12.5") == await world.level()
+
+
+async def test_after_a_mistake_the_way_leads_back_to_the_form(world: World) -> None:
+    async with person_at(world) as person:
+        fields = {**await _form_of_a_count(person, "12.5"), "note": ""}
+        headers = {**ORIGIN, "Referer": "http://pos/ui/stores/1/items/avcc123/count?to=12.5"}
+        answer = await person.client.post("/ui/stores/1/items/avcc123/stock", data=fields, headers=headers)
+        assert 'href="/ui/stores/1/items/avcc123/count?to=12.5"' in answer.text
+        assert "Ana (operator)" in answer.text
