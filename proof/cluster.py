@@ -59,7 +59,7 @@ def server() -> Iterator[Server]:
 async def new_world() -> AsyncIterator[World]:
     """A database with the sample stores, as tests have it."""
     name = await postgres.create_database()
-    engine = postgres.database_of(postgres.url(name)).create_engine()
+    engine = postgres.looking_engine(postgres.url(name))
     try:
         yield World(name, engine)
     finally:
@@ -106,6 +106,8 @@ async def compared(finding: Finding, world: World, sender: Sender) -> AsyncItera
 async def count_lost(world: World, book: Book) -> int:
     """How many acknowledged movements are not in the ledger at this moment."""
     acknowledged = [movement.date_text for movement in book.acknowledged]
+    # Connections from before the fault are dead.
+    await world.engine.dispose()
     async with world.engine.connect() as connection:
         number = await connection.scalar(
             text(
