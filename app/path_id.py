@@ -9,15 +9,19 @@ STORE_PATH = "/stores/{store_id:id}"
 
 
 class _IdConvertor(Convertor[str]):
-    """An id in a path, decoded once, so that one with a slash, a blank or an accent can be named: paths are matched undecoded."""
+    """An id in a path, decoded once, so that one with a slash, a blank or an accent can be named: paths are matched undecoded.
+
+    Browsers and proxies take "." and "..", and %2E too, for a way. So a blank may stand before them, with which no id begins.
+    """
 
     regex = "[^/]+"
 
     def convert(self, value: str) -> str:
-        return unquote(value)
+        named = unquote(value)
+        return named[1:] if named in {" .", " .."} else named
 
     def to_string(self, value: str) -> str:
-        return quote(value, safe="")
+        return ("%20" if value in {".", ".."} else "") + quote(value, safe="")
 
 
 register_url_convertor("id", _IdConvertor())

@@ -132,8 +132,9 @@ def show_command(number: int, *, as_json: bool) -> None:
 @command.command("retry")
 @click.argument("numbers", type=int, nargs=-1)
 @click.option("--dead", "is_all_dead", is_flag=True, help="All that mipOS refused.")
+@actor_option
 @json_option
-def retry_command(numbers: tuple[int, ...], *, is_all_dead: bool, as_json: bool) -> None:
+def retry_command(numbers: tuple[int, ...], *, is_all_dead: bool, actor: str, as_json: bool) -> None:
     """Send messages now: dead and dismissed ones again, and pending ones without waiting for their next try.
 
     Ends with status 1 if a message cannot be sent again: it was sent already, or there is none with that number.
@@ -148,7 +149,7 @@ def retry_command(numbers: tuple[int, ...], *, is_all_dead: bool, as_json: bool)
         asked = list(numbers)
         if is_all_dead:
             asked = [one.outbox_message_id for one in await messages.find(connection, states=[OutboxState.DEAD], limit=10**9)]
-        return await _outcomes(connection, asked, await messages.retry(connection, asked), done="to be sent again")
+        return await _outcomes(connection, asked, await messages.retry(connection, asked, actor=actor), done="to be sent again")
 
     show_outcomes(in_transaction(work), done="to be sent again", as_json=as_json)
 

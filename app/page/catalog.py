@@ -7,20 +7,21 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.errors import as_seen
 from app.operator.item import CannotChangeItem, ItemChange, retire_items, set_item
 from app.page.access import Form
 from app.page.acting import Act, Check, new_act_id, use, words_of
 from app.page.context import PageContext
 from app.page.faults import Changed, NothingThere, WrongField
 from app.page.filters import Filters, text_of
-from app.page.item import read_quantity
-from app.page.rendering import Zone, address, later
+from app.page.item import read_quantity, require_id
+from app.page.rendering import Zone, address, later, number
 from app.page.visitor import Visitor
 from app.path_id import STORE_PATH
 from app.stock.definitions import DefinedItem
 from app.stock.text import MAX_TEXT_LENGTH, fault_in, zone_of
 from app.storage.catalog import list_stores
-from app.storage.items import known_suppliers, known_units, list_items, list_items_by_name
+from app.storage.items import known_suppliers, known_units, list_items, list_items_by_name, lock_store
 from app.storage.page_lists import PAGE_ROWS
 from app.storage.rules import effective_rules
 
@@ -112,6 +113,7 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
         request: Request, visitor: Annotated[Visitor, Depends(page.access.viewer)], store_id: str, item_id: str
     ) -> Response:
         page.access.require_operator(visitor)
+        require_id(store_id, item_id)
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             items = await list_items(connection, store_id, [item_id])
@@ -129,10 +131,12 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
 
     @router.post(f"/catalog{STORE_PATH}/items/{{item_id:id}}")
     async def set_definition(form: Annotated[Form, Depends(page.access.order)], store_id: str, item_id: str) -> Response:
+        require_id(store_id, item_id)
         change = _change_of(form)
         if not change.values:
             raise WrongField("Nothing was changed in the form")
-        act = Act(form, location=address("/ui/catalog", store=store_id, q=item_id), words=later("The item was changed."))
+        place = address("/ui/catalog", store=store_id, q=item_id)
+        act = Act(form, location=place, words=later("The item was changed."), check=_as_shown(form, store_id, item_id))
 
         async def case() -> None:
             try:
@@ -150,11 +154,47 @@ def _chosen(form: Form) -> tuple[str, bool, list[str]]:
     item_ids = list(dict.fromkeys(form.all("item")))
     if not item_ids:
         raise WrongField("Choose at least one item")
-    return form.text("store"), form.text("what") == "retire", item_ids
+    store_id = form.text("store")
+    require_id(store_id, *item_ids)
+    return store_id, form.text("what") == "retire", item_ids
+
+
+def _shown(item: DefinedItem) -> dict[str, str]:
+    """What the form of an item shows, by its fields."""
+    return {
+        "name": item.name,
+        "cost": number(item.cost),
+        "low_stock": "" if item.low_stock is None else number(item.low_stock),
+        "unit": item.unit_id,
+        "purchase_unit": item.purchase_unit_id,
+        "supplier": item.supplier_id,
+    }
+
+
+def _as_shown(form: Form, store_id: str, item_id: str) -> Check:
+    """The item is as the form showed it: nobody else has changed it since."""
+
+    async def check(connection: AsyncConnection) -> None:
+        await lock_store(connection, store_id)
+        items = await list_items(connection, store_id, [item_id])
+        if not items:
+            raise Changed("there is no item %(item)s in store %(store)s any more", item=text_of(item_id), store=text_of(store_id))
+        for name, now in _shown(items[0]).items():
+            # As the page writes it: what cannot be seen is written out.
+            if as_seen(now).strip() != form.text(f"was_{name}"):
+                raise Changed(
+                    "the field %(name)s of item %(item)s was changed by somebody else meanwhile, and is %(now)s now",
+                    name=name,
+                    item=text_of(item_id),
+                    now=text_of(now) or "-",
+                )
+
+    return check
 
 
 def _none_changed(store_id: str, item_ids: list[str], *, retires: bool) -> Check:
     async def check(connection: AsyncConnection) -> None:
+        await lock_store(connection, store_id)
         found = {one.item_id: one for one in await list_items(connection, store_id, item_ids)}
         for item_id in item_ids:
             one = found.get(item_id)

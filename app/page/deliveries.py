@@ -23,6 +23,7 @@ from app.storage.page_deliveries import (
     count_captured,
     count_refused,
     count_suspects,
+    known_items,
     list_captured,
     list_refused,
     list_suspects,
@@ -106,9 +107,11 @@ class _Lists:
         state = chosen(filters, "state", REFUSAL_STATES, State.OPEN)
         reason = chosen(filters, "reason", REASONS, None)
         selection = Selection(state=state, reason=reason, store_id=filters.get("store"), item_id=filters.get("item"))
+        rows = await list_refused(connection, selection, after=filters.number("after"), limit=PAGE_ROWS + 1)
         return {
             "number": "refused_delivery_id",
-            "rows": await list_refused(connection, selection, after=filters.number("after"), limit=PAGE_ROWS + 1),
+            "rows": rows,
+            "known_items": await known_items(connection, [(one.store_id, one.item_id) for one in rows]),
             "counted": partial(count_refused, connection, selection),
             "is_open": state is State.OPEN,
             "states": REFUSAL_STATES,

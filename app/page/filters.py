@@ -1,7 +1,7 @@
 """The filters of a list: they live in its address, so that a link shows the same list."""
 
 import re
-from datetime import datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 
 from fastapi import Request
 
@@ -50,27 +50,15 @@ class Filters:
             raise WrongField(f"The filter {name} has to be a number")
         return None if value is None else int(value)
 
-    def pair(self, name: str) -> tuple[str, str] | None:
-        """Two ids with a slash between; the first has none.
-
-        Raises:
-            WrongField: it is no pair.
-        """
-        value = self._values.get(name)
-        if value is None:
-            return None
-        first, slash, second = value.partition("/")
-        if not slash:
-            raise WrongField(f"The filter {name} is not of a link of this page")
-        return first, second
-
     def address(self, path: str, **changes: str | None) -> str:
         """The same list with some filters changed; None takes one away."""
         return address(path, **{**self._values, **changes})
 
 
-def read_time(value: str | None, zone: tzinfo, day_starts: time) -> datetime | None:
+def read_time(value: str | None, zone: tzinfo, day_starts: time, *, now: datetime) -> datetime | None:
     """A time as a browser's field gives it, in the zone of the store; a day alone is its end, when the next one starts.
+
+    Of a day that has not ended, it is `now`.
 
     Raises:
         WrongField: it is none.
@@ -80,12 +68,17 @@ def read_time(value: str | None, zone: tzinfo, day_starts: time) -> datetime | N
     if not _LOCAL_TIME.fullmatch(value):
         raise WrongField("The time has to be written as 2026-05-30 18:00")
     try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
+        moment = datetime.fromisoformat(value).replace(tzinfo=zone)
+        if len(value) == len("2026-05-30"):
+            day, today = moment.date(), now.astimezone(zone).date()
+            moment = datetime.combine(day + timedelta(days=1), day_starts, zone)
+            if day <= today and moment > now:
+                moment = now
+        # Compared as UTC: at the edges of the calendar there is no such time.
+        moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise WrongField("There is no such day or time") from None
-    if len(value) == len("2026-05-30"):
-        moment = datetime.combine(moment.date() + timedelta(days=1), day_starts)
-    return moment.replace(tzinfo=zone)
+    return moment
 
 
 def start_of_day(now: datetime, zone: tzinfo, day_starts: time) -> datetime:

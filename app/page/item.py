@@ -1,5 +1,6 @@
 """/ui/stores/.../items/...: one item in one store, and what a person can do about its stock."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
@@ -22,6 +23,7 @@ from app.page.rendering import Zone, later, segment
 from app.page.visitor import Visitor
 from app.path_id import STORE_PATH
 from app.stock.definitions import DefinedItem
+from app.stock.movement import Source
 from app.stock.quantity import NotAQuantity, parse_quantity, require_unsigned, to_canonical
 from app.stock.text import fault_in_id, zone_of
 from app.storage.catalog import Store, find_store
@@ -39,6 +41,8 @@ SPANS = {
     "year": timedelta(days=366),
     "all": None,
 }
+MAX_ROWS = 2**63
+"""No row of a ledger has this number, or a higher one."""
 PATH = f"{STORE_PATH}/items/{{item_id:id}}"
 
 
@@ -49,8 +53,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
     async def read(
         connection: AsyncConnection, store_id: str, item_id: str
     ) -> tuple[Store, DefinedItem, StockedItem | None, Zone]:
-        if fault_in_id(store_id) or fault_in_id(item_id):
-            raise NothingThere("such item")
+        require_id(store_id, item_id)
         store = await find_store(connection, store_id)
         items = await list_items(connection, store_id, [item_id])
         if store is None or not items:
@@ -87,6 +90,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
                 "next": filters.address(here, before=str(rows[-1].level_version)) if more else None,
                 "span": span,
                 "spans": {name: filters.address(here, span=name, before=None) for name in SPANS},
+                "taken_back": {one.refers_to for one in rows if one.source == Source.REVERSAL},
                 "chart": None if level is None else await _chart(connection, level, span, zone, page.day_starts),
                 "done": await words_of(connection, request.query_params.get("done")),
                 "act_id": new_act_id(),
@@ -102,6 +106,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
         request: Request, visitor: Annotated[Visitor, Depends(page.access.viewer)], store_id: str, item_id: str
     ) -> Response:
         page.access.require_operator(visitor)
+        require_id(store_id, item_id)
         target = read_quantity(request.query_params.get("to", ""))
         return await _confirm(
             request, visitor, store_id, item_id, Adoption(store_id=store_id, item_id=item_id, to=target, window=2)
@@ -113,6 +118,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
     ) -> Response:
         page.access.require_operator(visitor)
         system = request.query_params.get("system", "")
+        require_id(store_id, item_id, system)
         adoption = Adoption(store_id=store_id, item_id=item_id, system_id=system, window=DEFAULT_WINDOW)
         return await _confirm(request, visitor, store_id, item_id, adoption)
 
@@ -152,6 +158,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
     async def set_stock(form: Annotated[Form, Depends(page.access.order)], store_id: str, item_id: str) -> Response:
         """As `pos-sync reconcile`: a count, or a system's number."""
         system, note = form.text("system"), note_of(form)
+        require_id(store_id, item_id, *([system] if system else []))
         adoption = (
             Adoption(store_id=store_id, item_id=item_id, system_id=system, window=DEFAULT_WINDOW)
             if system
@@ -168,12 +175,13 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
         request: Request, visitor: Annotated[Visitor, Depends(page.access.viewer)], store_id: str, item_id: str, version: int
     ) -> Response:
         page.access.require_operator(visitor)
+        _require_row(version)
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             _, item, level, zone = await read(connection, store_id, item_id)
             row = await find_row(connection, store_id, item_id, version)
             if row is None:
-                raise NothingThere(f"row {version} of this item")
+                raise NothingThere("row %(version)s of this item", version=version)
             return {"item": item, "level": level, "zone": zone, "row": row, "version": _version(level)}
 
         found = await page.reader.read_now(look)
@@ -196,6 +204,8 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
     async def reverse_row(
         form: Annotated[Form, Depends(page.access.order)], store_id: str, item_id: str, version: int
     ) -> Response:
+        require_id(store_id, item_id)
+        _require_row(version)
         note = note_of(form)
         check = _same_version(form, store_id, item_id)
         act = Act(form, location=path_of(store_id, item_id), words=later("The row was taken back."), check=check)
@@ -239,6 +249,21 @@ def _same_version(form: Form, store_id: str, item_id: str) -> Check:
     return check
 
 
+def require_id(*ids: str) -> None:
+    """Ids as an address or a form names them.
+
+    Raises:
+        NothingThere: one of them can be no id.
+    """
+    if any(fault_in_id(one) for one in ids):
+        raise NothingThere("such store, item or system")
+
+
+def _require_row(version: int) -> None:
+    if not 0 < version < MAX_ROWS:
+        raise NothingThere("row %(version)s of this item", version=version)
+
+
 def read_quantity(text: str) -> Decimal:
     """What a person typed: digits and a point.
 
@@ -247,6 +272,8 @@ def read_quantity(text: str) -> Decimal:
     """
     if "," in text:
         raise WrongField("Write decimals with a point and thousands without a sign: 1,250 can be 1.25 or 1250")
+    if not re.fullmatch(r"[0-9]*\.?[0-9]*", text):
+        raise WrongField("Write a quantity with digits and at most one point, such as 12.5")
     try:
         return require_unsigned(parse_quantity(text))
     except NotAQuantity as error:

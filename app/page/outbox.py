@@ -127,7 +127,7 @@ class _Outbox:
             "%(num)d stock update is sent now.", "%(num)d stock updates are sent now.", len(seen)
         )
         act = Act(form, location=_place(seen), words=words % {"num": len(seen)}, check=_as_seen(seen))
-        answer = await do(self._page.engine, act, lambda connection: messages.retry(connection, list(seen)))
+        answer = await do(self._page.engine, act, lambda connection: messages.retry(connection, list(seen), actor=act.actor))
         self._page.on_recorded()
         return answer
 

@@ -21,7 +21,7 @@ from app.page.rendering import address, language_of, later, translations_of
 from app.page.text import REASONS, REFUSAL_STATES, VERDICTS
 from app.receiving.body import read_fields
 from app.storage import refusals
-from app.storage.page_deliveries import count_touched, lock_refused
+from app.storage.page_deliveries import count_touched, known_items, lock_refused
 from app.storage.refusals import Selection, State
 
 MAX_PREVIEWED = 50
@@ -101,6 +101,7 @@ class _Refusals:
                 "one": one,
                 "zone": clocks.alone(one.store_id),
                 "touched": await count_touched(connection, [number]),
+                "known_items": await known_items(connection, [(one.store_id, one.item_id)]),
                 "body": show_body(one.raw_body),
                 "fields": read_fields(one.raw_body),
                 "done": await words_of(connection, request.query_params.get("done")),
@@ -134,6 +135,7 @@ class _Refusals:
                 "numbers": is_open,
                 "left_out": [(one, kept[one].state if one in kept else None) for one in numbers if one not in touched],
                 "kept": kept,
+                "known_items": await known_items(connection, [(one.store_id, one.item_id) for one in kept.values()]),
                 "touched": len(is_open) if filters.is_set("all") else await count_touched(connection, is_open),
                 "clocks": clocks,
             }

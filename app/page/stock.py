@@ -32,6 +32,8 @@ from app.storage.rules import effective_rules
 COLUMNS = ("store", "item", "name", "stock", "unit", "low_stock", "updated_at", "retired_at")
 CSV_BATCH = 2000
 """Levels that are read at a time"""
+NO_PLACE = {"after_store": None, "after": None}
+"""A list from its beginning"""
 JOB_KIND = later("stock as of a time")
 
 
@@ -45,7 +47,7 @@ def stock_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its r
         return stores, {one.store_id: zone_of(one.timezone or everywhere) for one in stores}
 
     async def filters_of(request: Request, connection: AsyncConnection) -> tuple[Filters, LevelFilter, datetime | None]:
-        filters = Filters(request, ("store", "q", "unit", "below", "low", "differs", "at", "after"))
+        filters = Filters(request, ("store", "q", "unit", "below", "low", "differs", "at", "after_store", "after"))
         _, zones = await zones_of(connection)
         store_id = filters.get("store")
         if store_id and store_id not in zones:
@@ -57,9 +59,13 @@ def stock_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its r
             is_low=filters.is_set("low"),
             differs=filters.is_set("differs"),
         )
-        at = read_time(filters.get("at"), zones.get(store_id or "", UTC), page.day_starts)
-        if at is not None and at > datetime.now(UTC):
+        now = datetime.now(UTC)
+        at = read_time(filters.get("at"), zones.get(store_id or "", UTC), page.day_starts, now=now)
+        if at is not None and at > now:
             raise WrongField("The time lies in the future: nobody knows the stock then")
+        if at is not None and not store_id and filters.any("below", "low", "differs"):
+            # Each level of the past is computed, until enough of them are found.
+            raise WrongField("Choose a store: of the past, one store at a time is looked through for what is low or below zero")
         return filters, wanted, at
 
     @router.get("/stock")
@@ -68,7 +74,7 @@ def stock_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its r
             filters, wanted, at = await filters_of(request, connection)
             stores, zones = await zones_of(connection)
             store_id = filters.get("store")
-            after = filters.pair("after")
+            after = _after(filters)
             rows = await list_by_name(connection, store_id=store_id, after=after, limit=PAGE_ROWS + 1, at=at, wanted=wanted)
             more, rows = len(rows) > PAGE_ROWS, rows[:PAGE_ROWS]
             last = rows[-1] if rows else None
@@ -80,10 +86,11 @@ def stock_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its r
                 "at": at,
                 "zone": Zone(zones[store_id]) if store_id else UTC_ZONE,
                 "zones": {one: Zone(zone, shows_offset=True) for one, zone in zones.items()},
-                "first": filters.address("/ui/stock", after=None) if after else None,
-                "next": filters.address("/ui/stock", after=f"{last.store_id}/{last.item_id}") if more and last else None,
-                "csv": filters.address("/ui/stock.csv", after=None),
-                "excel": filters.address("/ui/stock.csv", after=None, form="excel"),
+                "first": filters.address("/ui/stock", **NO_PLACE) if after else None,
+                "next": filters.address("/ui/stock", after_store=last.store_id, after=last.item_id) if more and last else None,
+                "csv": filters.address("/ui/stock.csv", **NO_PLACE),
+                "excel": filters.address("/ui/stock.csv", **NO_PLACE, form="excel"),
+                "past": filters.address("/ui/stock/past", **NO_PLACE),
                 "act_id": new_act_id(),
                 "is_anything": bool(rows) or filters.any("q", "unit", "below", "low", "differs", "at"),
             }
@@ -138,6 +145,14 @@ def stock_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its r
         return as_file(job.results[-1][1], for_excel=False)
 
     return router
+
+
+def _after(filters: Filters) -> tuple[str, str] | None:
+    """Behind which item of which store the page begins."""
+    store_id, item_id = filters.get("after_store"), filters.get("after")
+    if (store_id is None) != (item_id is None):
+        raise WrongField("The filter after is not of a link of this page")
+    return None if store_id is None or item_id is None else (store_id, item_id)
 
 
 async def batches(connection: AsyncConnection, *, store_id: str | None, at: datetime | None, wanted: LevelFilter) -> Any:  # noqa: ANN401 - an async iterator of batches

@@ -1,5 +1,6 @@
 """/ui/syncs: full synchronisations, and starting one."""
 
+import re
 from functools import partial
 from typing import Annotated, Any
 
@@ -11,16 +12,17 @@ from app.errors import PosSyncError
 from app.mipos.sync import Order, Phase, check, synchronise
 from app.mipos.wiring import mipos_of, why_not_sending
 from app.page.access import Form
-from app.page.acting import act_id_of, led_to, new_act_id
+from app.page.acting import Check, act_id_of, led_to, new_act_id
+from app.page.clock import read_clocks
 from app.page.context import PageContext
-from app.page.faults import WrongField
+from app.page.faults import Changed, FormRefused, WrongField
 from app.page.filters import Filters
+from app.page.item import require_id
 from app.page.jobs import Progress
-from app.page.rendering import UTC_ZONE, later
+from app.page.rendering import later
 from app.page.visitor import Visitor
 from app.storage import syncs
-from app.storage.catalog import list_stores
-from app.storage.page_lists import PAGE_ROWS, list_syncs
+from app.storage.page_lists import PAGE_ROWS, count_kept_items, list_syncs
 
 JOB_KIND = later("full synchronisation")
 MAX_NAMED = 20
@@ -39,19 +41,19 @@ def syncs_router(page: PageContext) -> APIRouter:
             runs = await list_syncs(connection, store_id=filters.get("store"), before=before, limit=PAGE_ROWS + 1)
             more, runs = len(runs) > PAGE_ROWS, runs[:PAGE_ROWS]
             newest = {(run.store_id, run.inventory_system_id): run for run in await syncs.list_last_runs(connection)}
-            stores = await list_stores(connection)
+            clocks = await read_clocks(connection, page.settings)
             return {
                 "filters": filters,
-                "stores": stores,
+                "clocks": clocks,
                 "pairs": [
                     (store, one, newest.get((store.store_id, one.inventory_system_id)))
-                    for store in stores
+                    for store in clocks.stores
                     for one in store.integrations
                 ],
                 "runs": runs,
                 "first": filters.address("/ui/syncs", before=None) if before else None,
                 "next": filters.address("/ui/syncs", before=str(runs[-1].sync_run_id)) if more else None,
-                "zone": UTC_ZONE,
+                "zone": clocks.alone(filters.get("store")),
                 "why_not": why_not_sending(page.settings),
             }
 
@@ -64,7 +66,10 @@ def syncs_router(page: PageContext) -> APIRouter:
         """Checks the whole catalog, and says what would be sent."""
         page.access.require_operator(visitor)
         _require_account(page)
+        require_id(store, system)
         problems: list[str] = []
+        # Read first: one that starts meanwhile is told of.
+        newest = await page.reader.read_now(lambda connection: _newest_run(connection, store, system))
         body: dict[str, Any] = {"items": [], "units": [], "suppliers": []}
         try:
             body = await check(page.engine, Order(store, actor=visitor.actor, inventory_system_id=system))
@@ -77,6 +82,7 @@ def syncs_router(page: PageContext) -> APIRouter:
             store_id=store,
             system=system,
             body=body,
+            newest=newest,
             problems=problems[:MAX_NAMED],
             more=max(0, len(problems) - MAX_NAMED),
             act_id=new_act_id(),
@@ -86,8 +92,9 @@ def syncs_router(page: PageContext) -> APIRouter:
     async def start_sync(form: Annotated[Form, Depends(page.access.order)]) -> Response:
         _require_account(page)
         store, system = form.text("store"), form.text("system")
+        require_id(store, system)
         order = Order(store, actor=form.visitor.actor, inventory_system_id=system)
-        total = int(form.text("items")) if form.text("items").isdecimal() else 0
+        total = _whole(form, "items")
         location = await page.jobs.start(
             act_id_of(form),
             kind=JOB_KIND,
@@ -95,10 +102,36 @@ def syncs_router(page: PageContext) -> APIRouter:
             asked={"store": store, "system": system},
             total=total,
             work=partial(_synchronise, page, order),
+            check=_as_shown(store, system, items=total, newest=_whole(form, "newest")),
         )
         return led_to(location)
 
     return router
+
+
+def _whole(form: Form, name: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", form.text(name)):
+        raise FormRefused("It does not say what was shown")
+    return int(form.text(name))
+
+
+async def _newest_run(connection: AsyncConnection, store_id: str, system: str) -> int:
+    """Its number; 0 where there is none."""
+    runs = await list_syncs(connection, store_id=store_id, system_id=system, before=None, limit=1)
+    return runs[0].sync_run_id if runs else 0
+
+
+def _as_shown(store_id: str, system: str, *, items: int, newest: int) -> Check:
+    """As many items would be sent as were shown, and nobody has synchronised since."""
+
+    async def check(connection: AsyncConnection) -> None:
+        now = await count_kept_items(connection, store_id)
+        if now != items:
+            raise Changed("the store has %(now)s items to send by now, and %(items)s were shown", now=now, items=items)
+        if (run := await _newest_run(connection, store_id, system)) != newest:
+            raise Changed("synchronisation %(run)s was started meanwhile", run=run)
+
+    return check
 
 
 def _require_account(page: PageContext) -> None:

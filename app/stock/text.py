@@ -12,7 +12,6 @@ MAX_ID_BYTES = 512
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 """How mipOS writes a time, and how times are shown."""
 
-_ACCENTS = re.compile("[\u0300-\u036f]")
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffd]")
 """Control characters (Postgres takes no NUL), line separators, halves of characters, which are not UTF-8, and lost ones."""
 # Python calls them printable, and they show nothing: joiners, fillers of syllables, selectors of variants, an empty Braille cell.
@@ -63,11 +62,6 @@ def fault_in_id(text: str) -> str | None:
     if text.isprintable() and _DRAWN_AS_NOTHING.search(text) is None:
         return None
     return _holding(next(one for one in text if not one.isprintable() or _DRAWN_AS_NOTHING.match(one)))
-
-
-def folded(text: str) -> str:
-    """`text` without case and accents, by which a person finds it: "pina" finds "Piña". The database folds names likewise."""
-    return _ACCENTS.sub("", unicodedata.normalize("NFKD", text)).lower()
 
 
 def code_point(character: str) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy.types import Text
 
 from app.stock.catalog import Catalog
 from app.stock.definitions import DefinedItem
-from app.stock.text import fault_in, folded
+from app.stock.text import fault_in
 from app.storage.mipos_tables import system_level
 from app.storage.tables import integration, item, matching, stock_level, store, supplier, unit
 
@@ -59,6 +59,16 @@ async def list_items(connection: AsyncConnection, store_id: str, item_ids: Colle
     return [_defined(row) for row in await connection.execute(query)]
 
 
+def is_named(words: str) -> ColumnElement[bool]:
+    """Whether an item has `words` in its name, whatever their case and accents ("pina" finds "Piña"), or has this id.
+
+    The database folds both: what it takes for the lower case depends on its locale, and under C only ASCII has one.
+    """
+    bare = func.regexp_replace(func.pg_catalog.normalize(literal(words, Text), "NFKD"), r"[\u0300-\u036f]", "", "g")
+    # As a subquery, it is folded once and not for each row.
+    return (func.strpos(item.c.folded_name, select(func.lower(bare)).scalar_subquery()) > 0) | (item.c.item_id == words)
+
+
 async def list_items_by_name(  # noqa: PLR0913 - one filter each
     connection: AsyncConnection,
     store_id: str,
@@ -72,7 +82,7 @@ async def list_items_by_name(  # noqa: PLR0913 - one filter each
     place = (item.c.folded_name, item.c.item_id)
     query = _DEFINED.where(item.c.store_id == store_id).order_by(None).order_by(*place).limit(limit)
     if named is not None:
-        query = query.where(item.c.folded_name.contains(folded(named), autoescape=True) | (item.c.item_id == named))
+        query = query.where(is_named(named))
     if is_retired is not None:
         query = query.where(item.c.retired_at.is_not(None) if is_retired else item.c.retired_at.is_(None))
     if after is not None:

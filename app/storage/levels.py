@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, exists, func, null, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.stock.text import folded
 from app.storage.delivery_tables import refused_delivery, suspected_duplicate
+from app.storage.items import is_named
 from app.storage.ledger_rows import LEVEL_AT
 from app.storage.mipos_tables import system_level
 from app.storage.tables import HAPPENED_AT, IS_COUNT, item, matching, stock_level, stock_movement, store, unit
@@ -91,7 +91,7 @@ class LevelFilter:
         """As SQL, of a level with this quantity and its item."""
         found: list[ColumnElement[bool]] = []
         if self.named is not None:
-            found.append(item.c.folded_name.contains(folded(self.named), autoescape=True) | (item.c.item_id == self.named))
+            found.append(is_named(self.named))
         if self.unit is not None:
             found.append(unit.c.short_name == self.unit)
         if self.is_below_zero:

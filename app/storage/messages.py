@@ -90,7 +90,7 @@ async def find(  # noqa: PLR0913 - one filter each
     return [ListedMessage(row[0], OutboxState(row[1]), *row[2:]) for row in await connection.execute(query)]
 
 
-async def retry(connection: AsyncConnection, outbox_message_ids: Sequence[int]) -> list[int]:
+async def retry(connection: AsyncConnection, outbox_message_ids: Sequence[int], *, actor: str) -> list[int]:
     """Make messages due now: dead and dismissed ones again, pending ones at once. Those that it did so for."""
     table = outbox_message
     retried = [OutboxState.PENDING.value, OutboxState.DEAD.value, OutboxState.DISMISSED.value]
@@ -101,6 +101,7 @@ async def retry(connection: AsyncConnection, outbox_message_ids: Sequence[int]) 
             state=OutboxState.PENDING.value,
             next_attempt_at=func.now(),
             closed_at=None,
+            actor=actor,
             # One that is on its way stays claimed; the others start counting from zero.
             attempts=case((table.c.state == OutboxState.PENDING.value, table.c.attempts), else_=0),
         )

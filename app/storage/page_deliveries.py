@@ -3,7 +3,7 @@
 What a person confirmed is compared here under lock: the level first, as deliveries do, and then the row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from app.storage.captures import CapturedDelivery, kept_columns, to_captured
 from app.storage.delivery_tables import capture, captured_delivery, refused_delivery, suspected_duplicate
 from app.storage.page_lists import MAX_COUNTED
 from app.storage.refusals import Selection, State
-from app.storage.tables import matching, stock_level
+from app.storage.tables import item, matching, stock_level
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,15 @@ async def list_refused(
     chosen = _newest(number, wanted, limit=limit, is_open=selection.state is State.OPEN)
     query = select(*_REFUSAL).where(number.in_(chosen)).order_by(number.desc())
     return [ListedRefusal(*row) for row in await connection.execute(query)]
+
+
+async def known_items(connection: AsyncConnection, named: Iterable[tuple[str | None, str | None]]) -> set[tuple[str, str]]:
+    """Which of these (store, item) exist."""
+    pairs = {(store_id, item_id) for store_id, item_id in named if store_id and item_id}
+    if not pairs:
+        return set()
+    query = select(item.c.store_id, item.c.item_id).where(tuple_(item.c.store_id, item.c.item_id).in_(pairs))
+    return {(row[0], row[1]) for row in await connection.execute(query)}
 
 
 async def count_refused(connection: AsyncConnection, selection: Selection) -> int:

@@ -97,8 +97,14 @@ async def read_course(  # noqa: PLR0913 - which level, and how finely
     until: datetime,
     buckets: int = MAX_BUCKETS,
 ) -> Course:
-    """The course of a level that is `level` now, after `version` rows. Rows are placed where they happened."""
-    step = max((until - since).total_seconds() / buckets, 1.0)
+    """The course of a level that is `level` now, after `version` rows, in at most so many buckets.
+
+    Rows are placed where they happened.
+    """
+    # None is shorter than a second, and the last one ends now.
+    length = max((until - since).total_seconds(), 1.0)
+    buckets = min(buckets, int(length))
+    step = length / buckets
     asked = {
         "store_id": store_id,
         "item_id": item_id,

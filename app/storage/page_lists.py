@@ -14,9 +14,10 @@ MAX_COUNTED = 10_000
 """Counts go no further, and are shown as "more than"."""
 
 _NUMBERS = text(f"""
-SELECT (SELECT count(*) FROM pos_sync.stock_level), (SELECT count(*) FROM pos_sync.stock_level WHERE quantity < 0),
-  (SELECT count(*) FROM pos_sync.refused_delivery WHERE state = 'open'),
-  (SELECT count(*) FROM pos_sync.suspected_duplicate WHERE state = 'open'),
+SELECT (SELECT count(*) FROM (SELECT FROM pos_sync.stock_level LIMIT {MAX_COUNTED + 1}) AS one),
+  (SELECT count(*) FROM (SELECT FROM pos_sync.stock_level WHERE quantity < 0 LIMIT {MAX_COUNTED + 1}) AS one),
+  (SELECT count(*) FROM (SELECT FROM pos_sync.refused_delivery WHERE state = 'open' LIMIT {MAX_COUNTED + 1}) AS one),
+  (SELECT count(*) FROM (SELECT FROM pos_sync.suspected_duplicate WHERE state = 'open' LIMIT {MAX_COUNTED + 1}) AS one),
   (SELECT count(*) FROM (SELECT FROM pos_sync.outbox_message WHERE state = 'pending' LIMIT {MAX_COUNTED + 1}) AS one),
   (SELECT count(*) FROM (SELECT FROM pos_sync.outbox_message WHERE state = 'dead' LIMIT {MAX_COUNTED + 1}) AS one)
 """)  # noqa: S608 - our own numbers only
@@ -42,7 +43,7 @@ class PairStanding:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """How much there is of what people look for. `pending` and `dead` are counted up to one more than `MAX_COUNTED`."""
+    """How much there is of what people look for, each counted up to one more than `MAX_COUNTED`."""
 
     levels: int
     below_zero: int
@@ -65,7 +66,9 @@ async def read_overview(connection: AsyncConnection) -> Overview:
 _SYNCS = text("""
 SELECT sync_run_id, store_id, inventory_system_id, state, items, covered, words, actor, started_at, ended_at
 FROM pos_sync.sync_run
-WHERE (CAST(:store_id AS text) IS NULL OR store_id = :store_id) AND (CAST(:before AS bigint) IS NULL OR sync_run_id < :before)
+WHERE (CAST(:store_id AS text) IS NULL OR store_id = :store_id)
+  AND (CAST(:system_id AS text) IS NULL OR inventory_system_id = :system_id)
+  AND (CAST(:before AS bigint) IS NULL OR sync_run_id < :before)
 ORDER BY sync_run_id DESC LIMIT :limit
 """)
 
@@ -86,10 +89,21 @@ class ListedSync:
     ended_at: datetime | None
 
 
-async def list_syncs(connection: AsyncConnection, *, store_id: str | None, before: int | None, limit: int) -> list[ListedSync]:
+async def list_syncs(
+    connection: AsyncConnection, *, store_id: str | None, system_id: str | None = None, before: int | None, limit: int
+) -> list[ListedSync]:
     """The newest first; those before the number `before`."""
-    asked = {"store_id": store_id, "before": before, "limit": limit}
+    asked = {"store_id": store_id, "system_id": system_id, "before": before, "limit": limit}
     return [ListedSync(*row) for row in await connection.execute(_SYNCS, asked)]
+
+
+async def count_kept_items(connection: AsyncConnection, store_id: str) -> int:
+    """How many items of a store a full synchronisation sends: all that have a level and are not retired."""
+    query = text("""
+SELECT count(*) FROM pos_sync.item JOIN pos_sync.stock_level USING (store_id, item_id)
+WHERE store_id = :store_id AND retired_at IS NULL
+""")
+    return await connection.scalar(query, {"store_id": store_id}) or 0
 
 
 _REPLICAS = text("SELECT host, version, head, seen_at FROM pos_sync.replica ORDER BY host, replica_id LIMIT 100")

@@ -13,7 +13,7 @@ from app.storage.messages import OF_THE_MOVEMENT, WAITS_FOR
 from app.storage.mipos_tables import outbox_message
 from app.storage.outbox import OutboxState
 from app.storage.page_lists import MAX_COUNTED
-from app.storage.tables import item, matching, stock_movement
+from app.storage.tables import item, matching, stock_movement, unit
 
 # Partial indexes hold what is pending and what is dead; of all else there may be any number. The oldest is the first number.
 _PAIRS = text("""
@@ -93,6 +93,8 @@ class Message:
     actor: str | None
     note: str | None
     is_on_its_way: bool
+    unit: str
+    """The short name of the unit of the item"""
 
     @property
     def change(self) -> Decimal:
@@ -172,9 +174,11 @@ async def lock_messages(connection: AsyncConnection, outbox_message_ids: Sequenc
 async def _read(connection: AsyncConnection, numbers: Select[tuple[int]]) -> list[Message]:
     """The newest first."""
     kept, moved = outbox_message.c, stock_movement.c
-    special: dict[str, Any] = {"waits_for": WAITS_FOR, "is_on_its_way": _IS_ON_ITS_WAY}
+    special: dict[str, Any] = {"waits_for": WAITS_FOR, "is_on_its_way": _IS_ON_ITS_WAY, "unit": unit.c.short_name.label("unit")}
     columns = [special.get(name, (moved if name in OF_THE_MOVEMENT else kept).get(name)) for name in Message.__slots__]
     level = (moved.store_id == kept.store_id) & (moved.item_id == kept.item_id) & (moved.level_version == kept.level_version)
     query = select(*columns).select_from(outbox_message).join(stock_movement, level)
+    query = query.join(item, (item.c.store_id == kept.store_id) & (item.c.item_id == kept.item_id))
+    query = query.join(unit, (unit.c.store_id == item.c.store_id) & (unit.c.unit_id == item.c.consumption_unit_id))
     query = query.where(kept.outbox_message_id.in_(numbers)).order_by(kept.outbox_message_id.desc())
     return [Message(row[0], OutboxState(row[1]), *row[2:]) for row in await connection.execute(query)]

@@ -139,12 +139,14 @@ async def test_a_list_is_filtered_by_its_address_and_leads_to_each_row(world: Wo
         assert "<code>unknown_item</code>" in page
         await person.send("/ui/deliveries", reason="unknown_item")
         assert "reason=unknown_item" in person.url
+        assert "/ui/stores/1/items/new" not in person.html
         assert "unknown store" not in re.sub(r"(?s)<select.*?</select>", "", person.html)
         number, *_, last = await numbers(world)
         await person.open(f"/ui/deliveries/refused/{number}")
         for words in ("Times seen 2", "grep -F 'r-1' LOG", 'external_id "new"', "quantity 1.25", "External", "unknown item"):
             assert words.lower() in person.text.lower(), words
         assert "&#34;external_id&#34;:&#34;new&#34;" in person.html
+        assert "pos-sync catalog import --store 1 FILE" in person.text
         await person.open(f"/ui/deliveries/refused/{last}")
         assert "00000000  ff 00 6e 6f" in person.html
 

@@ -220,7 +220,7 @@ async def test_spanish_is_spoken_to_who_asks_for_it_or_chooses_it(world: World) 
     async with person_at(world) as person:
         person.client.headers["Accept-Language"] = "es-EC,es;q=0.9"
         await person.open("/ui/")
-        assert "Necesita a una persona" in person.text
+        assert "Requiere atención" in person.text
         await person.send("/ui/language", language="en")
         assert "Needs a person" in person.text
 

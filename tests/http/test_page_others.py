@@ -43,6 +43,62 @@ async def test_an_item_is_changed(world: World) -> None:
         assert "low: below 20" in person.text
 
 
+async def test_what_somebody_else_changed_meanwhile_is_not_overwritten(world: World) -> None:
+    async with person_at(world) as person:
+        await person.open("/ui/catalog/stores/1/items/avcc123")
+        await world.execute("UPDATE pos_sync.item SET cost = 99 WHERE item_id = 'avcc123'")
+        await person.send("/ui/catalog/stores/1/items/avcc123", name="Pechuga")
+        assert (409, True) == (
+            person.status,
+            "the field cost of item avcc123 was changed by somebody" in person.text,
+        )
+        assert 0 == await world.scalar("SELECT count(*) FROM pos_sync.item WHERE name = 'Pechuga'")
+        await person.open("/ui/catalog?store=1")
+        await person.send("/ui/catalog/retire", item=["avcc123"], what="retire")
+        await world.execute("UPDATE pos_sync.item SET retired_at = now() WHERE item_id = 'avcc123'")
+        await person.send("/ui/catalog/retired")
+        assert 409 == person.status
+
+
+HOSTILE_PATHS = [
+    ("catalog/stores/1/items/%00", 404),
+    ("catalog/stores/%00/items/x", 404),
+    ("stores/1/items/%00", 404),
+    ("stores/1/items/%00/count?to=1", 404),
+    ("stores/1/items/%00/adopt?system=x", 404),
+    ("stores/1/items/avcc123/adopt?system=%00", 404),
+    ("stores/1/items/avcc123/rows/9223372036854775808/reverse", 404),
+    ("stores/1/items/avcc123/rows/0/reverse", 404),
+    ("stores/1/items/avcc123/rows/7/reverse", 404),
+    ("stores/1/items/avcc123/count?to=1e3", 422),
+    ("stores/1/items/avcc123/count?to=-1", 422),
+    ("stores/1/items/avcc123/count?to=.", 422),
+]
+
+
+async def test_addresses_that_name_what_cannot_be(world: World) -> None:
+    async with person_at(world) as person:
+        for path, status in HOSTILE_PATHS:
+            await person.open(f"/ui/{path}")
+            assert (status, True) == (person.status, 'role="alert"' in person.html), (path, person.text)
+        await person.open("/ui/catalog?store=1")
+        await person.send("/ui/catalog/retire", store="\0", item=["avcc123"], what="retire")
+        assert 404 == person.status
+
+
+async def test_an_item_whose_id_is_a_dot_can_be_named(world: World) -> None:
+    columns = "name, purchase_unit_id, consumption_unit_id, supplier_id, cost"
+    for dots in (".", ".."):
+        await world.execute(
+            f"INSERT INTO pos_sync.item (store_id, item_id, {columns}) SELECT store_id, '{dots}', {columns}"
+            " FROM pos_sync.item WHERE store_id = '1' AND item_id = 'avcc123'"
+        )
+    async with person_at(world) as person:
+        for dots in (".", ".."):
+            await person.open(f"/ui/catalog/stores/1/items/%20{dots}")
+            assert (200, True) == (person.status, "Save" in person.text), person.text
+
+
 async def test_one_find_is_opened_and_a_movement_is_found_by_its_key(world: World) -> None:
     async with person_at(world, pos_api_key="a-key-of-the-tests-0123456789") as person:
         answer = await person.client.post(
@@ -76,12 +132,22 @@ async def test_a_store_is_synchronised_with_progress(world: World) -> None:
         await person.open("/ui/syncs")
         await person.send("/ui/syncs/confirm")
         assert "It sends 3 items" in person.text
+        confirmed = person.html
+        await person.send("/ui/syncs", items="9" * 5000)
+        assert 400 == person.status
+        person.html = confirmed
+        await person.send("/ui/syncs", items="2")
+        assert (409, True) == (person.status, "the store has 3 items to send by now, and 2 were shown" in person.text)
+        person.html = confirmed
         await person.send("/ui/syncs")
         while "It has ended." not in person.text:
             await person.open(person.url)
         assert "done: items 3" in person.text
         await person.open("/ui/syncs")
         assert "page:Ana" in person.text
+        person.html = confirmed
+        await person.send("/ui/syncs", act_id="f" * 32)
+        assert (409, True) == (person.status, "was started meanwhile" in person.text)
 
 
 async def test_without_an_account_nothing_can_be_synchronised_and_it_says_why(world: World) -> None:

@@ -78,7 +78,7 @@ async def test_pairs_stand_on_top_and_rows_are_filtered_by_the_address(world: Wo
         await person.open(f"/ui/outbox?system={OTHER}&state=all")
         assert "No such stock updates" in person.text
         await person.open(f"/ui/outbox/{first}")
-        assert all(words in person.text for words in ("refused by mipOS", "Tries 2", "Change -1", "Row of the ledger 2"))
+        assert all(words in person.text for words in ("refused by mipOS", "Tries 2", "Change of stock -1 ", "Row of the ledger"))
 
 
 async def test_the_chosen_are_sent_now_once(world: World) -> None:
@@ -92,6 +92,7 @@ async def test_the_chosen_are_sent_now_once(world: World) -> None:
         assert {(303, answers[0].headers["location"])} == {(one.status_code, one.headers["location"]) for one in answers}
         await person.open(answers[0].headers["location"])
         assert "2 stock updates are sent now." in person.text
+        assert ["page:Ana", "page:Ana", None] == [one.actor for one in await messages(world)]
         assert ["pending"] * 3 == await states(world)
         assert 303 == (await post(person, action, fields)).status_code
 
@@ -111,6 +112,9 @@ async def test_one_is_dismissed_with_a_note_and_shows_who_and_why(world: World) 
         assert all(words in person.text for words in ("dismissed, page:Ana", "by hand"))
         assert "<script>alert" not in person.html
         assert ["dismissed", "pending", "pending"] == await states(world)
+        await world.execute("UPDATE pos_sync.outbox_message SET state = 'sent', closed_at = now()")
+        await person.open("/ui/outbox?state=all")
+        assert (False, False) == ("Choose" in person.text, "first see which" in person.text)
 
 
 @pytest.mark.parametrize("act", ["retry", "dismiss"])

@@ -16,7 +16,7 @@ async def test_a_problem_stands_first_with_what_to_do(world: World) -> None:
         assert "warning Refused deliveries wait for a person (unknown_item)" in person.text
         assert "Open: 3 <b>" in person.text
         assert "<b>Open" not in person.html
-        assert 'href="/ui/deliveries"' in person.html
+        assert 'href="/ui/deliveries?reason=unknown_item"' in person.html
         await person.open("/ui/parts/needs")
         assert "<html" not in person.html
         assert "Refused deliveries wait" in person.text
@@ -33,3 +33,28 @@ async def test_where_nobody_looks_that_is_the_problem(world: World) -> None:
     await world.execute(LOOK.replace("now()", "now() - interval '1 hour'"))
     async with person_at(world) as person:
         assert "critical Nobody looks for problems" in person.text
+
+
+PLACES = [
+    ("signatures", "store 1, system 7", "/ui/deliveries?kind=captured"),
+    ("refusals", "unknown_store", "/ui/deliveries?reason=unknown_store"),
+    ("duplicates", "", "/ui/deliveries?kind=suspected"),
+    ("outbox_dead", "store 1, system a b", "/ui/outbox?state=dead&amp;store=1&amp;system=a+b"),
+    ("outbox_late", "store 1, system 7", "/ui/outbox?state=pending&amp;store=1&amp;system=7"),
+    ("outbox_late", "store 1, system 7, system 8", "/ui/outbox?state=pending"),
+    ("drift", "store 1, not_told", "/ui/stock?store=1&amp;differs=1"),
+    ("sync", "store 1, system 7", "/ui/syncs?store=1"),
+    ("low_stock", "", "/ui/stock?low=1"),
+    ("disk", "", "/ui/system"),
+]
+
+
+async def test_each_problem_leads_to_its_rows(world: World) -> None:
+    for name, subject, _ in PLACES:
+        await world.execute(LOOK, PROBLEM.replace("refusals", name).replace("unknown_item", subject))
+    async with person_at(world) as person:
+        html = await person.open("/ui/")
+        for name, subject, place in PLACES:
+            assert f'href="{place}"' in html, (name, subject)
+            await person.open(place.replace("&amp;", "&"))
+            assert 200 == person.status, place

@@ -2,8 +2,15 @@
 
 import csv
 import io
+import re
+from datetime import timedelta
 from decimal import Decimal
+from html import unescape
+from urllib.parse import quote
 
+import pytest
+
+from app.storage.page_item import MAX_BUCKETS, read_course
 from tests.support.page import person_at
 from tests.support.world import World
 
@@ -23,6 +30,65 @@ async def test_a_name_is_found_without_its_accents(world: World) -> None:
         for typed in ("pina", "PIÑA", "ácida", "avcc123"):
             await person.open(f"/ui/stock?q={typed}")
             assert "Piña Ácida" in person.text, typed
+
+
+async def test_a_name_is_found_by_its_own_spelling_in_a_database_without_a_locale(world: World) -> None:
+    assert "C" == await world.scalar("SELECT datcollate FROM pg_database WHERE datname = current_database()")
+    async with person_at(world) as person:
+        for name in ("Пельмени ДОМ", "Łosoś ØL", "100% %_\\", "ﬁn 寿司"):
+            await world.execute(f"UPDATE pos_sync.item SET name = '{name}' WHERE item_id = 'avcc123'")
+            for path in ("/ui/stock", "/ui/catalog"):
+                await person.open(f"{path}?q={quote(name)}")
+                assert "/items/avcc123" in person.html, (name, path)
+        await person.open("/ui/stock?q=%25b")
+        assert "No such stock." in person.text
+
+
+async def test_pages_of_stock_follow_where_an_id_holds_a_slash(world: World) -> None:
+    for statement in (
+        "store (store_id, name) VALUES ('a/b', 'A')",
+        (
+            "unit (store_id, unit_id, name, short_name)"
+            " SELECT 'a/b', unit_id, name, short_name FROM pos_sync.unit WHERE store_id = '1'"
+        ),
+        "supplier (store_id, supplier_id, name) SELECT 'a/b', supplier_id, name FROM pos_sync.supplier WHERE store_id = '1'",
+        (
+            "item (store_id, item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)"
+            " SELECT 'a/b', 'x/' || lpad(n::text, 3, '0'), 'Item ' || lpad(n::text, 3, '0'), purchase_unit_id,"
+            " consumption_unit_id, supplier_id, cost FROM pos_sync.item, generate_series(1, 60) AS n"
+            " WHERE store_id = '1' AND item_id = 'avcc123'"
+        ),
+        (
+            "stock_level (store_id, item_id, quantity, version) SELECT store_id, item_id, 0, 0 FROM pos_sync.item"
+            " WHERE store_id = 'a/b'"
+        ),
+    ):
+        await world.execute(f"INSERT INTO pos_sync.{statement}")
+    async with person_at(world) as person:
+        await person.open("/ui/stock?store=a/b")
+        assert "Item 050" in person.text
+        (place,) = re.findall(r'href="([^"]+)" rel="next"', person.html)
+        await person.open(unescape(place))
+        assert (True, False, True) == ("Item 051" in person.text, "Item 050" in person.text, "Item 060" in person.text)
+        await person.open("/ui/stock?after=x")
+        assert 422 == person.status
+
+
+async def test_times_that_cannot_be_asked_for_and_today(world: World) -> None:
+    today = str(await world.scalar("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD')"))
+    async with person_at(world) as person:
+        for query, status in (
+            ("at=9999-12-31", 422),
+            ("at=9999-12-31T23:59", 422),
+            ("at=0001-01-01", 200),
+            (f"at={today}", 200),
+            (f"at={today}&below=1", 422),
+            (f"at={today}&below=1&store=1", 200),
+        ):
+            await person.open(f"/ui/stock?{query}")
+            assert status == person.status, (query, person.text)
+        await person.open("/ui/stock")
+        assert "As of (UTC)" in person.text
 
 
 async def test_csv_and_csv_for_excel(world: World) -> None:
@@ -64,6 +130,29 @@ async def test_a_count_is_shown_before_it_is_recorded(world: World) -> None:
         assert "page:Ana" in person.text
         assert "counted on Monday" in person.text
         assert Decimal("12.5") == await world.level()
+
+
+async def test_what_was_taken_back_is_not_offered_again(world: World) -> None:
+    await world.execute("SELECT pos_sync.record_pos_movement('1', 'avcc123', 'sale', 1, 'once')")
+    async with person_at(world) as person:
+        item = "/ui/stores/1/items/avcc123"
+        await person.open(f"{item}/rows/2/reverse")
+        await person.send(f"{item}/rows/2/reverse", note="typed twice")
+        assert "The row was taken back." in person.text
+        assert f"{item}/rows/2/reverse" not in person.html
+        await person.open(f"{item}/rows/2/reverse")
+        assert "It was taken back before." in person.text
+        assert f'action="{item}/rows/2/reverse"' not in person.html
+
+
+async def test_the_course_of_a_young_item_ends_now(world: World) -> None:
+    now = await world.scalar("SELECT now()")
+    async with world.engine.connect() as connection:
+        for seconds in (0, 1, 61.5, 86400):
+            since = now - timedelta(seconds=seconds)
+            course = await read_course(connection, "1", "avcc123", level=Decimal(1), version=1, since=since, until=now)
+            assert max(seconds, 1) == pytest.approx(course.step * len(course.levels))
+            assert len(course.levels) <= min(MAX_BUCKETS, max(seconds, 1))
 
 
 async def test_the_stock_of_the_past_as_csv_is_made_in_the_background_once(world: World) -> None:

@@ -70,6 +70,27 @@ def test_every_command_and_option_that_is_named_exists(place: str, line: str) ->
             assert option[0] in options, f"{place}: pos-sync {line}"
 
 
+def commands_of_the_page() -> list[str]:
+    """Each command that a page shows, with some value in the place of each of its own."""
+    texts = [page.read_text(encoding="utf-8") for page in ROOT.glob("app/page/templates/*.html")]
+    found = [line for text in texts for line in re.findall(r"<code>pos-sync ([^<]*)</code>", text)]
+    return sorted({re.sub(r"\{\{.*?\}\}", "1", line) for line in found})
+
+
+@pytest.mark.parametrize("line", commands_of_the_page())
+def test_every_command_of_the_page_can_be_typed_as_it_is_shown(line: str) -> None:
+    context, command, words = click.Context(commands, info_name="pos-sync"), commands, line.split()
+    # One that has commands may do something alone too.
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(context, words.pop(0))
+        assert found is not None, f"there is no command pos-sync {line}"
+        command = found
+    context = click.Context(command, info_name=line)
+    # Raises where an option does not exist, or has too few values.
+    given, _, _ = command.make_parser(context).parse_args(words)
+    assert [] == [one.name for one in command.params if one.required and not given.get(one.name or "")]
+
+
 def cut_tables(text: str) -> list[str]:
     """The first row of each group of rows that is no table, since it has no header and delimiter of its own."""
     lines = ["", *text.splitlines(), ""]
