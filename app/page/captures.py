@@ -55,7 +55,7 @@ class _Captures:
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             one = await captures.read(connection, number)
             if one is None:
-                raise NothingThere(f"captured delivery {number}; each is gone after 24 hours")
+                raise NothingThere("captured delivery %(one)s; each is gone after 24 hours", one=number)
             subject = read_subject(one.raw_body)
             clocks = await read_clocks(connection, self._page.settings)
             return {
@@ -127,7 +127,7 @@ class _Captures:
         try:
             answer = await use(act, case)
         except UnknownCaptured:
-            raise NothingThere(f"captured delivery {number}; each is gone after 24 hours") from None
+            raise NothingThere("captured delivery %(one)s; each is gone after 24 hours", one=number) from None
         except NotVerified:
             raise Changed("its signature does not match with the client secrets that are set") from None
         self._page.on_recorded()
@@ -137,7 +137,7 @@ class _Captures:
 def _whole(form: Form, name: str, *, most: int) -> int:
     given = form.text(name)
     if not re.fullmatch("[0-9]{1,6}", given) or not 1 <= int(given) <= most:
-        raise WrongField(f"The field {name} has to be a whole number from 1 to {most}")
+        raise WrongField("The field %(one)s has to be a whole number from 1 to %(two)s", one=name, two=most)
     return int(given)
 
 
@@ -149,6 +149,8 @@ def _as_seen(form: Form) -> Check:
         capture = await captures.newest(connection)
         now = "" if capture is None or not capture.is_on else str(capture.capture_id)
         if now != form.text("seen"):
-            raise Changed(f"a capture was started by {capture.actor}" if capture and now else "the capture has ended")
+            if capture is None or not now:
+                raise Changed("the capture has ended")
+            raise Changed("a capture was started by %(one)s", one=capture.actor)
 
     return check

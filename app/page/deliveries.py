@@ -59,7 +59,13 @@ def chosen(filters: Filters, name: str, known: Mapping[_Value, str], default: _V
         return default
     found = {str(one): one for one in known}.get(given)
     if found is None and given != ANY:
-        raise WrongField(f"There is no {name} {text_of(given)}. There are: {', '.join(map(str, known))}, {ANY}")
+        raise WrongField(
+            "There is no %(one)s %(two)s. There are: %(three)s, %(four)s",
+            one=name,
+            two=text_of(given),
+            three=", ".join(map(str, known)),
+            four=ANY,
+        )
     return found
 
 
@@ -72,7 +78,7 @@ class _Lists:
         filters = Filters(request, NAMES)
         kind = filters.get("kind") or "refused"
         if kind not in KINDS:
-            raise WrongField(f"There is no kind {text_of(kind)}. There are: {', '.join(KINDS)}")
+            raise WrongField("There is no kind %(one)s. There are: %(two)s", one=text_of(kind), two=", ".join(KINDS))
         rows_of = {"refused": self._refused, "suspected": self._suspected, "captured": self._captured}[kind]
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:

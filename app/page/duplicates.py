@@ -43,7 +43,7 @@ class _Duplicates:
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             one = await duplicates.read(connection, number)
             if one is None:
-                raise NothingThere(f"suspected duplicate {number}")
+                raise NothingThere("suspected duplicate %(one)s", one=number)
             clocks = await read_clocks(connection, self._page.settings)
             return {
                 "one": one,
@@ -95,14 +95,20 @@ def _as_seen(number: int, state: str) -> Check:
     async def check(connection: AsyncConnection) -> None:
         row = await lock_suspect(connection, number)
         if row is None:
-            raise Changed(f"there is no suspected duplicate {number}")
+            raise Changed("there is no suspected duplicate %(one)s", one=number)
         if row.state != state:
             by = f" (by {row.actor})" if row.actor else ""
-            raise Changed(f"suspected duplicate {number} is {row.state} by now{by}, and was {state or 'not looked at'}")
+            raise Changed(
+                "suspected duplicate %(one)s is %(two)s by now%(three)s, and was %(four)s",
+                one=number,
+                two=row.state,
+                three=by,
+                four=state or "not looked at",
+            )
 
     return check
 
 
 def _require_done(result: OperatorResult) -> None:
     if not result.verdict.is_good:
-        raise Changed(f"it is {result.verdict.value}. {result.message}".rstrip("."))
+        raise Changed("it is %(one)s. %(two)s", one=result.verdict.value, two=result.message.rstrip("."))

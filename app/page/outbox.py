@@ -82,7 +82,7 @@ class _Outbox:
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             found = await read_messages(connection, [number])
             if not found:
-                raise NothingThere(f"stock update {number}")
+                raise NothingThere("stock update %(one)s", one=number)
             clocks = await read_clocks(connection, self._page.settings)
             return {
                 "one": found[0],
@@ -99,7 +99,7 @@ class _Outbox:
         filters = Filters(request, ("act", "number"))
         act = filters.get("act") or "retry"
         if act not in ACTS:
-            raise WrongField(f"There is no such act: {', '.join(ACTS)}")
+            raise WrongField("There is no such act: %(one)s", one=", ".join(ACTS))
         numbers = numbers_in(request)
         if not numbers:
             raise WrongField("Choose at least one row")
@@ -143,7 +143,7 @@ class _Outbox:
         async def work(connection: AsyncConnection) -> None:
             done = await messages.dismiss(connection, list(seen), actor=act.actor, note=note)
             if left := sorted(set(seen) - set(done)):
-                raise Changed(f"stock update {left[0]} cannot be dismissed by now")
+                raise Changed("stock update %(one)s cannot be dismissed by now", one=left[0])
 
         return await do(self._page.engine, act, work)
 
@@ -169,12 +169,12 @@ def _as_seen(seen: Mapping[int, str]) -> Check:
         found = await lock_messages(connection, list(seen))
         for number, version in seen.items():
             if number not in found:
-                raise Changed(f"there is no stock update {number}")
+                raise Changed("there is no stock update %(one)s", one=number)
             now, is_on_its_way = found[number]
             if is_on_its_way:
-                raise Changed(f"stock update {number} is on its way just now, and cannot be changed meanwhile")
+                raise Changed("stock update %(one)s is on its way just now, and cannot be changed meanwhile", one=number)
             if now != version:
                 state, _, tries = now.partition(".")
-                raise Changed(f"stock update {number} is {state} by now, after {tries} tries")
+                raise Changed("stock update %(one)s is %(two)s by now, after %(three)s tries", one=number, two=state, three=tries)
 
     return check

@@ -52,7 +52,7 @@ def require_number(number: int, what: str) -> int:
         NothingThere
     """
     if not 0 < number < MAX_NUMBER:
-        raise NothingThere(f"{what} {number}")
+        raise NothingThere("%(one)s %(two)s", one=what, two=number)
     return number
 
 
@@ -76,10 +76,16 @@ def as_seen_check(seen: Mapping[int, str]) -> Check:
         for number, state in seen.items():
             row = found.get(number)
             if row is None:
-                raise Changed(f"there is no refused delivery {number}")
+                raise Changed("there is no refused delivery %(one)s", one=number)
             if row.state != state:
                 by = f" (by {row.actor})" if row.actor else ""
-                raise Changed(f"refused delivery {number} is {row.state} by now{by}, and was {state or 'not looked at'}")
+                raise Changed(
+                    "refused delivery %(one)s is %(two)s by now%(three)s, and was %(four)s",
+                    one=number,
+                    two=row.state,
+                    three=by,
+                    four=state or "not looked at",
+                )
 
     return check
 
@@ -95,7 +101,7 @@ class _Refusals:
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             one = (await refusals.read(connection, [number])).get(number)
             if one is None:
-                raise NothingThere(f"refused delivery {number}")
+                raise NothingThere("refused delivery %(one)s", one=number)
             clocks = await read_clocks(connection, self._page.settings)
             return {
                 "one": one,
@@ -118,7 +124,7 @@ class _Refusals:
         filters = Filters(request, ("act", "number", "all", "reason", "store", "item"))
         act = filters.get("act") or "replay"
         if act not in ACTS or (filters.is_set("all") and act != "replay"):
-            raise WrongField(f"There is no such act: {', '.join(ACTS)}")
+            raise WrongField("There is no such act: %(one)s", one=", ".join(ACTS))
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             if filters.is_set("all"):
@@ -237,7 +243,7 @@ class _Refusals:
 
 def _open_only(seen: Mapping[int, str], state: State) -> Mapping[int, str]:
     if any(one != state for one in seen.values()):
-        raise FormRefused(f"It names a refused delivery that was not {state.value} when it was shown")
+        raise FormRefused("It names a refused delivery that was not %(one)s when it was shown", one=state.value)
     return seen
 
 
@@ -264,7 +270,7 @@ def _all_check(form: Form) -> Check:
         numbers = await refusals.list_ids(connection, _selection(form.text), upto=_upto(form))
         if not numbers or _seen_all(numbers) != form.text("seen"):
             shown, _, _ = form.text("seen").partition(".")
-            raise Changed(f"{len(numbers)} of these refused deliveries are open by now, and {shown} were")
+            raise Changed("%(one)s of these refused deliveries are open by now, and %(two)s were", one=len(numbers), two=shown)
 
     return check
 

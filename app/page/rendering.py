@@ -130,8 +130,8 @@ def number(value: Decimal | None) -> str:
 
 
 def segment(value: str) -> str:
-    """An id as a part of a path. Dots alone would be taken for a way up."""
-    return quote(value, safe="") if value.strip(".") else value.replace(".", "%2E")
+    """An id as a part of a path. A browser takes one or two dots alone for a way up, so a blank stands before them."""
+    return ("%20" if value in {".", ".."} else "") + quote(value, safe="")
 
 
 def address(path: str, **filters: object) -> str:

@@ -25,6 +25,7 @@ EXEMPT = {
     "scope": "ASGI's word",
     "tracing": "OpenTelemetry's word",
     "acting": "a module, named after what it does: forms that change something",
+    "refusing": "a module, named after what it does: saying no, as a page",
     "rendering": "the field's word for making pages of templates",
     "filters": "the field's word",
     "context": "the field's word for what the parts of one thing share",
