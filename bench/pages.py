@@ -19,7 +19,7 @@ from bench.machine import FILL_LEDGER
 
 PASSWORD = "a-password-of-the-bench"  # noqa: S105 - of a service that lives for the measurement
 SETTINGS = {"OPERATOR_PASSWORD": PASSWORD}
-PEOPLE, MAX_THINKING_SECONDS = 10, 2.0
+PEOPLE, MAX_THINKING_SECONDS = 10, 10.0
 PAGES = (
     "/ui/",
     "/ui/stock",
@@ -57,6 +57,10 @@ _LEVELS = """
 INSERT INTO pos_sync.stock_level (store_id, item_id, quantity, version)
 SELECT store_id, item_id, 0, 0 FROM pos_sync.item ON CONFLICT DO NOTHING
 """
+# Received when they happened, or a past time would lie before all of them.
+_LEDGER = FILL_LEDGER.replace("dedupe_key)", "dedupe_key, received_at)", 1).replace(
+    "\nFROM pos_sync.stock_level", ",\n  timestamptz '2020-01-01Z' + place * interval '1 hour'\nFROM pos_sync.stock_level", 1
+)
 _FILL = (
     # Of the newest rows: each has a message, of which most were sent.
     """
@@ -101,7 +105,7 @@ async def fill(url: str) -> str:
     await connection.execute(_ITEMS, ITEMS_OF_A_STORE)
     await connection.execute(_LEVELS)
     for first in range(1, VERSIONS + 1, PART):
-        await connection.execute(FILL_LEDGER, first, first + PART - 1)
+        await connection.execute(_LEDGER, first, first + PART - 1)
     await connection.execute("UPDATE pos_sync.stock_level SET quantity = 1.25 * $1::bigint, version = $1", VERSIONS)
     for statement in _FILL:
         await connection.execute(statement)

@@ -68,7 +68,9 @@ async def drifts_in(
     async for level, systems in _levels(connection, keys, window=scope.window):
         done += 1
         on_progress(done, len(keys))
-        found += [_compare(level, system, reading) for system in systems if scope.system_id in (None, system)]
+        asked = [system for system in systems if scope.system_id in (None, system)]
+        # Beside the event loop, which in the service receives deliveries meanwhile.
+        found += await asyncio.to_thread(lambda level=level, asked=asked: [_compare(level, one, reading) for one in asked])
     return found
 
 

@@ -30,7 +30,7 @@ from app.storage.catalog import Store, find_store
 from app.storage.items import list_items
 from app.storage.ledger_rows import find_row
 from app.storage.levels import StockedItem, list_levels
-from app.storage.page_item import list_newest, lock, oldest, read_course
+from app.storage.page_item import list_newest, lock, oldest, read_compared, read_course
 from app.storage.page_lists import PAGE_ROWS
 from app.storage.rules import effective_rules
 
@@ -70,7 +70,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
         request: Request, visitor: Annotated[Visitor, Depends(page.access.viewer)], store_id: str, item_id: str
     ) -> Response:
         async def look(connection: AsyncConnection) -> dict[str, Any]:
-            filters = Filters(request, ("span", "before"))
+            filters = Filters(request, ("span", "before", "explain"))
             store, item, level, zone = await read(connection, store_id, item_id)
             before = filters.number("before")
             rows = await list_newest(connection, store_id, item_id, before=before, limit=PAGE_ROWS + 1)
@@ -88,6 +88,8 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
                 "here_path": here,
                 "first": filters.address(here, before=None) if before else None,
                 "next": filters.address(here, before=str(rows[-1].level_version)) if more else None,
+                "compared": await read_compared(connection, store_id, item_id),
+                "explained": filters.address(here, explain="1"),
                 "span": span,
                 "spans": {name: filters.address(here, span=name, before=None) for name in SPANS},
                 "taken_back": {one.refers_to for one in rows if one.source == Source.REVERSAL},
@@ -98,7 +100,8 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
 
         found, age = await page.reader.read(request, look)
         scope = DriftFilter(store_id=store_id, item_id=item_id)
-        drifts = await find_drifts(page.engine, scope, page.settings.rules)
+        # In words only where somebody asks: that reads the newest reports one by one.
+        drifts = await find_drifts(page.engine, scope, page.settings.rules) if "explain" in request.query_params else None
         return page.render(request, visitor, "item.html", age=age, drifts=drifts, **found)
 
     @router.get(f"{PATH}/count", name="confirm_count")

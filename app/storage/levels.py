@@ -97,7 +97,7 @@ class LevelFilter:
         if self.is_below_zero:
             found.append(quantity < 0)
         if self.is_low:
-            found += [quantity < item.c.low_stock, item.c.retired_at.is_(None)]
+            found += [item.c.low_stock.is_not(None), quantity < item.c.low_stock, item.c.retired_at.is_(None)]
         if self.differs:
             known = system_level.c
             same = (known.store_id == stock_level.c.store_id) & (known.item_id == stock_level.c.item_id)

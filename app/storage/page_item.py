@@ -1,9 +1,11 @@
 """What the page of one item shows: its ledger by pages, and its level over time."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -61,6 +63,42 @@ async def lock(connection: AsyncConnection, store_id: str, item_id: str) -> tupl
     query = select(level.quantity, level.version).where(level.store_id == store_id, level.item_id == item_id)
     row = (await connection.execute(query.with_for_update(key_share=True))).one_or_none()
     return (Decimal(0), 0) if row is None else (row[0], row[1])
+
+
+_COMPARED = text("""
+SELECT integration.inventory_system_id, known.anchor_stock + coalesce(known.told_since, 0), known.anchored_at, known.drift,
+  coalesce(known.uncertain, 0), known.causes, known.is_unsettled, coalesce(known.is_held, false), known.compared_at,
+  known.compared_version
+FROM pos_sync.integration
+LEFT JOIN pos_sync.system_level AS known ON known.store_id = integration.store_id AND known.item_id = :item_id
+  AND known.inventory_system_id = integration.inventory_system_id
+WHERE integration.store_id = :store_id ORDER BY 1
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class LastCompared:
+    """What came of the last comparison of a level with an inventory system; None where it was not compared yet."""
+
+    inventory_system_id: str
+    theirs: Decimal | None
+    received_at: datetime | None
+    drift: Decimal | None
+    uncertain: Decimal
+    causes: Mapping[str, str] | None
+    """Kind of cause -> its part of the drift"""
+    is_unsettled: bool | None
+    """Stock updates were on their way."""
+    is_held: bool
+    compared_at: datetime | None
+    compared_version: int | None
+
+
+async def read_compared(connection: AsyncConnection, store_id: str, item_id: str) -> list[LastCompared]:
+    """Of each system that the store is connected to."""
+    asked = {"store_id": store_id, "item_id": item_id}
+    rows: Any = await connection.execute(_COMPARED, asked)
+    return [LastCompared(*row[:5], json.loads(row[5]) if isinstance(row[5], str) else row[5], *row[6:]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ PAGES = (
     "/ui/stock?store=1&at=2026-01-01T12:00",
     "/ui/stores/1/items/avcc123",
     "/ui/stores/1/items/avcc123?span=all",
+    "/ui/stores/1/items/avcc123?explain=1",
     "/ui/stores/1/items/avcc123/count?to=3",
     "/ui/stores/1/items/avcc123/rows/1/reverse",
     "/ui/deliveries",
