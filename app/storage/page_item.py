@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -98,7 +98,9 @@ async def read_compared(connection: AsyncConnection, store_id: str, item_id: str
     """Of each system that the store is connected to."""
     asked = {"store_id": store_id, "item_id": item_id}
     rows: Any = await connection.execute(_COMPARED, asked)
-    return [LastCompared(*row[:5], json.loads(row[5]) if isinstance(row[5], str) else row[5], *row[6:]) for row in rows]
+    found = [LastCompared(*row) for row in rows]
+    # As the driver gives it: text.
+    return [replace(one, causes=json.loads(one.causes)) if isinstance(one.causes, str) else one for one in found]
 
 
 @dataclass(frozen=True, slots=True)
