@@ -65,7 +65,10 @@ MUTANTS = (
         "\n",
         (*GUARDS, "follow_each_other"),
         most=3,
-        also=(r'sa\.PrimaryKeyConstraint\(\s*"store_id", "item_id", "level_version", name=op\.f\("stock_movement_pkey"\)\s*\),', ""),
+        also=(
+            r'sa\.PrimaryKeyConstraint\(\s*"store_id", "item_id", "level_version", name=op\.f\("stock_movement_pkey"\)\s*\),',
+            "",
+        ),
     ),
     Mutant(
         "where held levels are to be skipped, they are read without their lock",
@@ -372,6 +375,7 @@ MUTANTS = (
         r"(that has become a standby\.\n +)self\._writer\.disconnect\(\)",
         r"\1pass",
         (*BATCHING, "read_only"),
+        also=(r"if is_server_lost\(error\):\n( +)self\._writer\.abandon_server", r"if False:\n\1self._writer.abandon_server"),
     ),
     Mutant(
         "the movements of one call are no ticket",

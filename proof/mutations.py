@@ -177,4 +177,7 @@ def _test(
 def _red(output: str) -> list[str]:
     """The names of the failed tests, without files and parameters; errors of collecting are none."""
     names = re.findall(r"(?m)^FAILED \S+?::(\w+)", output)
+    if not names and re.search(r"\+ Timeout \+", output):
+        # pytest-timeout ends the run where a test does not end, without a word of which.
+        names = [HUNG]
     return list(dict.fromkeys(names))
