@@ -7,6 +7,7 @@ it and is led to the same place. What was confirmed is compared in the same tran
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from http import HTTPStatus
 from uuid import uuid4
 
@@ -22,6 +23,8 @@ from app.storage import page_acts
 from app.storage.transactions import run_transaction
 
 MAX_NOTE_LENGTH = 255
+TOLD = timedelta(minutes=2)
+"""How long the page that an act leads to says what was done"""
 _log = structlog.get_logger("pos_sync.page")
 _ACT_ID = re.compile("[0-9a-f]{32}")
 
@@ -166,8 +169,8 @@ def led_to(location: str, *, act_id: str | None = None) -> Response:
 
 
 async def words_of(connection: AsyncConnection, act_id: str | None) -> str:
-    """What was done by the act that led here; empty where none did."""
+    """What was done by the act that led here; empty where none did, or some time ago: a link may be kept and shared."""
     if act_id is None or not _ACT_ID.fullmatch(act_id):
         return ""
-    done = await page_acts.read_act(connection, act_id)
+    done = await page_acts.read_act(connection, act_id, within=TOLD)
     return "" if done is None else done.words

@@ -45,6 +45,7 @@ def system_router(page: PageContext) -> APIRouter:
                 "facts": await read_system(connection),
                 "pruned": await retention.read_last(connection),
                 "zone": UTC_ZONE,
+                "standby": _standing_of(page),
                 "public_url": settings.public_url,
                 "shown_settings": list(shown_settings(settings)),
                 "done": await words_of(connection, request.query_params.get("done")),
@@ -67,6 +68,14 @@ def system_router(page: PageContext) -> APIRouter:
         return answer
 
     return router
+
+
+def _standing_of(page: PageContext) -> str | None:
+    """Of the standby that is read; None where there is none."""
+    standby = page.reader.standby
+    if standby is None:
+        return None
+    return "not looked at yet" if standby.why_unused is None else standby.why_unused or "read"
 
 
 def shown_settings(settings: Settings) -> Any:  # noqa: ANN401 - pairs of name and text

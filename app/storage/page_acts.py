@@ -38,9 +38,10 @@ async def reword(connection: AsyncConnection, act_id: str, words: str) -> None:
     await connection.execute(update(page_act).where(page_act.c.act_id == act_id).values(words=words))
 
 
-async def read_act(connection: AsyncConnection, act_id: str) -> Done | None:
-    """None where it was never done."""
-    query = select(page_act.c.location, page_act.c.words).where(page_act.c.act_id == act_id)
+async def read_act(connection: AsyncConnection, act_id: str, *, within: timedelta = KEEP_ACTS) -> Done | None:
+    """None where it was not done, or longer ago."""
+    is_recent = page_act.c.done_at > func.now() - within
+    query = select(page_act.c.location, page_act.c.words).where(page_act.c.act_id == act_id, is_recent)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else Done(*row)
 

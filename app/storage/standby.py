@@ -184,6 +184,11 @@ class Standby:
                 _log.info("reading from DATABASE_READ_URL")
         self._fault = fault
 
+    @property
+    def why_unused(self) -> str | None:
+        """Why the primary is read instead, for a person; empty where the standby is read. None before the first look."""
+        return self._fault
+
     async def read(self, work: Callable[[AsyncConnection], Awaitable[_Found]], *, limit: str) -> tuple[_Found, float]:
         """What `work` finds on the standby, and how many seconds old that may be; each statement ends within `limit`.
 
