@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.messages import OF_THE_MOVEMENT, WAITS_FOR
+from app.storage.messages import OF_THE_MOVEMENT, WAITS_FOR, ListedMessage
 from app.storage.mipos_tables import outbox_message
 from app.storage.outbox import OutboxState
 from app.storage.page_lists import MAX_COUNTED
@@ -71,27 +71,9 @@ class MessageFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A message with the ledger row that it tells."""
+class Message(ListedMessage):
+    """A message with the ledger row that it tells, and what the page needs besides."""
 
-    outbox_message_id: int
-    state: OutboxState
-    store_id: str
-    item_id: str
-    level_version: int
-    inventory_system_id: str
-    movement_type: int
-    quantity: Decimal
-    balance_after: Decimal
-    attempts: int
-    unknown_sends: int
-    words: str | None
-    waits_for: str | None
-    created_at: datetime
-    next_attempt_at: datetime
-    closed_at: datetime | None
-    actor: str | None
-    note: str | None
     is_on_its_way: bool
     unit: str
     """The short name of the unit of the item"""
@@ -117,6 +99,7 @@ class Message:
         return self.state in (OutboxState.PENDING, OutboxState.DEAD) and not self.is_on_its_way
 
 
+_NAMES = (*ListedMessage.__slots__, *Message.__slots__)
 _IS_ON_ITS_WAY = (
     (outbox_message.c.state == OutboxState.PENDING.value) & func.coalesce(outbox_message.c.claimed_until > func.now(), False)
 ).label("is_on_its_way")
@@ -175,7 +158,7 @@ async def _read(connection: AsyncConnection, numbers: Select[tuple[int]]) -> lis
     """The newest first."""
     kept, moved = outbox_message.c, stock_movement.c
     special: dict[str, Any] = {"waits_for": WAITS_FOR, "is_on_its_way": _IS_ON_ITS_WAY, "unit": unit.c.short_name.label("unit")}
-    columns = [special.get(name, (moved if name in OF_THE_MOVEMENT else kept).get(name)) for name in Message.__slots__]
+    columns = [special.get(name, (moved if name in OF_THE_MOVEMENT else kept).get(name)) for name in _NAMES]
     level = (moved.store_id == kept.store_id) & (moved.item_id == kept.item_id) & (moved.level_version == kept.level_version)
     query = select(*columns).select_from(outbox_message).join(stock_movement, level)
     query = query.join(item, (item.c.store_id == kept.store_id) & (item.c.item_id == kept.item_id))
