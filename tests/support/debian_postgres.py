@@ -5,8 +5,10 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support.service import free_port
@@ -116,3 +118,24 @@ class Server:
     @staticmethod
     def _as_postgres() -> list[str]:
         return ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
+
+
+@contextmanager
+def with_standby(*settings: str, fill: Callable[[Server], None] = lambda _primary: None) -> Iterator[tuple[Server, Server]]:
+    """A primary that was started with `settings` and filled, and a standby that follows it."""
+    programs = binaries()
+    assert programs is not None
+    folder = Path(tempfile.mkdtemp(prefix="pos-sync-standby-"))
+    folder.chmod(0o755)
+    primary, standby = Server(programs, folder / "primary"), Server(programs, folder / "standby")
+    try:
+        primary.make()
+        primary.start(*settings)
+        fill(primary)
+        standby.follow(primary)
+        standby.start()
+        yield primary, standby
+    finally:
+        primary.stop()
+        standby.stop()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,11 +1,8 @@
 """A failover between two servers: nothing that was acknowledged is lost, nothing is doubled, and the frozen one is left."""
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -14,7 +11,7 @@ from sqlalchemy import text
 from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
 from app.storage.migrations import migrate
-from tests.support.debian_postgres import Server, binaries
+from tests.support.debian_postgres import Server, binaries, with_standby
 from tests.support.postgres import SAMPLES, looking_engine
 from tests.support.sender import PATH, body_of, signed
 from tests.support.service import serving
@@ -30,20 +27,8 @@ pytestmark = [
 @pytest.fixture
 def servers() -> Iterator[tuple[Server, Server]]:
     """A primary, and a standby to which it replicates synchronously."""
-    assert PROGRAMS is not None
-    folder = Path(tempfile.mkdtemp(prefix="pos-sync-failover-"))
-    folder.chmod(0o755)
-    primary, standby = Server(PROGRAMS, folder / "primary"), Server(PROGRAMS, folder / "standby")
-    try:
-        primary.make()
-        primary.start("synchronous_standby_names=standby")
-        standby.follow(primary)
-        standby.start()
-        yield primary, standby
-    finally:
-        primary.stop()
-        standby.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with with_standby("synchronous_standby_names=standby") as both:
+        yield both
 
 
 @pytest.mark.parametrize("frozen_is_first", [True, False], ids=["frozen first", "frozen last"])

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from app.problems import kinds
 from app.problems.kinds import Kind
 from app.storage.migrations import migrate
 from tests.support.commands import Run, runner_for
-from tests.support.debian_postgres import Server, binaries
+from tests.support.debian_postgres import Server, binaries, with_standby
 from tests.support.outbox import until
 from tests.support.postgres import looking_engine
 from tests.support.runbook import Walk
@@ -31,20 +29,8 @@ pytestmark = [
 @pytest.fixture
 def servers() -> Iterator[tuple[Server, Server]]:
     """A primary, and a standby that follows it."""
-    assert PROGRAMS is not None
-    folder = Path(tempfile.mkdtemp(prefix="pos-sync-runbook-"))
-    folder.chmod(0o755)
-    primary, standby = Server(PROGRAMS, folder / "primary"), Server(PROGRAMS, folder / "standby")
-    try:
-        primary.make()
-        primary.start("fsync=off")
-        standby.follow(primary)
-        standby.start()
-        yield primary, standby
-    finally:
-        primary.stop()
-        standby.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with with_standby("fsync=off") as both:
+        yield both
 
 
 async def wait_for(run: Run, kind: Kind, *, present: bool) -> None:

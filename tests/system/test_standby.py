@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +17,7 @@ from app.pos.reader import AGE_HEADER
 from app.storage.migrations import migrate
 from app.storage.standby import MAX_AGE_SECONDS, SILENCE_SECONDS
 from app.storage.watch import LOOK_SECONDS
-from tests.support.debian_postgres import Server, binaries
+from tests.support.debian_postgres import Server, binaries, with_standby
 from tests.support.postgres import SAMPLES, looking_engine
 from tests.support.service import Service, run_command, serving
 
@@ -36,21 +34,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[Server, Server]]:
     """A primary with a catalog and the service's role, and a standby that follows it."""
-    assert PROGRAMS is not None
-    folder = Path(tempfile.mkdtemp(prefix="pos-sync-standby-"))
-    folder.chmod(0o755)
-    primary, standby = Server(PROGRAMS, folder / "primary"), Server(PROGRAMS, folder / "standby")
-    try:
-        primary.make()
-        primary.start("fsync=off")
-        asyncio.run(_fill(primary))
-        standby.follow(primary)
-        standby.start()
-        yield primary, standby
-    finally:
-        primary.stop()
-        standby.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with with_standby("fsync=off", fill=lambda primary: asyncio.run(_fill(primary))) as both:
+        yield both
 
 
 async def _fill(primary: Server) -> None:
