@@ -175,8 +175,8 @@ async def test_on_an_idle_primary_a_standby_stays_fresh(servers: tuple[Server, S
     async with till_of(primary, standby) as (till, _):
         await until_read_from(till, standby=True)
         await asyncio.sleep(MAX_AGE_SECONDS + 2)
-
-        assert 0 < await age_of(till, "stock") < 2
+        # One look may be late on a busy machine. A standby that had grown old would not be read again, since nothing is written.
+        await until_read_from(till, standby=True)
 
 
 async def test_a_frozen_standby_holds_no_list_longer_than_a_moment(servers: tuple[Server, Server]) -> None:
