@@ -148,6 +148,7 @@ async def day(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Da
             yield Day(world, remote, settings, client)
 
 
+@pytest.mark.slow
 async def test_the_drift_of_any_day_is_what_was_injected(day: Day) -> None:  # noqa: C901 - one case for each event
     randomness = random.Random(29)
     right = named = 0

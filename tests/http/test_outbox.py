@@ -173,6 +173,7 @@ async def test_a_message_that_no_token_opens_the_way_for_waits_and_is_not_dead(w
     assert ("pending", "No access to mipOS: Unauthorized.") == (message.state, message.words)
 
 
+@pytest.mark.slow
 async def test_a_thousand_sales_under_faults_arrive_in_order_each_sent_by_one_of_two_replicas(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

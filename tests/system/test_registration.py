@@ -70,6 +70,7 @@ async def test_sigterm_during_backoff_or_a_call_that_hangs_ends_at_once(world: W
             assert time.monotonic() - started < 9
 
 
+@pytest.mark.slow
 async def test_register_tells_in_mipos_s_words_and_by_its_status(world: World) -> None:
     async with mipos() as remote:
         values = variables(world, remote)
@@ -172,6 +173,7 @@ async def test_doctor_names_what_is_wrong_and_what_to_do(world: World) -> None:
     assert all(check["remedy"] for check in found.values() if check["verdict"] in {"failed", "warning"})
 
 
+@pytest.mark.slow
 async def test_doctor_ends_with_3_on_warnings_and_with_4_on_nothing_but_a_broken_invariant() -> None:
     folder = passable_folder("pos-sync-doctor-")
     # A server of its own, with what makes a commit durable switched on: the tests' own has it off, and doctor fails for that.
@@ -216,6 +218,7 @@ async def test_doctor_looks_further_where_one_thing_cannot_be_looked_at(world: W
     assert ("failed", "ok") == tuple(without[name] for name in ("mipOS", "invariants"))
 
 
+@pytest.mark.slow
 async def test_doctor_without_a_database_or_a_schema_or_mipos(world: World, empty_world: World) -> None:
     async with mipos() as remote:
         values = variables(world, remote, public_url=f"http://127.0.0.1:{free_port()}")

@@ -89,7 +89,7 @@ async def test_without_a_database_it_starts_and_recovers_by_itself(world: World)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 async def test_it_ends_with_status_0_and_answers_what_it_has_received(world: World, number: int, workers: str) -> None:
     with serving(world.service_url, "--workers", workers) as service:
         async with world.engine.connect() as other:
@@ -116,7 +116,7 @@ async def waiting_for_a_lock(world: World) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 async def test_a_signal_right_after_it_listens_is_not_lost(world: World, workers: str) -> None:
     with serving(world.service_url, "--workers", workers, until="listening") as service:
         service.signal()
@@ -291,6 +291,7 @@ async def test_forwarded_addresses_are_believed_from_configured_proxies_only(wor
             assert seen == (await service.delivery_line())["client"]
 
 
+@pytest.mark.slow
 async def test_metrics_of_all_workers_are_told_by_any(world: World) -> None:
     with serving(world.service_url, "--workers", "2") as service:
         for number in range(20):
