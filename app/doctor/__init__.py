@@ -130,10 +130,15 @@ WRITERS_AND_LISTENERS = 3
 """Connections of a worker outside its pools: to write, to be told of messages, to look whether the server answers."""
 
 
+PAGE_POOLS = 2
+"""Of the page: one for what is shown, one for jobs"""
+
+
 def _examine_connections(server: Server, settings: Settings, *, workers: int) -> Check:
     # Readiness and the background tasks, and the comparing of drift.
-    pools = 2 + bool(settings.pos_keys) + (settings.sync_every is not None)
-    lookers = WRITERS_AND_LISTENERS + (settings.database_read_url is not None)
+    pools = 2 + bool(settings.pos_keys) + (settings.sync_every is not None) + PAGE_POOLS * settings.has_page
+    standbys = bool(settings.pos_keys) + settings.has_page if settings.database_read_url is not None else 0
+    lookers = WRITERS_AND_LISTENERS + standbys
     wanted = workers * (lookers + pools * POOL_SIZE)
     users = "1 worker uses" if workers == 1 else f"{workers} workers use"
     reason = f"{users} up to {wanted} of {server.max_connections}; more replicas, more of them"
