@@ -49,7 +49,7 @@ NEXT = (
     "pos-sync sandbox move --item avcc123 --remove 0.5    # the inventory system reports a movement",
     "pos-sync movement --store 1 --item avcc123 --sale 0.25    # the POS sells",
     "pos-sync stock",
-    "pos-sync status",
+    "pos-sync status    # status 3",
     "pos-sync outbox list --all",
     "pos-sync drift --all",
 )

@@ -20,7 +20,8 @@ from app.storage.transactions import database_now
 LOOK_SECONDS = 15.0
 START_SECONDS = 2.0
 LEASE = "problems"
-LEASE_TIME = timedelta(seconds=60)
+LEASE_TIME = timedelta(seconds=20)
+"""Longer than a look takes. One that ended in the middle of it, with its process, holds up the others for no longer."""
 FOLDED = 500
 """Refusals that are folded in one transaction"""
 MAX_FOLD_SHARE = 0.2
