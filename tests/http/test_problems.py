@@ -227,7 +227,8 @@ async def test_workers_that_start_during_an_outage_repeat_it_and_tell_that_it_is
             watching = asyncio.create_task(outage.run())
 
             async def is_told() -> bool:
-                return receiver.told(kinds.DATABASE) == told
+                # By their ids: one that was sent, and not noted before its worker went, is sent again as the same message.
+                return len(set(receiver.ids)) == len(told) and receiver.told(kinds.DATABASE)[-1:] == told[-1:]
 
             await until(is_told)
             watching.cancel()
