@@ -89,6 +89,19 @@ class Server:
         """Make a standby the primary, and wait until it is."""
         self._run("pg_ctl", "promote", "-w", "-D", self._folder)
 
+    def wait_for(self, primary: "Server") -> None:
+        """Wait until a standby has replayed what `primary` has written: where its first try to stream fails it waits for 5 s."""
+        written = primary.ask("SELECT pg_current_wal_lsn()")
+        deadline = time.monotonic() + START_SECONDS
+        while self.ask(f"SELECT pg_last_wal_replay_lsn() >= '{written}'") != "t":
+            assert time.monotonic() < deadline, "the standby does not follow"
+            time.sleep(0.1)
+
+    def ask(self, statement: str) -> str:
+        """The one value that `statement` gives, as psql prints it."""
+        command = [self._programs / "psql", "-X", "-A", "-t", "-q", "-d", self.url, "-c", statement]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
     def freeze(self) -> None:
         """Stop all of its processes where they are: it accepts connections, and answers nothing."""
         self._signal(signal.SIGSTOP)
@@ -134,6 +147,7 @@ def with_standby(*settings: str, fill: Callable[[Server], None] = lambda _primar
         fill(primary)
         standby.follow(primary)
         standby.start()
+        standby.wait_for(primary)
         yield primary, standby
     finally:
         primary.stop()
