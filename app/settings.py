@@ -97,7 +97,7 @@ class Settings(DatabaseSettings):
     )
     database_read_url: DatabaseReadUrl | None = Field(
         default=None,
-        description="A standby of the same database, for what the POS lists (/pos/...). Written as DATABASE_URL.",
+        description="A standby of the same database, for what the POS lists (/pos/...) and the page. Written as DATABASE_URL.",
     )
     seal_every: float = Field(
         default=60, ge=0, le=10080, description="Minutes between two seals of new ledger rows (docs/seals.md). 0: none."

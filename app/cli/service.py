@@ -238,8 +238,8 @@ def doctor_command(workers: int, *, as_json: bool) -> None:
     """Check everything that has to be right: settings, database, invariants, mipOS, registration, the public URL, clocks.
 
     One line a check; where something is wrong, the reason and what to do. The problems that `status` shows are among them. Ends
-    with status 0, with 3 where there is a warning, and with 4 where a check failed. It changes nothing, and sends nothing but a
-    token call and one delivery with a wrong signature to the public URL.
+    with status 0, with 3 where there is a warning, and with 4 where a check failed. It changes nothing. It sends a
+    token call and one request without content to mipOS, and one delivery with a wrong signature to the public URL.
 
     \b
     Example:  pos-sync doctor --workers 2

@@ -1,6 +1,6 @@
 """Tells the alert webhook that the database is away, and once a day that it still is: from memory, there is no table to read.
 
-Every replica notices; one worker of each sends, and all of them the same id, so that a receiver can tell the copies.
+Every replica notices; one worker of each sends, and all with one PUBLIC_URL the same id, so that a receiver can tell the copies.
 """
 
 import asyncio

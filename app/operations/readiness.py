@@ -1,4 +1,4 @@
-"""/livez, which depends on nothing, and /readyz: the database answers, its schema is at head, and we are not stopping."""
+"""/livez, which depends on nothing, and /readyz: the database answers, its schema fits this code, and we are not stopping."""
 
 import asyncio
 import time

@@ -11,7 +11,7 @@ from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.page.faults import FormRefused, NotAllowed, NotLoggedIn, PlainHttp
-from app.page.place import asked_for
+from app.page.location import asked_for
 from app.page.visitor import Keys, Role, Visitor
 from app.receiving.signed_body import Receipt
 from app.scope import PEER
@@ -60,7 +60,7 @@ class Access:
         self._public_origin = f"{public.scheme}://{public.netloc}"
 
     async def viewer(self, request: Request) -> Visitor:
-        """Whoever may see the page.
+        """Return the visitor, who may see the page.
 
         Raises:
             NotLoggedIn, PlainHttp
@@ -81,7 +81,7 @@ class Access:
         return Visitor(grant.name, role, self.keys.form_key(role, session_hash), session_hash)
 
     def note_failed_login(self, network: str) -> None:
-        """A line in the log, for whoever watches."""
+        """Log a failed login, so that operators see it."""
         _log.warning("page login failed", network=network)
         self._on_failed_login()
 

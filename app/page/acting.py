@@ -9,6 +9,7 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from http import HTTPStatus
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -16,7 +17,7 @@ from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.page.access import Form
-from app.page.faults import FormRefused, WrongField
+from app.page.faults import Changed, FormRefused, WrongField
 from app.page.reader import note_change
 from app.stock.text import fault_in
 from app.storage import page_acts
@@ -85,6 +86,19 @@ def versions_of(form: Form, name: str = "number") -> dict[int, str]:
     if not found:
         raise WrongField("Choose at least one row")
     return found
+
+
+def require_as_seen(row: Any, state: str, *, number: int, gone: str, moved: str) -> None:  # noqa: ANN401 - of one of two tables
+    """`row` is in the `state` in which row `number` was shown; `gone` and `moved` say of what it is not.
+
+    Raises:
+        Changed
+    """
+    if row is None:
+        raise Changed(gone, number=number)
+    if row.state != state:
+        by = f" (by {row.actor})" if row.actor else ""
+        raise Changed(moved, number=number, state=row.state, by=by, seen=state or "not looked at")
 
 
 class DoneBefore(Exception):

@@ -55,7 +55,7 @@ class _Captures:
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             one = await captures.read(connection, number)
             if one is None:
-                raise NothingThere("captured delivery %(one)s; each is gone after 24 hours", one=number)
+                raise NothingThere("captured delivery %(number)s; each is gone after 24 hours", number=number)
             subject = read_subject(one.raw_body)
             clocks = await read_clocks(connection, self._page.settings)
             return {
@@ -127,7 +127,7 @@ class _Captures:
         try:
             answer = await use(act, case)
         except UnknownCaptured:
-            raise NothingThere("captured delivery %(one)s; each is gone after 24 hours", one=number) from None
+            raise NothingThere("captured delivery %(number)s; each is gone after 24 hours", number=number) from None
         except NotVerified:
             raise Changed("its signature does not match with the client secrets that are set") from None
         self._page.on_recorded()
@@ -137,7 +137,7 @@ class _Captures:
 def _whole(form: Form, name: str, *, most: int) -> int:
     given = form.text(name)
     if not re.fullmatch("[0-9]{1,6}", given) or not 1 <= int(given) <= most:
-        raise WrongField("The field %(one)s has to be a whole number from 1 to %(two)s", one=name, two=most)
+        raise WrongField("The field %(field)s has to be a whole number from 1 to %(most)s", field=name, most=most)
     return int(given)
 
 
@@ -151,6 +151,6 @@ def _as_seen(form: Form) -> Check:
         if now != form.text("seen"):
             if capture is None or not now:
                 raise Changed("the capture has ended")
-            raise Changed("a capture was started by %(one)s", one=capture.actor)
+            raise Changed("a capture was started by %(actor)s", actor=capture.actor)
 
     return check

@@ -40,10 +40,10 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
             ids = [one.store_id for one in stores]
             store_id = filters.get("store") or (ids[0] if ids else None)
             if store_id is not None and store_id not in ids:
-                raise NothingThere("store %(one)s", one=text_of(store_id))
+                raise NothingThere("store %(store)s", store=text_of(store_id))
             state = filters.get("state") or "all"
             if state not in STATES:
-                raise WrongField("The filter state has to be one of %(one)s", one=", ".join(STATES))
+                raise WrongField("The filter state has to be one of %(states)s", states=", ".join(STATES))
             rows: list[DefinedItem] = []
             if store_id is not None:
                 is_retired = None if state == "all" else state == "retired"
@@ -118,7 +118,7 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             items = await list_items(connection, store_id, [item_id])
             if not items:
-                raise NothingThere("item %(one)s in store %(two)s", one=text_of(item_id), two=text_of(store_id))
+                raise NothingThere("item %(item)s in store %(store)s", item=text_of(item_id), store=text_of(store_id))
             return {
                 "item": items[0],
                 "units": await known_units(connection, store_id),
@@ -200,9 +200,9 @@ def _none_changed(store_id: str, item_ids: list[str], *, retires: bool) -> Check
             one = found.get(item_id)
             if one is not None and (one.retired_at is None) is not retires:
                 raise Changed(
-                    "item %(one)s was %(two)s by somebody else meanwhile",
-                    one=text_of(item_id),
-                    two="retired" if retires else "brought back",
+                    "item %(item)s was %(changed)s by somebody else meanwhile",
+                    item=text_of(item_id),
+                    changed="retired" if retires else "brought back",
                 )
 
     return check
@@ -216,7 +216,7 @@ def _change_of(form: Form) -> ItemChange:
 
     name, cost, low = new("name"), new("cost"), new("low_stock")
     if name is not None and (fault := fault_in(name, max_length=MAX_TEXT_LENGTH)):
-        raise WrongField("The name %(one)s", one=fault)
+        raise WrongField("The name %(fault)s", fault=fault)
     threshold: Decimal | None = read_quantity(low) if low else None
     return ItemChange(
         name=name,

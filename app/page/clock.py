@@ -27,8 +27,12 @@ class Clocks:
         return len({str(zone) for zone in (*self.zones.values(), self.everywhere)}) > 1
 
     def of(self, store_id: str | None) -> Zone:
-        """For one row among others."""
+        """For one row of a list of all stores."""
         return Zone(self.zones.get(store_id or "", self.everywhere), shows_offset=self.is_mixed)
+
+    def in_list(self, store_id: str | None, *, chosen: str | None) -> Zone:
+        """For one row of a list that the filter `chosen` may narrow to one store."""
+        return self.alone(chosen) if chosen else self.of(store_id)
 
     def alone(self, store_id: str | None) -> Zone:
         """For a page about one store, or about all."""

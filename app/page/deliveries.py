@@ -60,11 +60,11 @@ def chosen(filters: Filters, name: str, known: Mapping[_Value, str], default: _V
     found = {str(one): one for one in known}.get(given)
     if found is None and given != ANY:
         raise WrongField(
-            "There is no %(one)s %(two)s. There are: %(three)s, %(four)s",
-            one=name,
-            two=text_of(given),
-            three=", ".join(map(str, known)),
-            four=ANY,
+            "There is no %(name)s %(value)s. There are: %(known)s, %(any)s",
+            name=name,
+            value=text_of(given),
+            known=", ".join(map(str, known)),
+            any=ANY,
         )
     return found
 
@@ -78,7 +78,7 @@ class _Lists:
         filters = Filters(request, NAMES)
         kind = filters.get("kind") or "refused"
         if kind not in KINDS:
-            raise WrongField("There is no kind %(one)s. There are: %(two)s", one=text_of(kind), two=", ".join(KINDS))
+            raise WrongField("There is no kind %(kind)s. There are: %(kinds)s", kind=text_of(kind), kinds=", ".join(KINDS))
         rows_of = {"refused": self._refused, "suspected": self._suspected, "captured": self._captured}[kind]
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:

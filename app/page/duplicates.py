@@ -8,18 +8,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.operator.duplicates import apply_suspected, dismiss_suspected
 from app.operator.refusals import OperatorResult
-from app.page.acting import Act, Check, new_act_id, note_of, tell, use, versions_of, words_of
+from app.page.acting import Act, Check, new_act_id, note_of, require_as_seen, tell, use, versions_of, words_of
 from app.page.body import show_body
 from app.page.clock import read_clocks
 from app.page.context import PageContext
 from app.page.deliveries import HERE
 from app.page.faults import Changed, FormRefused, NothingThere
 from app.page.refusals import require_number
-from app.page.rendering import language_of, translations_of
+from app.page.rendering import language_of, later, translations_of
 from app.page.text import SUSPECT_STATES, SUSPICIONS, VERDICTS
 from app.receiving.body import read_fields
 from app.storage import duplicates
 from app.storage.page_deliveries import lock_suspect
+
+_GONE = later("there is no suspected duplicate %(number)s")
+_MOVED = later("suspected duplicate %(number)s is %(state)s by now%(by)s, and was %(seen)s")
 
 
 def duplicates_router(page: PageContext) -> APIRouter:
@@ -43,7 +46,7 @@ class _Duplicates:
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             one = await duplicates.read(connection, number)
             if one is None:
-                raise NothingThere("suspected duplicate %(one)s", one=number)
+                raise NothingThere("suspected duplicate %(number)s", number=number)
             clocks = await read_clocks(connection, self._page.settings)
             return {
                 "one": one,
@@ -93,22 +96,11 @@ class _Duplicates:
 
 def _as_seen(number: int, state: str) -> Check:
     async def check(connection: AsyncConnection) -> None:
-        row = await lock_suspect(connection, number)
-        if row is None:
-            raise Changed("there is no suspected duplicate %(one)s", one=number)
-        if row.state != state:
-            by = f" (by {row.actor})" if row.actor else ""
-            raise Changed(
-                "suspected duplicate %(one)s is %(two)s by now%(three)s, and was %(four)s",
-                one=number,
-                two=row.state,
-                three=by,
-                four=state or "not looked at",
-            )
+        require_as_seen(await lock_suspect(connection, number), state, number=number, gone=_GONE, moved=_MOVED)
 
     return check
 
 
 def _require_done(result: OperatorResult) -> None:
     if not result.verdict.is_good:
-        raise Changed("it is %(one)s. %(two)s", one=result.verdict.value, two=result.message.rstrip("."))
+        raise Changed("it is %(verdict)s. %(words)s", verdict=result.verdict.value, words=result.message.rstrip("."))

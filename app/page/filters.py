@@ -21,11 +21,13 @@ class Filters:
         given = request.query_params
         for name in given:
             if name not in {*names, "done", "form"}:
-                raise WrongField("%(one)s is no filter of this list, which has: %(two)s", one=text_of(name), two=", ".join(names))
+                raise WrongField(
+                    "%(name)s is no filter of this list, which has: %(names)s", name=text_of(name), names=", ".join(names)
+                )
         self._values = {name: given[name].strip() for name in names if given.get(name, "").strip()}
         for name, value in self._values.items():
             if fault := fault_in(value, max_length=2 * MAX_TEXT_LENGTH):
-                raise WrongField("The filter %(one)s %(two)s", one=name, two=fault)
+                raise WrongField("The filter %(name)s %(fault)s", name=name, fault=fault)
 
     def get(self, name: str) -> str | None:
         """Its value; None where it is not set."""
@@ -47,7 +49,7 @@ class Filters:
         """
         value = self._values.get(name)
         if value is not None and not re.fullmatch("[0-9]{1,18}", value):
-            raise WrongField("The filter %(one)s has to be a number", one=name)
+            raise WrongField("The filter %(name)s has to be a number", name=name)
         return None if value is None else int(value)
 
     def address(self, path: str, **changes: str | None) -> str:

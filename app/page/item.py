@@ -57,7 +57,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
         store = await find_store(connection, store_id)
         items = await list_items(connection, store_id, [item_id])
         if store is None or not items:
-            raise NothingThere("item %(one)s in store %(two)s", one=text_of(item_id), two=text_of(store_id))
+            raise NothingThere("item %(item)s in store %(store)s", item=text_of(item_id), store=text_of(store_id))
         levels = await list_levels(connection, store_id=store_id, item_id=item_id)
         everywhere = (await effective_rules(connection, page.settings.rules)).timezone
         return store, items[0], levels[0] if levels else None, Zone(zone_of(store.timezone or everywhere))
@@ -77,7 +77,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
             more, rows = len(rows) > PAGE_ROWS, rows[:PAGE_ROWS]
             span = filters.get("span") or "week"
             if span not in SPANS:
-                raise WrongField("The filter span has to be one of %(one)s", one=", ".join(SPANS))
+                raise WrongField("The filter span has to be one of %(spans)s", spans=", ".join(SPANS))
             here = path_of(store_id, item_id)
             return {
                 "store": store,
@@ -247,7 +247,7 @@ def _same_version(form: Form, store_id: str, item_id: str) -> Check:
     async def check(connection: AsyncConnection) -> None:
         level, version = await lock(connection, store_id, item_id)
         if str(version) != seen:
-            raise Changed("the stock has moved since it was shown, and is %(one)s now", one=to_canonical(level))
+            raise Changed("the stock has moved since it was shown, and is %(stock)s now", stock=to_canonical(level))
 
     return check
 
@@ -280,4 +280,4 @@ def read_quantity(text: str) -> Decimal:
     try:
         return require_unsigned(parse_quantity(text))
     except NotAQuantity as error:
-        raise WrongField("The quantity %(one)s", one=error) from error
+        raise WrongField("The quantity %(fault)s", fault=error) from error

@@ -56,7 +56,7 @@ class Jobs:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = self._engine = engine
-        self._places = asyncio.Semaphore(MAX_AT_A_TIME)
+        self._slots = asyncio.Semaphore(MAX_AT_A_TIME)
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(  # noqa: PLR0913 - its columns
@@ -98,7 +98,7 @@ class Jobs:
         beating = asyncio.create_task(self._beat(progress))
         fault: str | None = None
         try:
-            async with self._places:
+            async with self._slots:
                 await work(progress)
         except Exception as error:  # noqa: BLE001 - whatever ends it is told to the person who waits for it
             _log.warning("page job failed", job=job_id, error=describe(error))

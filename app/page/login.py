@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.page.access import COOKIE, Access, Form
-from app.page.place import safe_location
+from app.page.location import safe_location
 from app.page.rendering import LANGUAGE_COOKIE, LANGUAGES, Renderer, language_of, translations_of
 from app.page.visitor import MAX_NAME_LENGTH, Role, link_hash, network_of
 from app.stock.text import fault_in
@@ -74,7 +74,7 @@ def login_router(access: Access, engine: AsyncEngine, renderer: Renderer) -> API
             return _form(request, problem=problem, status=HTTPStatus.UNPROCESSABLE_ENTITY, asked_for=asked_for)
         network = network_of(request.client.host if request.client else None)
         async with engine.begin() as connection:
-            wait = await page_access.take_place(connection, network, most_delay=MAX_DELAY, most_wait=MAX_WAIT)
+            wait = await page_access.queue_login(connection, network, most_delay=MAX_DELAY, most_wait=MAX_WAIT)
         if wait is None:
             problem = said(
                 "Wrong passwords come from your network just now. Try again in a few seconds, or use a link: pos-sync page link"

@@ -82,7 +82,7 @@ class _Outbox:
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             found = await read_messages(connection, [number])
             if not found:
-                raise NothingThere("stock update %(one)s", one=number)
+                raise NothingThere("stock update %(number)s", number=number)
             clocks = await read_clocks(connection, self._page.settings)
             return {
                 "one": found[0],
@@ -99,7 +99,7 @@ class _Outbox:
         filters = Filters(request, ("act", "number"))
         act = filters.get("act") or "retry"
         if act not in ACTS:
-            raise WrongField("There is no such act: %(one)s", one=", ".join(ACTS))
+            raise WrongField("There is no such act: %(acts)s", acts=", ".join(ACTS))
         numbers = numbers_in(request)
         if not numbers:
             raise WrongField("Choose at least one row")
@@ -143,7 +143,7 @@ class _Outbox:
         async def work(connection: AsyncConnection) -> None:
             done = await messages.dismiss(connection, list(seen), actor=act.actor, note=note)
             if left := sorted(set(seen) - set(done)):
-                raise Changed("stock update %(one)s cannot be dismissed by now", one=left[0])
+                raise Changed("stock update %(number)s cannot be dismissed by now", number=left[0])
 
         return await do(self._page.engine, act, work)
 
@@ -169,12 +169,14 @@ def _as_seen(seen: Mapping[int, str]) -> Check:
         found = await lock_messages(connection, list(seen))
         for number, version in seen.items():
             if number not in found:
-                raise Changed("there is no stock update %(one)s", one=number)
+                raise Changed("there is no stock update %(number)s", number=number)
             now, is_on_its_way = found[number]
             if is_on_its_way:
-                raise Changed("stock update %(one)s is on its way just now, and cannot be changed meanwhile", one=number)
+                raise Changed("stock update %(number)s is on its way just now, and cannot be changed meanwhile", number=number)
             if now != version:
                 state, _, tries = now.partition(".")
-                raise Changed("stock update %(one)s is %(two)s by now, after %(three)s tries", one=number, two=state, three=tries)
+                raise Changed(
+                    "stock update %(number)s is %(state)s by now, after %(tries)s tries", number=number, state=state, tries=tries
+                )
 
     return check

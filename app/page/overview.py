@@ -18,7 +18,7 @@ from app.storage.page_lists import read_overview
 SYSTEM = "/ui/system"
 
 
-def place_of(problem: Problem) -> str:
+def link_of(problem: Problem) -> str:
     """Where its rows are seen, and it can perhaps be ended; a problem that has no rows is one of the system."""
     subject = problem.subject
     match problem.kind:
@@ -58,8 +58,8 @@ def overview_router(page: PageContext) -> APIRouter:
         found, looked_at = await read_known(connection)
         standing = await read_overview(connection)
         zones = {one.store_id: Zone(one.timezone, shows_offset=True) for one in standing.pairs}
-        places = {one.problem.key: place_of(one.problem) for one in found}
-        return {"found": found, "looked_at": looked_at, "overview": standing, "zones": zones, "places": places}
+        links = {one.problem.key: link_of(one.problem) for one in found}
+        return {"found": found, "looked_at": looked_at, "overview": standing, "zones": zones, "links": links}
 
     @router.get("/")
     async def overview(request: Request, visitor: Annotated[Visitor, Depends(page.access.viewer)]) -> Response:

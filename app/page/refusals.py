@@ -9,7 +9,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.operator.refusals import OperatorResult, Verdict, dismiss, preview, reopen, replay
 from app.page.access import Form
-from app.page.acting import Act, Check, act_id_of, do, led_to, new_act_id, note_of, tell, use, versions_of, words_of
+from app.page.acting import (
+    Act,
+    Check,
+    act_id_of,
+    do,
+    led_to,
+    new_act_id,
+    note_of,
+    require_as_seen,
+    tell,
+    use,
+    versions_of,
+    words_of,
+)
 from app.page.body import show_body
 from app.page.clock import read_clocks
 from app.page.context import PageContext
@@ -30,6 +43,8 @@ MAX_NUMBER = 2**63
 ACTS = ("replay", "dismiss")
 REPLAY = later("replay")
 """The kind of its jobs"""
+_GONE = later("there is no refused delivery %(number)s")
+_MOVED = later("refused delivery %(number)s is %(state)s by now%(by)s, and was %(seen)s")
 _DECISIONS = {"": None, "counted": True, "not_counted": False}
 
 
@@ -52,7 +67,7 @@ def require_number(number: int, what: str) -> int:
         NothingThere
     """
     if not 0 < number < MAX_NUMBER:
-        raise NothingThere("%(one)s %(two)s", one=what, two=number)
+        raise NothingThere("%(what)s %(number)s", what=what, number=number)
     return number
 
 
@@ -74,18 +89,7 @@ def as_seen_check(seen: Mapping[int, str]) -> Check:
     async def check(connection: AsyncConnection) -> None:
         found = await lock_refused(connection, list(seen))
         for number, state in seen.items():
-            row = found.get(number)
-            if row is None:
-                raise Changed("there is no refused delivery %(one)s", one=number)
-            if row.state != state:
-                by = f" (by {row.actor})" if row.actor else ""
-                raise Changed(
-                    "refused delivery %(one)s is %(two)s by now%(three)s, and was %(four)s",
-                    one=number,
-                    two=row.state,
-                    three=by,
-                    four=state or "not looked at",
-                )
+            require_as_seen(found.get(number), state, number=number, gone=_GONE, moved=_MOVED)
 
     return check
 
@@ -101,7 +105,7 @@ class _Refusals:
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             one = (await refusals.read(connection, [number])).get(number)
             if one is None:
-                raise NothingThere("refused delivery %(one)s", one=number)
+                raise NothingThere("refused delivery %(number)s", number=number)
             clocks = await read_clocks(connection, self._page.settings)
             return {
                 "one": one,
@@ -124,7 +128,7 @@ class _Refusals:
         filters = Filters(request, ("act", "number", "all", "reason", "store", "item"))
         act = filters.get("act") or "replay"
         if act not in ACTS or (filters.is_set("all") and act != "replay"):
-            raise WrongField("There is no such act: %(one)s", one=", ".join(ACTS))
+            raise WrongField("There is no such act: %(acts)s", acts=", ".join(ACTS))
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             if filters.is_set("all"):
@@ -243,7 +247,7 @@ class _Refusals:
 
 def _open_only(seen: Mapping[int, str], state: State) -> Mapping[int, str]:
     if any(one != state for one in seen.values()):
-        raise FormRefused("It names a refused delivery that was not %(one)s when it was shown", one=state.value)
+        raise FormRefused("It names a refused delivery that was not %(state)s when it was shown", state=state.value)
     return seen
 
 
@@ -270,7 +274,9 @@ def _all_check(form: Form) -> Check:
         numbers = await refusals.list_ids(connection, _selection(form.text), upto=_upto(form))
         if not numbers or _seen_all(numbers) != form.text("seen"):
             shown, _, _ = form.text("seen").partition(".")
-            raise Changed("%(one)s of these refused deliveries are open by now, and %(two)s were", one=len(numbers), two=shown)
+            raise Changed(
+                "%(count)s of these refused deliveries are open by now, and %(seen)s were", count=len(numbers), seen=shown
+            )
 
     return check
 

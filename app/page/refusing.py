@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from app.errors import PosSyncError
 from app.page.access import Access
 from app.page.faults import NotLoggedIn, PageFault
-from app.page.place import place_of
+from app.page.location import location_of
 from app.page.rendering import Renderer, language_of, later, translations_of
 from app.page.visitor import Visitor
 from app.scope import REQUEST_ID
@@ -116,7 +116,7 @@ class Refusals:
             title=said(title),
             message=said(message),
             is_english=is_english,
-            back=place_of(request) if request.method != "GET" else "/ui/",
+            back=location_of(request) if request.method != "GET" else "/ui/",
         )
 
     async def _visitor(self, request: Request) -> Visitor | None:

@@ -16,7 +16,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from app.errors import as_seen
-from app.page.place import place_of
+from app.page.location import location_of
 from app.page.visitor import Visitor
 from app.stock.movement import Source
 from app.stock.quantity import to_canonical
@@ -185,7 +185,7 @@ class Renderer:
             "visitor": visitor,
             "may_act": may_act,
             "path": request.url.path,
-            "here": place_of(request),
+            "here": location_of(request),
             "zone": UTC_ZONE,
             "now": datetime.now(UTC),
             "age": None,

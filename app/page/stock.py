@@ -51,7 +51,7 @@ def stock_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its r
         _, zones = await zones_of(connection)
         store_id = filters.get("store")
         if store_id and store_id not in zones:
-            raise NothingThere("store %(one)s", one=text_of(store_id))
+            raise NothingThere("store %(store)s", store=text_of(store_id))
         wanted = LevelFilter(
             named=filters.get("q"),
             unit=filters.get("unit"),

@@ -136,7 +136,7 @@ def _as_shown(store_id: str, system: str, *, items: int, newest: int) -> Check:
 
 def _require_account(page: PageContext) -> None:
     if (why_not := why_not_sending(page.settings)) is not None:
-        raise WrongField("Nothing can be sent: %(one)s", one=why_not)
+        raise WrongField("Nothing can be sent: %(reason)s", reason=why_not)
 
 
 async def _synchronise(page: PageContext, order: Order, progress: Progress) -> None:

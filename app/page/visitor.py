@@ -96,7 +96,7 @@ class Keys:
         return hmac.digest(self._key(role), session_hash, "sha256")
 
     def named_by_proxy(self, headers: Iterable[tuple[bytes, bytes]], peer: str | None) -> Visitor | None:
-        """Whom a trusted proxy names; None where it names nobody, or where whoever connected is no trusted proxy."""
+        """Return the visitor that a trusted proxy names; None where it names none, or where the peer is not a trusted proxy."""
         if self._header is None or not self._is_proxy(peer):
             return None
         given = [value for name, value in headers if name == self._header.encode()]

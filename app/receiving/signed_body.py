@@ -179,7 +179,7 @@ def require_uncompressed(encoding: bytes) -> None:
 
 
 def require_plain_json(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Refuse a compressed body, and one that is marked as anything but JSON.
+    """Refuse a compressed body, and one that is marked as anything but JSON (`application/json` or `application/...+json`).
 
     Raises:
         WrongMediaType: it is.

@@ -113,7 +113,7 @@ async def retry(connection: AsyncConnection, outbox_message_ids: Sequence[int], 
 
 
 async def make_due(connection: AsyncConnection, store_id: str) -> None:
-    """Try a store's pending messages now: what they waited for was mended. One that is on its way stays claimed."""
+    """Try a store's pending messages now, because the cause of their wait was removed. One that is on its way stays claimed."""
     table = outbox_message
     statement = update(table).where(table.c.store_id == store_id, table.c.state == OutboxState.PENDING.value)
     await connection.execute(statement.values(next_attempt_at=func.now()))

@@ -62,9 +62,9 @@ async def spend_link(connection: AsyncConnection, link_hash: bytes) -> Grant | N
     return None if row is None else Grant(*row)
 
 
-# One after another: each try takes a place behind the one before, so that many at once are no faster. A try that would have to
-# wait for too long takes none, so that nobody is kept out for longer by those who came in vain.
-_TAKE_PLACE = text("""
+# One after another: each login waits until after the one before it, so that many at once are no faster. One that would have to
+# wait for too long is not queued, so that it makes no other login wait for longer.
+_QUEUE_LOGIN = text("""
 INSERT INTO pos_sync.page_failure AS kept (network, failures, failed_at, free_at)
 VALUES (:network, 0, :now, :now)
 ON CONFLICT (network) DO UPDATE SET
@@ -76,10 +76,10 @@ RETURNING free_at
 """)
 
 
-async def take_place(connection: AsyncConnection, network: str, *, most_delay: float, most_wait: float) -> float | None:
-    """Seconds that a login from `network` has to wait; None where too many wait already, for longer than `most_wait`.
+async def queue_login(connection: AsyncConnection, network: str, *, most_delay: float, most_wait: float) -> float | None:
+    """Queue a login from `network`: the seconds that it has to wait. None where that could be longer than `most_wait`.
 
-    A failed login makes the next ones from there wait longer, up to `most_delay` each.
+    A failed login makes the next ones from the same network wait longer, up to `most_delay` seconds each.
     """
     # As a parameter: Citus takes no function of the clock in an upsert.
     now = await database_now(connection)
@@ -90,7 +90,7 @@ async def take_place(connection: AsyncConnection, network: str, *, most_delay: f
         "forgotten": now - FORGET_FAILURES,
         "last": now + timedelta(seconds=most_wait - most_delay),
     }
-    free_at: datetime | None = await connection.scalar(_TAKE_PLACE, asked)
+    free_at: datetime | None = await connection.scalar(_QUEUE_LOGIN, asked)
     return None if free_at is None else max(0.0, (free_at - now).total_seconds())
 
 

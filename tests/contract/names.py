@@ -33,6 +33,7 @@ EXEMPT = {
     "lists": "the field's word",
     "words": "of the page, to be translated",
     "path": "HTTP's word",
+    "location": "HTTP's word",
     "id": "the field's word",
     "wire": "the field's word for bytes between systems",
     "csv": "a format",

@@ -1,4 +1,4 @@
-"""What goes wrong is told in every place by one name: status, doctor, metric, rule, webhook. And it is over once it is mended."""
+"""What goes wrong is told in every place by one name: status, doctor, metric, rule, webhook. It is over when its cause ends."""
 
 import asyncio
 from datetime import timedelta

@@ -39,7 +39,7 @@ class Receiver(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Whoever left has left."""
+        """Ignore a client that closed its connection."""
 
     def receive(self, body: bytes, signatures: list[str]) -> None:
         signed = body

@@ -1,4 +1,4 @@
-"""Each failure, made for real and in real time, with the intervals that are shipped: told within a minute, and over once mended.
+"""Each failure, made for real and in real time, with the intervals that are shipped: told within a minute, and over when it ends.
 
 A service of two workers, a sandbox as mipOS, a receiver of the alert webhook, and a Prometheus with the shipped rules, which
 scrapes as an operator's does. One thing alone is quicker than in production: what is over is told after `CLEAR` instead of five
@@ -104,7 +104,7 @@ class Front:
 
 @dataclass
 class Restaurant:
-    """What goes wrong in it, and how that is mended."""
+    """What goes wrong in it, and how its cause is removed."""
 
     world: World
     places: Places
@@ -226,7 +226,7 @@ async def break_all(it: Restaurant) -> dict[tuple[str, str], float]:
 
 
 async def mend_all(it: Restaurant) -> dict[kinds.Kind, float]:
-    """Mend each; when its condition held no more."""
+    """Remove the cause of each failure. Return when each condition ended."""
     world, run, now = it.world, it.places.run, lambda: it.places.now
     by = ("--actor", "ana")
     ended: dict[kinds.Kind, float] = {}

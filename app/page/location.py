@@ -1,4 +1,4 @@
-"""Places of this page: where a visitor is, came from, or wants to go; never anywhere else."""
+"""Locations of this page: where a visitor is, came from, or wants to go; never anywhere else."""
 
 from urllib.parse import quote, urlsplit
 
@@ -13,7 +13,7 @@ def asked_for(request: Request) -> str:
     return request.scope["raw_path"].decode("ascii", "ignore") + (f"?{query}" if query else "")
 
 
-def place_of(request: Request) -> str:
+def location_of(request: Request) -> str:
     """The address of this page; of what was sent by a form, that of the page with the form."""
     if request.method == "GET":
         return asked_for(request)
@@ -22,7 +22,7 @@ def place_of(request: Request) -> str:
 
 
 def safe_location(location: str) -> str:
-    """A place of this page; anything else is its beginning."""
+    """A location of this page; anything else is its overview."""
     parts = urlsplit(location)
     is_ours = not parts.scheme and not parts.netloc and (parts.path == "/ui" or parts.path.startswith("/ui/"))
     return quote(location, safe="/?&=%:;,+~-._") if is_ours and "\\" not in location else "/ui/"
