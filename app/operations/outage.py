@@ -20,10 +20,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.operations.ailment import Ailment
 from app.operations.alert_message import MIN_FALL, MIN_RISE, REPEAT, AlertMessage, AlertTarget, Change, message_of
-from app.operations.alerts import CALL_SECONDS, MAX_RETRY, post
+from app.operations.alerts import CALL_SECONDS, post
 from app.problems.kinds import BY_NAME, DATABASE, Severity
 from app.storage import problems
 from app.storage.transactions import DATABASE_FAILURES
+from app.storage.waits import MAX_ALERT_PAUSE
 
 TURN_SECONDS = 1.0
 MAX_REMEMBERED_BYTES = 1000
@@ -100,7 +101,7 @@ class Outage:
                         failures = 0
                     else:
                         failures += 1
-                        retry_at = now + min(2**failures, MAX_RETRY.total_seconds())
+                        retry_at = now + min(2**failures, MAX_ALERT_PAUSE.total_seconds())
                 await asyncio.sleep(TURN_SECONDS)
 
     def _is_to_be_repeated(self) -> bool:
