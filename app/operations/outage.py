@@ -1,6 +1,6 @@
 """Tells the alert webhook that the database is away, and once a day that it still is: from memory, there is no table to read.
 
-Every replica notices; one worker of each sends, and all with one PUBLIC_URL the same id, so that a receiver can tell the copies.
+Every replica notices; one worker of each sends, and all of one database the same id, so that a receiver can tell the copies.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,6 +32,14 @@ MAX_REMEMBERED_BYTES = 1000
 _log = structlog.get_logger("pos_sync.alerts")
 
 
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """`installation` names what all replicas share, and `name` what the workers of one share."""
+
+    installation: str
+    name: str
+
+
 class Outage:
     """Watches what is known of the server, and tells when it cannot be written to, and when it can again."""
 
@@ -41,14 +50,16 @@ class Outage:
         *,
         ailment: Callable[[], Ailment | None],
         on_ailment: Callable[[Ailment | None], None],
-        lock_name: str,
+        own: Replica,
     ) -> None:
         self._engine = engine
         self._target = target
         self._ailment = ailment
         self._on_ailment = on_ailment
         self._kind = DATABASE
-        self._lock_path = Path(tempfile.gettempdir()) / f"pos-sync-{hashlib.sha256(lock_name.encode()).hexdigest()[:16]}.lock"
+        self._installation = own.installation
+        lock_name = hashlib.sha256(f"{own.installation} {own.name}".encode()).hexdigest()[:16]
+        self._lock_path = Path(tempfile.gettempdir()) / f"pos-sync-{lock_name}.lock"
         self._lock: int | None = None
         self._number = 0
         """How often it was away before, as the database said last"""
@@ -122,7 +133,7 @@ class Outage:
             began_at = self._began_at or datetime.now(UTC)
             change = Change(self._kind, "", severity, self._told, words, began_at)
             drawn = message_of([change], [], self._target, now=datetime.now(UTC))
-            name = f"{self._target.service} outage {self._number} {severity}{f' {repeats}' if repeats else ''}"
+            name = f"{self._installation} outage {self._number} {severity}{f' {repeats}' if repeats else ''}"
             message = AlertMessage(f"msg_{hashlib.sha256(name.encode()).hexdigest()[:32]}", drawn.body)
             fault = await post(client, self._target, message)
             if fault is not None:
