@@ -52,7 +52,7 @@ run: setup
 	@exec $(BIN)/pos-sync dev
 
 test: setup
-	@$(BIN)/python -m pytest -n 3 -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -n 3 -m "not slow" --hypothesis-profile=quick $(ARGS)
 
 # What a small change breaks most often. Each of these files takes seconds.
 FAST := tests/unit tests/http/test_answers.py tests/http/test_refusals.py tests/http/test_health.py

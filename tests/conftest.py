@@ -24,6 +24,8 @@ from tests.support.world import World
 # The same examples in every run, so that a change is judged by what it changed. New ones are looked for on purpose:
 # pytest --hypothesis-profile=explore --timeout=0
 hypothesis.settings.register_profile("repeatable", derandomize=True)
+# `make test`: `make check` tries all of them.
+hypothesis.settings.register_profile("quick", derandomize=True, max_examples=30)
 hypothesis.settings.register_profile("explore", max_examples=20_000)
 hypothesis.settings.load_profile("repeatable")
 

@@ -19,7 +19,10 @@ SCRIPT = Path(__file__).parents[2] / "deploy" / "postgres" / "10-roles.sh"
 PROGRAMS = binaries()
 ODD = """it's "odd" \\ $1 %L"""
 
-pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="needs Debian's postgresql, and root to run it as another user")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAMS is None, reason="needs Debian's postgresql, and root to run it as another user"),
+]
 
 
 @pytest.fixture

@@ -86,6 +86,7 @@ def everything_of(connection: socket.socket) -> bytes:
         return b"".join(iter(lambda: connection.recv(4096), b""))
 
 
+@pytest.mark.slow
 async def test_560_bodies_that_drip_from_one_address_keep_no_delivery_of_another_out(world: World, tmp_path: Path) -> None:
     head = b"POST /webhooks/stock HTTP/1.1\r\nHost: p\r\nContent-Length: 100000\r\n\r\n{"
     with serving(world.service_url) as service, proxying(tmp_path, upstream=f"127.0.0.1:{service.port}") as port:
