@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.certificate import tls_fault
 from app.doctor.check import Check, Verdict
 from app.doctor.problems import examine_problems
 from app.doctor.schema import examine_encryption, examine_guards, examine_owner, examine_rights, examine_schema
@@ -177,6 +178,10 @@ async def _examine_clock(connection: AsyncConnection, *, skew: timedelta) -> Che
     return Check("clock", Verdict.OK, "as Postgres's")
 
 
+def _unreached(url: str, error: BaseException) -> str:
+    return f"{url} cannot be reached ({tls_fault(error) or type(error).__name__})"
+
+
 async def _examine_mipos(settings: Settings) -> Check:
     """Any answer will do: what it says is the next checks' business."""
     try:
@@ -188,7 +193,12 @@ async def _examine_mipos(settings: Settings) -> Check:
             pass
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
         remedy = "Check MIPOS_BASE_URL, and the way out of this machine. The service tries again by itself."
-        return Check("mipOS", Verdict.FAILED, f"{settings.mipos_base_url} cannot be reached ({type(error).__name__})", remedy)
+        return Check(
+            "mipOS",
+            Verdict.FAILED,
+            _unreached(settings.mipos_base_url, error),
+            remedy,
+        )
     return Check("mipOS", Verdict.OK, f"{settings.mipos_base_url} answers")
 
 
@@ -252,7 +262,7 @@ async def _examine_public_url(settings: Settings) -> Check:
         ):
             beginning = await beginning_of(answer)
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-        return Check("public URL", Verdict.FAILED, f"{url} cannot be reached ({type(error).__name__})", remedy)
+        return Check("public URL", Verdict.FAILED, _unreached(url, error), remedy)
     if answer.status_code != NotSigned.status:
         reason = f"{url} answers {answer.status_code} where this service answers {int(NotSigned.status)}"
         return Check("public URL", Verdict.FAILED, reason, remedy)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
@@ -13,6 +12,7 @@ from urllib.parse import quote
 import httpx2
 from pydantic import SecretStr
 
+from app.certificate import tls_fault
 from app.mipos.answers import Answer, Transient, read_answer
 from app.storage.mipos_account import STOCK_WEBHOOK
 from app.tracing import TRACEPARENT
@@ -29,8 +29,6 @@ UNREACHED = "mipOS could not be reached"
 _REASONS: Mapping[type[BaseException], str] = {
     ConnectionRefusedError: "connection refused",
     socket.gaierror: "its name cannot be looked up",
-    ssl.SSLCertVerificationError: "its certificate is not trusted",
-    ssl.SSLError: "TLS failed",
     ConnectionResetError: "the connection was cut",
     httpx2.ConnectTimeout: "no answer",
     httpx2.PoolTimeout: "too many calls wait for one",
@@ -199,6 +197,8 @@ class MiposClient:
 
 def _why(error: BaseException) -> str:
     """Why there was no answer, in words of our own: the error's text can hold the address, and with it what was put into it."""
+    if words := tls_fault(error):
+        return words
     cause: BaseException | None = error
     while cause is not None:
         for kind, words in _REASONS.items():

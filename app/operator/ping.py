@@ -10,6 +10,7 @@ from enum import StrEnum
 import httpx2
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.certificate import tls_fault
 from app.errors import DatabaseAway
 from app.errors.requests import NotSigned, UnknownPing
 from app.mipos.client import beginning_of
@@ -76,6 +77,8 @@ async def send_ping(settings: Settings, engine: AsyncEngine) -> PingResult:
 
 
 def _reason(error: BaseException) -> str:
+    if words := tls_fault(error):
+        return words
     text = "no answer" if isinstance(error, (TimeoutError, httpx2.TimeoutException)) else str(error)
     return text or type(error).__name__
 

@@ -11,6 +11,7 @@ from weakref import WeakSet
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from app.certificate import tls_fault
 from app.database_address import Address, Host
 from app.storage.driver import DriverConnection, TranslatingConnection
 from app.storage.durability import raised_synchronous_commit
@@ -166,6 +167,12 @@ class Database:
         except asyncpg.TargetServerAttributeNotMatched as error:
             is_primary = self.address.target == "standby"
             raise WrongServer("a primary, and no standby" if is_primary else "a standby, which cannot write") from error
+        except asyncpg.ConnectionDoesNotExistError as error:
+            if "sslcert" not in self.address.files:
+                raise
+            # TLS 1.3 is open before the server has looked at it, and what it then says is often lost.
+            words = tls_fault(error) or "the server closed the connection: perhaps it does not take the certificate in sslcert"
+            raise ServerUnreachable(f"{server}: {words}") from error
         except asyncpg.ProtocolViolationError as error:
             # Postgres itself knows the parameter.
             if "unsupported startup parameter" not in str(error):
@@ -226,6 +233,8 @@ def _together(faults: dict[_Server, BaseException]) -> BaseException:
 
 def reason_of(fault: BaseException) -> str:
     """Why a connection could not be made, for a person."""
+    if words := tls_fault(fault, authorities="sslrootcert"):
+        return words
     match fault:
         case ServerUnreachable():
             return str(fault)
@@ -237,6 +246,8 @@ def reason_of(fault: BaseException) -> str:
             return "there is no such socket"
         case asyncpg.CannotConnectNowError():
             return "the server is starting or stopping"
+        case ConnectionError() if "rejected SSL upgrade" in str(fault):
+            return "the server offers no TLS"
         case OSError(strerror=str(words)) if words:
             return words
         case _:

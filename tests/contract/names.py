@@ -32,6 +32,7 @@ EXEMPT = {
     "search": "the field's word",
     "lists": "the field's word",
     "words": "of the page, to be translated",
+    "certificate": "TLS's word",
     "path": "HTTP's word",
     "location": "HTTP's word",
     "id": "the field's word",

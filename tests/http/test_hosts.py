@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database_address import Host, read_address
 from app.storage import engine as engine_module
-from app.storage.engine import CONNECT_SECONDS, STAGGER_SECONDS, Database, ServerUnreachable
+from app.storage.engine import CONNECT_SECONDS, STAGGER_SECONDS, Database, ServerUnreachable, unreachable
 from app.storage.watch import DatabaseWatch, ServerState
 from tests.conftest import running, settings_for
 from tests.support.commands import runner_for
@@ -96,6 +96,21 @@ async def test_where_none_serves_each_is_named_with_its_reason(
         await database.connect()
 
     assert f"127.0.0.1:{NOBODY}: connection refused; 127.0.0.1:{frozen.port}: no answer" == str(failed.value)
+
+
+async def test_a_server_without_tls_is_said_where_tls_is_asked_for() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)
+        writer.write(b"N")
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    address = read_address(f"postgresql://pos_sync@127.0.0.1:{server.sockets[0].getsockname()[1]}/pos?sslmode=require")
+    async with server:
+        with pytest.raises(ConnectionError) as failed:
+            await Database(address).connect()
+
+    assert "the server offers no TLS" in unreachable(address, failed.value)
 
 
 async def test_a_refusal_of_postgres_is_told_as_it_is(proxies: tuple[PostgresProxy, PostgresProxy]) -> None:
