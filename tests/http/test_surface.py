@@ -72,6 +72,23 @@ async def test_alive_but_not_ready_without_a_database(world: World) -> None:
     assert "The database does not answer." == ready.json()["message"]
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+async def test_a_probe_may_ask_by_head_and_for_its_methods(client: httpx2.AsyncClient, path: str) -> None:
+    head, options = await client.head(path), await client.options(path)
+    refused = await client.post(path)
+
+    assert (200, b"") == (head.status_code, head.content)
+    assert (204, b"", "GET, HEAD, OPTIONS") == (options.status_code, options.content, options.headers["allow"])
+    assert 405 == refused.status_code
+
+
+async def test_head_of_readyz_has_the_status_of_get(world: World) -> None:
+    async with running(settings_for(world, database_url="postgresql://nobody@127.0.0.1:1/nothing")) as (_, client):
+        ready, alive = await client.head("/readyz"), await client.head("/livez")
+
+    assert (503, b"", 200) == (ready.status_code, ready.content, alive.status_code)
+
+
 async def test_not_ready_on_a_schema_that_is_not_at_head() -> None:
     async with new_world(template="template0") as world, running(settings_for(world)) as (_, client):
         ready = await client.get("/readyz")
