@@ -19,6 +19,7 @@ from app.storage.standby import MAX_AGE_SECONDS, SILENCE_SECONDS
 from app.storage.watch import LOOK_SECONDS
 from tests.support.debian_postgres import Server, binaries, with_standby
 from tests.support.postgres import SAMPLES, looking_engine
+from tests.support.sender import PATH, body_of, signed
 from tests.support.service import Service, run_command, serving
 
 PROGRAMS = binaries()
@@ -248,3 +249,22 @@ def test_doctor_looks_at_the_standby(servers: tuple[Server, Server]) -> None:
     ]:
         verdict, reason = check(read_url)
         assert ("failed", True) == (verdict, words in reason), reason
+
+
+async def test_a_service_that_is_led_to_the_standby_is_not_ready_and_the_key_shows_why(servers: tuple[Server, Server]) -> None:
+    _primary, standby = servers
+    body = body_of()
+    with serving(role_url(standby), until="alive", pos_api_key=KEY) as service:
+        async with httpx2.AsyncClient(base_url=service.url, timeout=30) as client:
+            async with asyncio.timeout(60):
+                while "read-only" not in (ready := await client.get("/readyz")).text:  # noqa: ASYNC110 - seen from outside
+                    await asyncio.sleep(0.1)
+            with_key = await client.get("/readyz", headers={"Authorization": f"Bearer {KEY}"})
+            status = (await client.get("/pos/status", headers={"Authorization": f"Bearer {KEY}"})).json()
+            refused = await client.post(PATH, content=body, headers=signed(body))
+
+    words = "The database server is read-only: a standby, or a former primary. DATABASE_URL takes several hosts (h1,h2)."
+    assert (503, {"message": words}) == (ready.status_code, ready.json())
+    assert ready.content == with_key.content
+    assert ("read-only", words) == (status["database"], status["message"])
+    assert 503 == refused.status_code
