@@ -224,6 +224,28 @@ async def test_415_for_an_encoding(client: httpx2.AsyncClient, header: dict[str,
 
 
 @pytest.mark.parametrize(
+    ("encodings", "status"),
+    [
+        (["identity", "gzip"], 415),
+        (["gzip", "identity"], 415),
+        (["", "gzip"], 415),
+        (["identity", "identity"], 204),
+        (["", ""], 204),
+    ],
+)
+async def test_of_several_encodings_each_is_judged_and_an_empty_one_is_none(
+    client: httpx2.AsyncClient, encodings: list[str], status: int
+) -> None:
+    body = body_of()
+    headers = [*signed(body).items(), *(("Content-Encoding", encoding) for encoding in encodings)]
+
+    answer = await client.post(PATH, content=body, headers=headers)
+
+    assert status == answer.status_code
+    assert status == 204 or "compressed" in message_of(answer)
+
+
+@pytest.mark.parametrize(
     "header",
     [
         {"Content_Encoding": "identity"},

@@ -75,7 +75,7 @@ async def planted_world(empty_world: World) -> World:
 
 
 async def used(world: World) -> None:
-    """A catalog, a delivery, a sale, a count, a transfer of nothing, reads of all kinds: what the service does all day."""
+    """A catalog, a delivery, movements of the POS and its reads: what the service does all day."""
     engine = database_of(world.owner_url).create_engine()
     await import_catalog(engine, "1", read_catalog((SAMPLES / "store-1.json").read_text()))
     await engine.dispose()

@@ -178,6 +178,15 @@ async def test_one_log_line_per_delivery_with_its_outcome_and_no_secret(
         assert hidden not in text
 
 
+async def test_a_long_path_is_cut_in_the_log(world: World, printed: Callable[..., Callable[[], str]]) -> None:
+    read = printed("json")
+    async with running(settings_for(world)) as (_, client):
+        assert 404 == (await client.get(f"/{'a' * 60_000}")).status_code
+
+    (line,) = [json.loads(line) for line in read().splitlines() if '"/aaa' in line]
+    assert "/" + "a" * 255 == line["path"]
+
+
 async def test_the_console_format_is_for_people(world: World, printed: Callable[..., Callable[[], str]]) -> None:
     read = printed("console")
     async with running(settings_for(world)) as (_, client):

@@ -226,6 +226,33 @@ def test_an_env_file_that_others_may_write_is_refused(monkeypatch: pytest.Monkey
         load_settings()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize(
+    ("owner", "mode", "is_refused"),
+    [
+        ((65534, 0), 0o600, True),
+        ((0, 65534), 0o660, True),
+        ((0, 65534), 0o640, False),
+        ((0, 0), 0o660, False),
+    ],
+    ids=["another user's", "another group may write", "another group may read", "our own group may write"],
+)
+def test_an_env_file_of_another_user_or_that_another_group_may_write_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, owner: tuple[int, int], mode: int, *, is_refused: bool
+) -> None:
+    put(monkeypatch, **GOOD)
+    file = tmp_path / ".env"
+    file.write_text("PORT=9000")
+    file.chmod(mode)
+    os.chown(file, *owner)
+
+    if is_refused:
+        with pytest.raises(SettingsRefused, match=r"\.env can be written by another user"):
+            load_settings()
+    else:
+        assert 9000 == load_settings().port
+
+
 def test_what_is_nearest_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     docker, systemd = tmp_path / "secrets", tmp_path / "credentials"
     for folder, port in ((docker, "2"), (systemd, "3")):

@@ -112,6 +112,28 @@ async def test_an_unverified_body_does_not_reach_the_app() -> None:
     )
 
 
+async def test_of_a_burst_of_badly_signed_bodies_twenty_a_second_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.9
+    monkeypatch.setattr("app.receiving.claims.time.monotonic", lambda: now)
+    exchange = Exchange(receipt=Receipt(max_body_bytes=1000))
+    body = b'{"store_id": 1, "inventory_system_id": "a"}'
+
+    async def claims(count: int) -> list[Any]:
+        found = []
+        for _ in range(count):
+            await exchange.run(chunks(body))
+            found.append(exchange.scope[DELIVERY_LOG].claimed)
+        return found
+
+    first = await claims(50)
+    now = 101.0
+    second = await claims(50)
+
+    # All of them are refused, whatever was read of them.
+    assert {401} == {message["status"] for message in exchange.sent if "status" in message}
+    assert first == second == [("1", "a")] * 20 + [None] * 30
+
+
 async def test_a_body_that_came_with_its_head_is_verified_like_any_other() -> None:
     good, bad = Exchange(), Exchange()
 
