@@ -67,6 +67,16 @@ async def test_a_second_head_that_stays_half_is_closed_too(port: int) -> None:
     connection.close()
 
 
+async def test_the_rest_of_a_body_that_nobody_reads_is_not_waited_for(port: int) -> None:
+    connection = await Connection.open(port)
+    await connection.send(b"POST / HTTP/1.1\r\nHost: pos\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n")
+    assert 200 == (await connection.answer())[0]
+    await connection.send(b"x")
+
+    assert await connection.is_closed()
+    connection.close()
+
+
 async def test_a_slow_answer_and_an_idle_connection_outlive_the_deadline_of_heads(port: int) -> None:
     connection = await Connection.open(port)
     for path in (b"/slow", b"/", b"/slow"):

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from app.server import run
 from app.server.run import CannotListen
+from tests.support.mipos import AUTHORIZED, KEY
 from tests.support.postgres import rename_database
 from tests.support.sender import PATH, SECRET, body_of, raw_request, signed
 from tests.support.service import Connection, run_command, serving
@@ -281,6 +282,21 @@ async def test_a_413_keeps_the_connection_open(world: World) -> None:
     assert 413 == refused[0]
     assert "connection" not in refused[1]
     assert 204 == taken[0]
+
+
+async def test_who_is_told_to_continue_and_sends_nothing_is_left_at_the_deadline(world: World) -> None:
+    headers = {**signed(body_of()), **AUTHORIZED, "Idempotency-Key": "ticket", "Expect": "100-continue"}
+    with serving(world.service_url, response_deadline="0.5", pos_api_key=KEY) as service:
+        for path in (PATH, "/pos/stores/1/movements"):
+            connection = await Connection.open(service.port)
+            await connection.send(raw_request(body_of(), headers, path=path).removesuffix(body_of()))
+            told = (await connection.answer())[0]
+            status, answered, body = await connection.answer()
+
+            assert (100, 408, "close") == (told, status, answered["connection"]), path
+            assert "did not arrive in time" in json.loads(body)["message"]
+            assert await connection.is_closed()
+            connection.close()
 
 
 async def test_forwarded_addresses_are_believed_from_configured_proxies_only(world: World) -> None:
