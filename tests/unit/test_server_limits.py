@@ -59,7 +59,7 @@ def ready_server() -> Iterator[tuple[str, list[int]]]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_arguments: object) -> None:
+        def log_message(self, format: str, *_arguments: object) -> None:  # noqa: A002 - the base class's
             """Nothing."""
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Ready)
