@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from deploy.compose_check.engine import NoEngine, clean_up, make_root, run_inside
+from deploy.compose_check.engine import BUILDAH_PACKAGES, PACKAGES, NoEngine, clean_up, make_root, run_inside
 
 ROOT = Path(__file__).parents[2]
 SKIPPED = 77
@@ -25,14 +25,17 @@ def main() -> int:
         " status: 0 if all works, 77 if no engine can be had here.",
     )
     parser.add_argument("--keep", action="store_true", help="Keep the folder with the system and its logs.")
-    keep = parser.parse_args().keep
+    parser.add_argument("--buildah", action="store_true", help="Build the image alone, by buildah: no engine, no Compose.")
+    asked = parser.parse_args()
+    keep = asked.keep
+    packages, module = (BUILDAH_PACKAGES, "image") if asked.buildah else (PACKAGES, "inside")
     # So that an end from outside cleans up as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="verify-compose-"))
     try:
-        root = make_root(folder, ROOT)
-        status = run_inside(root, folder.name)
+        root = make_root(folder, ROOT, packages=packages)
+        status = run_inside(root, folder.name, module=f"deploy.compose_check.{module}")
     except NoEngine as reason:
         print(f"skipped: {reason}", file=sys.stderr)
         return SKIPPED

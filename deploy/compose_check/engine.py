@@ -15,6 +15,8 @@ from pathlib import Path
 RELEASE = "trixie"
 """Debian 13: the first release with Compose v2, and with Python 3.13, which the image has"""
 PACKAGES = "docker.io,docker-cli,docker-compose,iptables,iproute2,openssl,python3-venv,postgresql-17,nginx-light,ca-certificates"
+BUILDAH_PACKAGES = "buildah,netavark,iproute2,python3-venv,ca-certificates"
+"""debootstrap does not find that netavark is one of those that buildah needs one of."""
 PYTHON_TAGS = ("--python-version", "3.13", "--implementation", "cp", "--abi", "cp313", "--abi", "abi3", "--abi", "none")
 GLIBC_TAGS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 NAMESPACES = ("--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child")
@@ -41,7 +43,7 @@ umount -l /old
 rmdir /old
 ip link set lo up
 cd /project
-exec python3 -m deploy.compose_check.inside
+exec python3 -m "$2"
 """
 
 
@@ -49,28 +51,28 @@ class NoEngine(Exception):
     """No engine can be had on this machine; the message says why."""
 
 
-def make_root(folder: Path, project: Path) -> Path:
-    """Install the system, with the project and the packages of its image in it; return its folder.
+def make_root(folder: Path, project: Path, *, packages: str) -> Path:
+    """Install the system with `packages` of Debian, with the project and the packages of its image in it; return its folder.
 
     Raises:
         NoEngine: this machine lacks something that it takes.
     """
     _look_at_machine(folder)
     root = folder / "root"
-    _step(f"Installing Debian 13 ({RELEASE}) with Docker into {folder}")
-    _install(folder, root)
+    _step(f"Installing Debian 13 ({RELEASE}) with {packages.partition(',')[0]} into {folder}")
+    _install(folder, root, packages)
     _step("Copying the project, and loading the packages of its image")
     _copy_project(project, root / "project")
     _load_wheels(project, root / "project/deploy/compose_check/stand_ins/python/wheels")
     return root
 
 
-def run_inside(root: Path, name: str) -> int:
-    """Run `deploy.compose_check.inside` in the system, in namespaces of its own; return its status.
+def run_inside(root: Path, name: str, *, module: str) -> int:
+    """Run `module` in the system, in namespaces of its own; return its status.
 
     `name` is that of the control group in which the engine puts its containers.
     """
-    _step("Starting the engine in namespaces of its own")
+    _step("Going into namespaces of its own")
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
@@ -80,7 +82,7 @@ def run_inside(root: Path, name: str) -> int:
         "CGROUP_PARENT": name,
     }
     # If this process is killed, unshare dies, with it the first process of the namespace, and so all others in it.
-    command = ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, "sh", "-euc", _ENTER, "sh", str(root)]
+    command = ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, "sh", "-euc", _ENTER, "sh", str(root), module]
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as process:
         try:
             return process.wait()
@@ -112,7 +114,7 @@ def _look_at_machine(folder: Path) -> None:
     _try(["unshare", *NAMESPACES, "mount", "--make-rprivate", "/"], folder, "namespaces of its own")
 
 
-def _install(folder: Path, root: Path) -> None:
+def _install(folder: Path, root: Path, packages: str) -> None:
     """With debootstrap from the package, which need not be installed for that."""
     tools = folder / "tools"
     tools.mkdir()
@@ -122,7 +124,7 @@ def _install(folder: Path, root: Path) -> None:
         _try(["dpkg", "-x", str(archive), str(tools)], tools, archive.name)
     environment = {**os.environ, "LC_ALL": "C"}
     keyring = tools / "usr/share/keyrings/debian-archive-keyring.gpg"
-    options = ["--foreign", "--variant=minbase", f"--include={PACKAGES}", f"--keyring={keyring}", "--force-check-gpg"]
+    options = ["--foreign", "--variant=minbase", f"--include={packages}", f"--keyring={keyring}", "--force-check-gpg"]
     mirror = [os.environ["DEBIAN_MIRROR"]] if "DEBIAN_MIRROR" in os.environ else []
     program = str(tools / "usr/sbin/debootstrap")
     first = {**environment, "DEBOOTSTRAP_DIR": str(tools / "usr/share/debootstrap")}
