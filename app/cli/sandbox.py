@@ -10,6 +10,7 @@ import httpx2
 
 from app.cli.group import CommandGroup
 from app.cli.output import end_with_answer
+from app.failure import reason_of_call
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
 from app.scope import WEBHOOK_PATH
 from app.settings import load_settings
@@ -155,7 +156,7 @@ def _ask(method: str, url: str, body: dict[str, Any]) -> httpx2.Response:
     try:
         return httpx2.request(method, url, json=body, timeout=ANSWER_SECONDS, trust_env=False)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise click.ClickException(f"{url} does not answer ({type(error).__name__}). Is the sandbox running there?") from error
+        raise click.ClickException(f"{url} does not answer ({reason_of_call(error)}). Is the sandbox running there?") from error
 
 
 SEND_SECONDS = 30
@@ -231,7 +232,7 @@ def send_command(  # noqa: PLR0913 - one parameter per option
     except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
         raise click.BadParameter("is not an address such as http://127.0.0.1:8080/webhooks/stock.", param_hint="--url") from error
     except httpx2.HTTPError as error:
-        raise click.ClickException(f"{url} does not answer ({type(error).__name__}). Is the service running there?") from error
+        raise click.ClickException(f"{url} does not answer ({reason_of_call(error)}). Is the service running there?") from error
     end_with_answer(
         answer,
         done=_RECEIVED,

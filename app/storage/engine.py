@@ -12,6 +12,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.database_address import Address, Host
+from app.failure import UNKNOWN
 from app.storage.driver import DriverConnection, TranslatingConnection
 from app.storage.durability import raised_synchronous_commit
 from app.storage.schema import SCHEMA, SEARCH_PATH
@@ -240,7 +241,7 @@ def reason_of(fault: BaseException) -> str:
         case OSError(strerror=str(words)) if words:
             return words
         case _:
-            return str(fault) or type(fault).__name__
+            return str(fault) or UNKNOWN
 
 
 def unreachable(address: Address, fault: BaseException) -> str:
