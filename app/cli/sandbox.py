@@ -9,6 +9,7 @@ import click
 import httpx2
 
 from app.cli.group import CommandGroup
+from app.cli.options import json_option
 from app.cli.output import end_with_answer
 from app.failure import reason_of_call
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
@@ -102,14 +103,15 @@ _url_option = click.option(
 @_url_option
 @click.option("--store", "store_id", required=True, help="The store, by its id in the POS.")
 @click.option("--mipos-id", required=True, help="The id that mipOS gives it.")
-def map_command(url: str, store_id: str, mipos_id: str) -> None:
+@json_option
+def map_command(url: str, store_id: str, mipos_id: str, *, as_json: bool) -> None:
     """Give a store an id at the sandbox, as the real mipOS does. Set the same id in the POS with `store set --mipos-id`.
 
     \b
     Example:  pos-sync sandbox map --store 1 --mipos-id 17
     """
     answer = _ask("PUT", f"{url}/sandbox/stores/{quote(mipos_id, safe='')}", {"store_id": store_id})
-    end_with_answer(answer, done=f"mipOS knows store {store_id} as {mipos_id}.")
+    end_with_answer(answer, done=f"mipOS knows store {store_id} as {mipos_id}.", as_json=as_json)
 
 
 @command.command("move")
@@ -121,6 +123,7 @@ def map_command(url: str, store_id: str, mipos_id: str) -> None:
 @click.option("--remove", metavar="QUANTITY", help="A movement that removes.")
 @click.option("--current-stock", metavar="QUANTITY", help="The system's stock after it. [default: as the sandbox counts it]")
 @click.option("--date", help="When it happened. [default: now]")
+@json_option
 def move_command(  # noqa: PLR0913 - one parameter per option
     *,
     url: str,
@@ -131,6 +134,7 @@ def move_command(  # noqa: PLR0913 - one parameter per option
     remove: str | None,
     current_stock: str | None,
     date: str | None,
+    as_json: bool,
 ) -> None:
     """Let an inventory system report a movement: the sandbox signs it, calls the registered webhook, and prints the answer.
 
@@ -149,7 +153,7 @@ def move_command(  # noqa: PLR0913 - one parameter per option
         "date": date,
     }
     answer = _ask("POST", f"{url}/sandbox/movements", movement)
-    end_with_answer(answer, done="the POS has applied the movement.")
+    end_with_answer(answer, done="the POS has applied the movement.", as_json=as_json)
 
 
 def _ask(method: str, url: str, body: dict[str, Any]) -> httpx2.Response:
@@ -184,6 +188,7 @@ SEND_SECONDS = 30
 @click.option(
     "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Send these bytes instead, signed as they are."
 )
+@json_option
 def send_command(  # noqa: PLR0913 - one parameter per option
     *,
     url: str | None,
@@ -196,6 +201,7 @@ def send_command(  # noqa: PLR0913 - one parameter per option
     pos_id: str,
     date: str | None,
     file: Path | None,
+    as_json: bool,
 ) -> None:
     """Sign a movement with MIPOS_CLIENT_SECRET and send it to a webhook, as mipOS does.
 
@@ -233,7 +239,4 @@ def send_command(  # noqa: PLR0913 - one parameter per option
         raise click.BadParameter("is not an address such as http://127.0.0.1:8080/webhooks/stock.", param_hint="--url") from error
     except httpx2.HTTPError as error:
         raise click.ClickException(f"{url} does not answer ({reason_of_call(error)}). Is the service running there?") from error
-    end_with_answer(
-        answer,
-        done=_RECEIVED,
-    )
+    end_with_answer(answer, done=_RECEIVED, as_json=as_json)
