@@ -279,6 +279,30 @@ async def test_a_database_that_only_reads(world: World, monkeypatch: pytest.Monk
         places.check_promise(await places.over(ended), title="over", beyond={"webhook": CLEAR})
 
 
+async def test_a_schema_that_goes_away_and_one_that_is_too_new(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known = await world.scalar("SELECT version_num FROM pos_sync.alembic_version")
+    since = await world.scalar("SELECT compatible_from FROM pos_sync.alembic_version")
+    version = "UPDATE pos_sync.alembic_version SET version_num = '{}', compatible_from = '{}'"
+    async with watched(world.service_url, monkeypatch, tmp_path) as (places, _, receiver):
+        await until(lambda: has_looked(world))
+        for breaks, restores in (
+            ("ALTER SCHEMA pos_sync RENAME TO gone", "ALTER SCHEMA gone RENAME TO pos_sync"),
+            (version.format("9999", "9999"), version.format(known, since)),
+        ):
+            places.history.clear()
+            receiver.messages.clear()
+            await world.execute(breaks)
+            held = {alarm(kinds.SCHEMA, CRITICAL): places.now + 15}
+            places.check_promise(await places.shown(held), title=f"told: {breaks}")
+            assert [] == receiver.told(kinds.DATABASE)
+
+            await world.execute(restores)
+            ended = {kinds.SCHEMA: places.now}
+            places.check_promise(await places.over(ended), title="over", beyond={"webhook": CLEAR})
+
+
 async def has_looked(world: World) -> bool:
     return await world.scalar("SELECT looked_at IS NOT NULL FROM pos_sync.alert_state") or False
 
