@@ -174,7 +174,7 @@ def kept_document(kept: KeptDelivery | SuspectedDuplicate, *, as_time: Callable[
     number, *names = kept.__slots__
     values = {name: getattr(kept, name) for name in names if name not in _NOT_SHOWN}
     shown = {name: as_time(value) if isinstance(value, datetime) else value for name, value in values.items()}
-    body = shown_body(kept.raw_body) if kept.pruned_at is None else f"(It was deleted on {kept.pruned_at:%Y-%m-%d}.)"
+    body = None if kept.pruned_at is not None else shown_body(kept.raw_body)
     return {"number": getattr(kept, number), **shown, "fields": read_fields(kept.raw_body), "body": body}
 
 
@@ -185,7 +185,8 @@ def show_kept(kept: KeptDelivery | SuspectedDuplicate, *, as_json: bool) -> None
         return
     document = kept_document(kept, as_time=to_shown)
     fields = document.pop("fields")
-    body = document.pop("body")
+    body = document.pop("body") if kept.pruned_at is None else f"(It was deleted on {kept.pruned_at:%Y-%m-%d}.)"
+    document.pop("body", None)
     width = max(map(len, document))
     for name, value in document.items():
         click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else as_seen(str(value))}")

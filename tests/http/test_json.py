@@ -1,6 +1,7 @@
 """`--json`: every command has it, and says by it what it did, in names and ISO times that a program can read."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +12,10 @@ import pytest
 
 from app.cli.program import commands
 from app.main import create_app
-from tests.conftest import settings_for
+from tests.conftest import running, settings_for
 from tests.support.commands import Run
 from tests.support.mipos import listening, mipos
-from tests.support.sender import SECRET
+from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.service import free_port
 from tests.support.watched import ALERT_SECRET, receiving
 from tests.support.world import World
@@ -55,6 +56,53 @@ async def told(run: Run, *arguments: str, status: int = 0) -> Any:
 
 def is_iso(text: str) -> bool:
     return datetime.fromisoformat(text).tzinfo is not None
+
+
+PROSE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d|\b(valid|expired) ")
+SENTENCES = {"words", "message", "body", "fields", "date", "mipos_says", "as_of", "remedy", "reason", "notes"}
+"""What is a sentence for a person, or text of a sender, as it came"""
+
+
+def prose_in(value: Any, path: str = "") -> Iterator[str]:
+    """Where a time is told as a person reads it."""
+    match value:
+        case dict():
+            for name, part in value.items():
+                if name not in SENTENCES:
+                    yield from prose_in(part, f"{path}.{name}")
+        case list():
+            for part in value:
+                yield from prose_in(part, path)
+        case str() if PROSE.search(value):
+            yield f"{path}: {value}"
+
+
+async def test_no_time_and_no_state_is_told_in_prose(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIPOS_CLIENT_SECRET", SECRET)
+    monkeypatch.setenv("MIPOS_CLIENT_ID", "sandbox-client")
+    monkeypatch.setenv("MIPOS_EMAIL", "pos@example.com")
+    monkeypatch.setenv("MIPOS_PASSWORD", "open sesame")
+    monkeypatch.setenv("OPERATOR_PASSWORD", "a-long-password-of-operators")
+    monkeypatch.setenv("PUBLIC_URL", "https://pos.example.com")
+    await run("capture", "--for", "10m")
+    async with mipos() as remote, running(settings_for(world)) as (_, client):
+        monkeypatch.setenv("MIPOS_BASE_URL", remote.url)
+        for body in (body_of(), body_of(external_id="nobody's")):
+            await client.post(PATH, content=body, headers=signed(body))
+        await client.post(PATH, content=body_of(), headers=signed(body_of(), secret="another-secret-of-another-account"))
+        registered = await told(run, "register")
+        status = await told(run, "status", status=3)
+    await run("movement", "--store", "1", "--item", "tom001", "--sale", "1")
+    reading = ("stock", "drift", "ledger --store 1", "item list --store 1", "store list", "outbox list --all", "outbox show 1")
+    keeping = ("refused list", "refused show 1", "duplicates list --state all", "capture list", "capture show 1", "alerts list")
+    other = ("rules", "migrate --current", "prune --dry-run", "page link --name Bea", "stock --at 2030-01-01T00:00:00Z")
+    told_of = {line: await told(run, *line.split()) for line in (*reading, *keeping, *other)}
+
+    assert not [
+        line for line, found in told_of.items() if not found and line not in {"duplicates list --state all", "alerts list"}
+    ]
+    assert [] == [*prose_in({"register": registered, "status": status, **told_of})]
+    assert ("valid", True) == (status["token"]["state"], is_iso(status["token"]["expires_at"]))
 
 
 async def test_what_is_set_is_told(run: Run) -> None:
