@@ -118,7 +118,8 @@ def test_command(*, as_json: bool) -> None:
         async with httpx2.AsyncClient(timeout=CALL_SECONDS) as client:
             return await post(client, target, test_message(target, now=datetime.now(UTC)))
 
-    fault = asyncio.run(send())
+    with progress("Waiting for the answer"):
+        fault = asyncio.run(send())
     # The path may be the secret of a chat tool.
     parts = urlsplit(target.url)
     receiver = f"{parts.scheme}://{parts.hostname}"

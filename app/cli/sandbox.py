@@ -11,6 +11,7 @@ import httpx2
 from app.cli.group import CommandGroup
 from app.cli.options import json_option
 from app.cli.output import end_with_answer
+from app.cli.progress import progress
 from app.failure import reason_of_call
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
 from app.scope import WEBHOOK_PATH
@@ -158,7 +159,8 @@ def move_command(  # noqa: PLR0913 - one parameter per option
 
 def _ask(method: str, url: str, body: dict[str, Any]) -> httpx2.Response:
     try:
-        return httpx2.request(method, url, json=body, timeout=ANSWER_SECONDS, trust_env=False)
+        with progress("Waiting for the answer"):
+            return httpx2.request(method, url, json=body, timeout=ANSWER_SECONDS, trust_env=False)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise click.ClickException(f"{url} does not answer ({reason_of_call(error)}). Is the sandbox running there?") from error
 
@@ -234,7 +236,8 @@ def send_command(  # noqa: PLR0913 - one parameter per option
     url = url or f"http://127.0.0.1:{settings.port}{WEBHOOK_PATH}"
     headers = signed_headers(body, settings.mipos_client_secret.get_secret_value().encode("ascii"))
     try:
-        answer = httpx2.post(url, content=body, headers=headers, timeout=SEND_SECONDS)
+        with progress("Waiting for the answer"):
+            answer = httpx2.post(url, content=body, headers=headers, timeout=SEND_SECONDS)
     except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
         raise click.BadParameter("is not an address such as http://127.0.0.1:8080/webhooks/stock.", param_hint="--url") from error
     except httpx2.HTTPError as error:
