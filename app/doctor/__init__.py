@@ -29,7 +29,7 @@ from app.storage.durability import Standbys, read_standbys
 from app.storage.engine import POOL_SIZE, unreachable
 from app.storage.levels import Server, describe_server, last_clocks
 from app.storage.mipos_account import STOCK_WEBHOOK, RegistrationState, read_registration
-from app.storage.transactions import LOCK_SECONDS, sqlstate
+from app.storage.transactions import LOCK_SECONDS, NOT_LET_IN, NOT_LET_IN_REMEDY, sqlstate
 
 MIN_POSTGRES, MAX_POSTGRES = 14, 18
 UNUSABLE_SKEW = timedelta(seconds=30)
@@ -65,6 +65,7 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
         cause = getattr(error, "orig", None) or error
         reason = f"refuses this service ({code})" if code else unreachable(settings.database_address, cause)
         remedy = "Check DATABASE_URL, that Postgres runs, and that it lets this machine and role in."
+        remedy = NOT_LET_IN_REMEDY if code == NOT_LET_IN else remedy
         yield Check("database", Verdict.FAILED, reason, remedy)
         for name in ("schema", "durability", "encryption", "connections"):
             yield Check(name, Verdict.SKIPPED, "needs the database")
