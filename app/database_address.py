@@ -91,6 +91,11 @@ class Address:
     options: str | None = None
     """Settings of the session, as libpq writes them: -c name=value"""
 
+    @property
+    def place(self) -> str:
+        """Its servers in their alphabetical order, and its name: the same for all who use it, whoever they are."""
+        return f"{','.join(sorted(map(str, self.hosts)))}/{self.database}"
+
     def driver_arguments(self) -> dict[str, Any]:
         """What asyncpg is given beside the host: who, which database, and how the connection is encrypted."""
         arguments: dict[str, Any] = {"user": self.user, "password": self.password, "database": self.database}

@@ -20,7 +20,7 @@ from app.operations.clock import ClockWatch
 from app.operations.health import BatchObservers, Health
 from app.operations.heartbeat import Heartbeat
 from app.operations.metrics import Metrics
-from app.operations.outage import Outage
+from app.operations.outage import Outage, Replica
 from app.operations.problem_watch import ProblemWatch
 from app.operations.readiness import Readiness
 from app.operations.supervisor import supervise
@@ -175,8 +175,11 @@ class Service:
             alert_target(self.settings),
             ailment=lambda: self.health.ailment,
             on_ailment=self.metrics.problems.observe_ailment,
-            # Of this replica: a second one on the same machine listens elsewhere, or has another database.
-            lock_name=f"{self.settings.database_url.get_secret_value()} {self.settings.host}:{self.settings.port} {os.getuid()}",
+            own=Replica(
+                installation=f"{self.database.address.place} {self.database.schema}",
+                # A second one on the same machine listens elsewhere.
+                name=f"{self.settings.host}:{self.settings.port} {os.getuid()}",
+            ),
         )
 
     async def _ping(self) -> None:

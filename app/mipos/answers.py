@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from app.mipos.redaction import documented, redact
+from app.storage.waits import MAX_CALL_PAUSE
 
 MAX_WORDS_LENGTH = 300
 _TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
@@ -136,11 +137,10 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 MIN_PAUSE = timedelta(seconds=1)
-MAX_PAUSE = timedelta(minutes=5)
 
 
 def backoff(attempts: int, *, jitter: float, asked: float | None = None) -> timedelta:
     """How long to wait after the `attempts`-th failure: doubling from a second to minutes, less up to half by jitter."""
-    pause = min(MIN_PAUSE * 2 ** min(attempts - 1, 20), MAX_PAUSE)
+    pause = min(MIN_PAUSE * 2 ** min(attempts - 1, 20), MAX_CALL_PAUSE)
     pause -= pause * jitter / 2
-    return pause if asked is None else min(max(pause, timedelta(seconds=asked)), MAX_PAUSE)
+    return pause if asked is None else min(max(pause, timedelta(seconds=asked)), MAX_CALL_PAUSE)

@@ -10,7 +10,6 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -28,9 +27,9 @@ from app.storage import outbox, outbox_traces
 from app.storage.engine import Database
 from app.storage.outbox import Backlog, OutboxMessage, OutboxState, Settled
 from app.storage.transactions import DATABASE_FAILURES, why_failed
+from app.storage.waits import CLAIM
 from app.tracing import Tracing
 
-CLAIM = timedelta(seconds=60)
 SEND_SECONDS = 40.0
 """For a message with all its calls, tokens included: well within a claim."""
 POLL_SECONDS = 1.0

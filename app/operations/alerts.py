@@ -22,6 +22,7 @@ from app.setting_values import alert_key
 from app.settings import Settings
 from app.storage import alert_messages, leases, problems
 from app.storage.transactions import database_now
+from app.storage.waits import MAX_ALERT_PAUSE
 
 TURN_SECONDS = 5.0
 LEASE = "alerts"
@@ -30,7 +31,6 @@ CALL_SECONDS = 10.0
 MIN_PAUSE = timedelta(seconds=15)
 """Between two messages: what changes meanwhile is told together. With all other pauses it stays within the promised minute."""
 HEARTBEAT = timedelta(seconds=60)
-MAX_RETRY = timedelta(minutes=15)
 _SUCCESSES = range(200, 300)
 
 _log = structlog.get_logger("pos_sync.alerts")
@@ -93,7 +93,7 @@ class Alerts:
                 await alert_messages.mark_sent(connection, message.message_id)
                 await problems.mark_told(connection, [(one.name, one.subject, one.severity) for one in changes])
                 return
-            attempts = await alert_messages.mark_failed(connection, message.message_id, words=fault, max_pause=MAX_RETRY)
+            attempts = await alert_messages.mark_failed(connection, message.message_id, words=fault, max_pause=MAX_ALERT_PAUSE)
         _log.warning("alert not taken, trying again", reason=fault, attempts=attempts)
 
     async def _prepare(self, connection: AsyncConnection, target: AlertTarget) -> tuple[AlertMessage, list[Change]] | None:
@@ -113,7 +113,7 @@ class Alerts:
         async with self._engine.begin() as connection:
             looked_at = (await problems.read_look(connection)).looked_at
             now = await database_now(connection)
-            is_looked_at = looked_at is not None and now - looked_at < MAX_WATCH_AGE
+            is_looked_at = looked_at is not None and abs(now - looked_at) < MAX_WATCH_AGE
             # Not given back: it is what keeps the time between two calls.
             is_due = is_looked_at and await leases.acquire(connection, "heartbeat", lasts=HEARTBEAT) is not None
         if not is_due:

@@ -1,7 +1,7 @@
 """Tells the alert webhook that the database cannot be used: it is away, full, or has a schema of another version.
 
 It tells from memory, as there is no table to read, and once a day that it still is so. Every replica notices; one worker of each
-sends, and all with one PUBLIC_URL the same id, so that a receiver can tell the copies.
+sends, and all of one database the same id, so that a receiver can tell the copies.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,14 +22,23 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.operations.ailment import Ailment
 from app.operations.alert_message import MIN_FALL, MIN_RISE, REPEAT, AlertMessage, AlertTarget, Change, message_of
-from app.operations.alerts import CALL_SECONDS, MAX_RETRY, post
+from app.operations.alerts import CALL_SECONDS, post
 from app.problems.kinds import BY_NAME, DATABASE, Kind, Severity
 from app.storage import problems
 from app.storage.transactions import DATABASE_FAILURES
+from app.storage.waits import MAX_ALERT_PAUSE
 
 TURN_SECONDS = 1.0
 MAX_REMEMBERED_BYTES = 1000
 _log = structlog.get_logger("pos_sync.alerts")
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """`installation` names what all replicas share, and `name` what the workers of one share."""
+
+    installation: str
+    name: str
 
 
 class Outage:
@@ -41,7 +51,7 @@ class Outage:
         *,
         ailment: Callable[[], Ailment | None],
         on_ailment: Callable[[Ailment | None], None],
-        lock_name: str,
+        own: Replica,
     ) -> None:
         self._engine = engine
         self._target = target
@@ -49,7 +59,9 @@ class Outage:
         self._on_ailment = on_ailment
         self._kind = DATABASE
         """What was told to keep it from writing"""
-        self._lock_path = Path(tempfile.gettempdir()) / f"pos-sync-{hashlib.sha256(lock_name.encode()).hexdigest()[:16]}.lock"
+        self._installation = own.installation
+        lock_name = hashlib.sha256(f"{own.installation} {own.name}".encode()).hexdigest()[:16]
+        self._lock_path = Path(tempfile.gettempdir()) / f"pos-sync-{lock_name}.lock"
         self._lock: int | None = None
         self._number = 0
         """How often it was away before, as the database said last"""
@@ -110,7 +122,7 @@ class Outage:
                         failures = 0
                     else:
                         failures += 1
-                        retry_at = now + min(2**failures, MAX_RETRY.total_seconds())
+                        retry_at = now + min(2**failures, MAX_ALERT_PAUSE.total_seconds())
                 await asyncio.sleep(TURN_SECONDS)
 
     def _is_to_be_repeated(self) -> bool:
@@ -135,7 +147,7 @@ class Outage:
             if not is_same:
                 told.insert(0, Change(self._kind, "", None, self._told, "", began_at))
             drawn = message_of(told, [], self._target, now=datetime.now(UTC))
-            name = f"{self._target.service} outage {self._number} {kind.name} {changes} {severity} {repeats}"
+            name = f"{self._installation} outage {self._number} {kind.name} {changes} {severity} {repeats}"
             message = AlertMessage(f"msg_{hashlib.sha256(name.encode()).hexdigest()[:32]}", drawn.body)
             fault = await post(client, self._target, message)
             if fault is not None:

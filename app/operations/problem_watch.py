@@ -17,6 +17,7 @@ from app.storage.migrations import read_schema_state
 from app.storage.problem_facts import Circumstances, Numbers, Profiles, learn_profiles, read_facts, read_numbers
 from app.storage.problems import Known, Look
 from app.storage.transactions import database_now
+from app.storage.waits import cut_waits
 
 LOOK_SECONDS = 15.0
 START_SECONDS = 2.0
@@ -81,6 +82,7 @@ class ProblemWatch:
             held = await leases.acquire(connection, LEASE, lasts=LEASE_TIME)
         if held is not None:
             try:
+                await self._cut_waits()
                 async with self._engine.begin() as connection:
                     await self._write(connection)
             finally:
@@ -92,6 +94,12 @@ class ProblemWatch:
             numbers = await read_numbers(connection)
         self._observer.observe_problems([one for one in known if one.is_present], look)
         self._observer.observe_numbers(numbers)
+
+    async def _cut_waits(self) -> None:
+        async with self._engine.begin() as connection:
+            cut = await cut_waits(connection)
+        if cut:
+            _log.warning("waits were longer than they may be and are cut: the database's clock has gone back", **cut)
 
     async def _fold(self) -> None:
         """Fold what is refused by the ten thousands, a part at a time; what a look did not reach, the next one does."""

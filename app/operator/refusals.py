@@ -98,9 +98,9 @@ class _Order:
 
 async def dismiss(connection: AsyncConnection, refused_delivery_ids: Iterable[int], *, actor: str, note: str) -> dict[int, bool]:
     """Close open ones, with all other open refusals of the same movements; whether each was open until then."""
-    # In order, so that two people cannot deadlock.
     numbers = sorted(set(refused_delivery_ids))
-    return {number: await refusals.dismiss(connection, number, actor=actor, note=note) for number in numbers}
+    dismissed = await refusals.dismiss(connection, numbers, actor=actor, note=note)
+    return {number: number in dismissed for number in numbers}
 
 
 async def reopen(
@@ -164,7 +164,7 @@ async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, order: _Ord
         if counted_at is not None:
             if was_counted:
                 note = f"the count of {counted_at.isoformat()} held it{f': {order.note}' if order.note else ''}"
-                await refusals.dismiss(connection, refused_delivery_id, actor=actor, note=note)
+                await refusals.dismiss(connection, [refused_delivery_id], actor=actor, note=note)
             return _held(delivery, counted_at, was_counted=was_counted)
         (outcome,) = await apply_movements(driver, [found]) if isinstance(found, Movement) else (Refused(found),)
         # Read again under the level's lock, which orders us with other operators: one may have dismissed it meanwhile.

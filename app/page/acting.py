@@ -6,7 +6,7 @@ it and is led to the same place. What was confirmed is compared in the same tran
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -99,6 +99,34 @@ def require_as_seen(row: Any, state: str, *, number: int, gone: str, moved: str)
     if row.state != state:
         by = f" (by {row.actor})" if row.actor else ""
         raise Changed(moved, number=number, state=row.state, by=by, seen=state or "not looked at")
+
+
+def seen_all(numbers: Sequence[int]) -> str:
+    """What a form says of a whole list: how many there were, and up to which number."""
+    return f"{len(numbers)}.{max(numbers)}"
+
+
+def upto_of(form: Form) -> int:
+    """The last number of the list that was seen: what came since is left.
+
+    Raises:
+        FormRefused: it does not say.
+    """
+    _, _, last = form.text("seen").partition(".")
+    if not re.fullmatch("[0-9]{1,18}", last):
+        raise FormRefused("It does not say which rows were shown")
+    return int(last)
+
+
+def require_all_as_seen(form: Form, numbers: Sequence[int], *, changed: str) -> None:
+    """There are so many as were seen; `changed` says that there are not.
+
+    Raises:
+        Changed
+    """
+    if not numbers or seen_all(numbers) != form.text("seen"):
+        seen, _, _ = form.text("seen").partition(".")
+        raise Changed(changed, count=len(numbers), seen=seen)
 
 
 class DoneBefore(Exception):

@@ -48,13 +48,12 @@ def deliveries_router(page: PageContext) -> APIRouter:
     return router
 
 
-def chosen(filters: Filters, name: str, known: Mapping[_Value, str], default: _Value | None) -> _Value | None:
+def chosen(given: str | None, name: str, known: Mapping[_Value, str], default: _Value | None) -> _Value | None:
     """The value of a filter among those that are known: `default` where it is not set, None where any is asked for.
 
     Raises:
         WrongField: it is none of them.
     """
-    given = filters.get(name)
     if given is None:
         return default
     found = {str(one): one for one in known}.get(given)
@@ -110,8 +109,8 @@ class _Lists:
         )
 
     async def _refused(self, connection: AsyncConnection, filters: Filters) -> dict[str, Any]:
-        state = chosen(filters, "state", REFUSAL_STATES, State.OPEN)
-        reason = chosen(filters, "reason", REASONS, None)
+        state = chosen(filters.get("state"), "state", REFUSAL_STATES, State.OPEN)
+        reason = chosen(filters.get("reason"), "reason", REASONS, None)
         selection = Selection(state=state, reason=reason, store_id=filters.get("store"), item_id=filters.get("item"))
         rows = await list_refused(connection, selection, after=filters.number("after"), limit=PAGE_ROWS + 1)
         return {
@@ -125,8 +124,8 @@ class _Lists:
         }
 
     async def _suspected(self, connection: AsyncConnection, filters: Filters) -> dict[str, Any]:
-        state = chosen(filters, "state", SUSPECT_STATES, next(iter(SUSPECT_STATES)))
-        reason = chosen(filters, "reason", SUSPICIONS, None)
+        state = chosen(filters.get("state"), "state", SUSPECT_STATES, next(iter(SUSPECT_STATES)))
+        reason = chosen(filters.get("reason"), "reason", SUSPICIONS, None)
         wanted = suspects_that(state=state, reason=reason, store_id=filters.get("store"), item_id=filters.get("item"))
         return {
             "number": "suspected_duplicate_id",

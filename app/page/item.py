@@ -20,6 +20,7 @@ from app.page.context import PageContext
 from app.page.faults import Changed, NothingThere, WrongField
 from app.page.filters import Filters, start_of_day, text_of
 from app.page.rendering import Zone, later, segment
+from app.page.text import CAUSES
 from app.page.visitor import Visitor
 from app.path_id import STORE_PATH
 from app.stock.definitions import DefinedItem
@@ -102,7 +103,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
         scope = DriftFilter(store_id=store_id, item_id=item_id)
         # In words only where somebody asks: that reads the newest reports one by one.
         drifts = await find_drifts(page.engine, scope, page.settings.rules) if "explain" in request.query_params else None
-        return page.render(request, visitor, "item.html", age=age, drifts=drifts, **found)
+        return page.render(request, visitor, "item.html", age=age, drifts=drifts, cause_words=CAUSES, **found)
 
     @router.get(f"{PATH}/count", name="confirm_count")
     async def confirm_count(

@@ -16,9 +16,10 @@ from app.page.visitor import MAX_NAME_LENGTH, Role, link_hash, network_of
 from app.stock.text import fault_in
 from app.storage import page_access
 from app.storage.page_access import Grant
+from app.storage.waits import MAX_LOGIN_WAIT
 
 SESSION_LASTS = timedelta(hours=12)
-MAX_DELAY, MAX_WAIT = 4.0, 8.0
+MAX_DELAY, MAX_WAIT = 4.0, MAX_LOGIN_WAIT.total_seconds()
 """Seconds: that a failed login adds for the next one from its network, and that anybody waits before being told to come later."""
 pause = asyncio.sleep
 LANGUAGE_LASTS = int(timedelta(days=365).total_seconds())

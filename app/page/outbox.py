@@ -1,20 +1,32 @@
 """/ui/outbox: stock updates by pair, and one by one; sending them now, and dismissing them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.page.acting import Act, Check, do, new_act_id, note_of, versions_of, words_of
+from app.page.access import Form
+from app.page.acting import (
+    Act,
+    Check,
+    do,
+    new_act_id,
+    note_of,
+    require_all_as_seen,
+    seen_all,
+    upto_of,
+    versions_of,
+    words_of,
+)
 from app.page.clock import read_clocks
 from app.page.context import PageContext
 from app.page.deliveries import ANY, chosen
 from app.page.faults import Changed, NothingThere, WrongField
 from app.page.filters import Filters
 from app.page.refusals import numbers_in, require_number
-from app.page.rendering import language_of, translations_of
+from app.page.rendering import language_of, later, translations_of
 from app.page.text import OUTBOX_STATES
 from app.storage import messages
 from app.storage.outbox import OutboxState
@@ -23,6 +35,7 @@ from app.storage.page_messages import (
     MessageFilter,
     count_messages,
     list_messages,
+    list_numbers,
     list_pairs,
     lock_messages,
     read_messages,
@@ -30,6 +43,9 @@ from app.storage.page_messages import (
 
 HERE = "/ui/outbox"
 ACTS = ("retry", "dismiss")
+FILTERS = ("state", "store", "system", "item")
+OPEN_STATES = {OutboxState.PENDING, OutboxState.DEAD}
+_NOT_SO_MANY = later("%(count)s of these stock updates are in that state by now and not on their way, and %(seen)s were")
 WAITING = "open"
 """The state that stands for both that need to be looked at: those that wait, and those that were refused."""
 
@@ -52,8 +68,8 @@ class _Outbox:
 
     async def show(self, request: Request) -> Response:
         visitor = await self._page.access.viewer(request)
-        filters = Filters(request, ("state", "store", "system", "item", "after", "choose"))
-        wanted = _wanted(filters)
+        filters = Filters(request, (*FILTERS, "after", "choose"))
+        wanted = _wanted(filters.get)
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             rows = await list_messages(connection, wanted, after=filters.number("after"), limit=PAGE_ROWS + 1)
@@ -72,7 +88,16 @@ class _Outbox:
             }
 
         return await self._page.show(
-            request, visitor, "outbox.html", look, filters=filters, states=OUTBOX_STATES, is_any=ANY, waiting=WAITING
+            request,
+            visitor,
+            "outbox.html",
+            look,
+            filters=filters,
+            names=FILTERS,
+            states=OUTBOX_STATES,
+            is_any=ANY,
+            waiting=WAITING,
+            is_open=set(wanted.states) <= OPEN_STATES,
         )
 
     async def show_one(self, request: Request, number: int) -> Response:
@@ -96,70 +121,108 @@ class _Outbox:
         """How many it touches, and what it does."""
         visitor = await self._page.access.viewer(request)
         self._page.access.require_operator(visitor)
-        filters = Filters(request, ("act", "number"))
+        filters = Filters(request, ("act", "number", "all", *FILTERS))
         act = filters.get("act") or "retry"
         if act not in ACTS:
             raise WrongField("There is no such act: %(acts)s", acts=", ".join(ACTS))
-        numbers = numbers_in(request)
-        if not numbers:
-            raise WrongField("Choose at least one row")
+        wanted = _all_wanted(filters.get) if filters.is_set("all") else None
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:
-            found = await read_messages(connection, numbers)
+            numbers = numbers_in(request) if wanted is None else await list_numbers(connection, wanted)
+            if not numbers:
+                raise WrongField("Choose at least one row") if wanted is None else WrongField("There is none by now")
+            found = await read_messages(connection, numbers if wanted is None else numbers[-PAGE_ROWS:])
             is_touched = {one.outbox_message_id: one.is_retried if act == "retry" else one.is_dismissed for one in found}
             return {
                 "rows": [one for one in found if is_touched[one.outbox_message_id]],
                 "left_out": [one for one in found if not is_touched[one.outbox_message_id]],
-                "unknown": [number for number in numbers if number not in is_touched],
+                "unknown": [] if wanted else [number for number in numbers if number not in is_touched],
+                "touched": len(numbers) if wanted else sum(is_touched.values()),
+                "seen_all": seen_all(numbers) if wanted else None,
                 "clocks": await read_clocks(connection, self._page.settings),
             }
 
         found = await self._page.reader.read_now(look)
         return self._page.render(
-            request, visitor, "outbox_confirm.html", act=act, states=OUTBOX_STATES, act_id=new_act_id(), **found
+            request,
+            visitor,
+            "outbox_confirm.html",
+            act=act,
+            filters=filters,
+            names=FILTERS,
+            states=OUTBOX_STATES,
+            act_id=new_act_id(),
+            **found,
         )
 
     async def retry(self, request: Request) -> Response:
         """Send them now."""
         form = await self._page.access.order(request)
-        seen = versions_of(form)
+        numbers, check = await self._confirmed(form)
         words = translations_of(language_of(request)).ngettext(
-            "%(num)d stock update is sent now.", "%(num)d stock updates are sent now.", len(seen)
+            "%(num)d stock update is sent now.", "%(num)d stock updates are sent now.", len(numbers)
         )
-        act = Act(form, location=_place(seen), words=words % {"num": len(seen)}, check=_as_seen(seen))
-        answer = await do(self._page.engine, act, lambda connection: messages.retry(connection, list(seen), actor=act.actor))
+        act = Act(form, location=_place(numbers), words=words % {"num": len(numbers)}, check=check)
+        answer = await do(self._page.engine, act, lambda connection: messages.retry(connection, numbers, actor=act.actor))
         self._page.on_recorded()
         return answer
 
     async def dismiss(self, request: Request) -> Response:
         """Never send them."""
         form = await self._page.access.order(request)
-        note, seen = note_of(form), versions_of(form)
+        note = note_of(form)
+        numbers, check = await self._confirmed(form)
         words = translations_of(language_of(request)).ngettext(
-            "%(num)d stock update was dismissed.", "%(num)d stock updates were dismissed.", len(seen)
+            "%(num)d stock update was dismissed.", "%(num)d stock updates were dismissed.", len(numbers)
         )
-        act = Act(form, location=_place(seen), words=words % {"num": len(seen)}, check=_as_seen(seen))
+        act = Act(form, location=_place(numbers), words=words % {"num": len(numbers)}, check=check)
 
         async def work(connection: AsyncConnection) -> None:
-            done = await messages.dismiss(connection, list(seen), actor=act.actor, note=note)
-            if left := sorted(set(seen) - set(done)):
+            done = await messages.dismiss(connection, numbers, actor=act.actor, note=note)
+            if left := sorted(set(numbers) - set(done)):
                 raise Changed("stock update %(number)s cannot be dismissed by now", number=left[0])
 
         return await do(self._page.engine, act, work)
 
+    async def _confirmed(self, form: Form) -> tuple[list[int], Check]:
+        """Those that the form names, or all of the list that it names; and the check that they are as they were seen."""
+        if not form.text("all"):
+            seen = versions_of(form)
+            return list(seen), _as_seen(seen)
+        wanted, upto = _all_wanted(form.text), upto_of(form)
 
-def _wanted(filters: Filters) -> MessageFilter:
-    state = filters.get("state")
+        async def check(connection: AsyncConnection) -> None:
+            # Of those that are on their way by now, each is missing in the number.
+            found = await list_numbers(connection, wanted, upto=upto, is_locked=True)
+            require_all_as_seen(form, found, changed=_NOT_SO_MANY)
+
+        async with self._page.engine.connect() as connection:
+            return await list_numbers(connection, wanted, upto=upto), check
+
+
+def _wanted(value_of: Callable[[str], str | None]) -> MessageFilter:
+    """Of an address, or of a form that says the same."""
+    given = value_of("state") or None
     states: tuple[OutboxState | None, ...] = (OutboxState.PENDING, OutboxState.DEAD)
-    if state is not None and state != WAITING:
-        states = (chosen(filters, "state", OUTBOX_STATES, None),)
+    if given != WAITING:
+        states = (chosen(given, "state", OUTBOX_STATES, None),) if given else states
     return MessageFilter(
-        states=states, store_id=filters.get("store"), system_id=filters.get("system"), item_id=filters.get("item")
+        states=states,
+        store_id=value_of("store") or None,
+        system_id=value_of("system") or None,
+        item_id=value_of("item") or None,
     )
 
 
-def _place(seen: Mapping[int, str]) -> str:
-    return f"{HERE}/{next(iter(seen))}" if len(seen) == 1 else HERE
+def _all_wanted(value_of: Callable[[str], str | None]) -> MessageFilter:
+    wanted = _wanted(value_of)
+    if not set(wanted.states) <= OPEN_STATES:
+        raise WrongField("All at once can be done to those that wait, and to those that mipOS refused")
+    return wanted
+
+
+def _place(numbers: Sequence[int]) -> str:
+    return f"{HERE}/{numbers[0]}" if len(numbers) == 1 else HERE
 
 
 def _as_seen(seen: Mapping[int, str]) -> Check:

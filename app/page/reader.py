@@ -45,8 +45,12 @@ class PageReader:
 
 
 def limit_statements(engine: AsyncEngine, longest: str) -> None:
-    """Let no statement of this engine take longer: what it holds is given back then."""
-    limits = f"SET LOCAL statement_timeout = '{longest}'"
+    """Let no statement of this engine take longer: what it holds is given back then.
+
+    Each is planned for its own filters. A plan for any state would read all closed refusals to find the few that are open.
+    """
+    settings = {"statement_timeout": longest, "plan_cache_mode": "force_custom_plan"}
+    limits = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:

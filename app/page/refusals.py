@@ -17,8 +17,11 @@ from app.page.acting import (
     led_to,
     new_act_id,
     note_of,
+    require_all_as_seen,
     require_as_seen,
+    seen_all,
     tell,
+    upto_of,
     use,
     versions_of,
     words_of,
@@ -27,7 +30,7 @@ from app.page.body import show_body
 from app.page.clock import read_clocks
 from app.page.context import PageContext
 from app.page.deliveries import HERE
-from app.page.faults import Changed, FormRefused, NothingThere, WrongField
+from app.page.faults import FormRefused, NothingThere, WrongField
 from app.page.filters import Filters
 from app.page.jobs import MAX_RESULTS, Progress
 from app.page.rendering import address, language_of, later, translations_of
@@ -44,6 +47,7 @@ ACTS = ("replay", "dismiss")
 REPLAY = later("replay")
 """The kind of its jobs"""
 _GONE = later("there is no refused delivery %(number)s")
+_NOT_SO_MANY = later("%(count)s of these refused deliveries are open by now, and %(seen)s were")
 _MOVED = later("refused delivery %(number)s is %(state)s by now%(by)s, and was %(seen)s")
 _DECISIONS = {"": None, "counted": True, "not_counted": False}
 
@@ -127,7 +131,7 @@ class _Refusals:
         self._page.access.require_operator(visitor)
         filters = Filters(request, ("act", "number", "all", "reason", "store", "item"))
         act = filters.get("act") or "replay"
-        if act not in ACTS or (filters.is_set("all") and act != "replay"):
+        if act not in ACTS:
             raise WrongField("There is no such act: %(acts)s", acts=", ".join(ACTS))
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:
@@ -146,7 +150,7 @@ class _Refusals:
                 "left_out": [(one, kept[one].state if one in kept else None) for one in numbers if one not in touched],
                 "kept": kept,
                 "known_items": await known_items(connection, [(one.store_id, one.item_id) for one in kept.values()]),
-                "touched": len(is_open) if filters.is_set("all") else await count_touched(connection, is_open),
+                "touched": await count_touched(connection, is_open),
                 "clocks": clocks,
             }
 
@@ -159,7 +163,7 @@ class _Refusals:
             act=act,
             filters=filters,
             results=results,
-            seen_all=_seen_all(found["numbers"]) if filters.is_set("all") else None,
+            seen_all=seen_all(found["numbers"]) if filters.is_set("all") else None,
             is_undecided=any(one.verdict is Verdict.UNDECIDED for one in results) or len(found["numbers"]) > len(results),
             verdicts=VERDICTS,
             states=REFUSAL_STATES,
@@ -202,7 +206,7 @@ class _Refusals:
 
     async def _all_of(self, form: Form) -> list[int]:
         async with self._page.engine.connect() as connection:
-            return await refusals.list_ids(connection, _selection(form.text), upto=_upto(form))
+            return await refusals.list_ids(connection, _selection(form.text), upto=upto_of(form))
 
     async def _replay_many(
         self, form: Form, numbers: Sequence[int], note: str | None, *, was_counted: bool | None, check: Check
@@ -225,13 +229,18 @@ class _Refusals:
     async def dismiss(self, request: Request) -> Response:
         """All in one transaction."""
         form = await self._page.access.order(request)
-        note, seen = note_of(form), versions_of(form)
+        note = note_of(form)
+        if form.text("all"):
+            numbers, check = await self._all_of(form), _all_check(form)
+        else:
+            seen = _open_only(versions_of(form), State.OPEN)
+            numbers, check = list(seen), as_seen_check(seen)
         words = translations_of(language_of(request)).ngettext(
-            "%(num)d refused delivery was dismissed.", "%(num)d refused deliveries were dismissed.", len(seen)
+            "%(num)d refused delivery was dismissed.", "%(num)d refused deliveries were dismissed.", len(numbers)
         )
-        place = f"{HERE}/refused/{next(iter(seen))}" if len(seen) == 1 else HERE
-        act = Act(form, location=place, words=words % {"num": len(seen)}, check=as_seen_check(_open_only(seen, State.OPEN)))
-        return await do(self._page.engine, act, lambda connection: dismiss(connection, seen, actor=act.actor, note=note))
+        place = f"{HERE}/refused/{numbers[0]}" if len(numbers) == 1 else HERE
+        act = Act(form, location=place, words=words % {"num": len(numbers)}, check=check)
+        return await do(self._page.engine, act, lambda connection: dismiss(connection, numbers, actor=act.actor, note=note))
 
     async def reopen(self, request: Request) -> Response:
         """Those that were dismissed."""
@@ -255,28 +264,12 @@ def _selection(value_of: Any) -> Selection:  # noqa: ANN401 - of an address or o
     return Selection(reason=value_of("reason") or None, store_id=value_of("store") or None, item_id=value_of("item") or None)
 
 
-def _seen_all(numbers: Sequence[int]) -> str:
-    """How many there were, and up to which number."""
-    return f"{len(numbers)}.{max(numbers)}"
-
-
-def _upto(form: Form) -> int:
-    _, _, last = form.text("seen").partition(".")
-    if not last.isascii() or not last.isdigit() or int(last) >= MAX_NUMBER:
-        raise FormRefused("It does not say which rows were shown")
-    return int(last)
-
-
 def _all_check(form: Form) -> Check:
     """So many are open as were shown; those that came since are left."""
 
     async def check(connection: AsyncConnection) -> None:
-        numbers = await refusals.list_ids(connection, _selection(form.text), upto=_upto(form))
-        if not numbers or _seen_all(numbers) != form.text("seen"):
-            shown, _, _ = form.text("seen").partition(".")
-            raise Changed(
-                "%(count)s of these refused deliveries are open by now, and %(seen)s were", count=len(numbers), seen=shown
-            )
+        numbers = await refusals.list_ids(connection, _selection(form.text), upto=upto_of(form))
+        require_all_as_seen(form, numbers, changed=_NOT_SO_MANY)
 
     return check
 

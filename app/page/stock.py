@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Annotated, Any
@@ -46,9 +46,8 @@ def stock_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its r
         stores = await list_stores(connection)
         return stores, {one.store_id: zone_of(one.timezone or everywhere) for one in stores}
 
-    async def filters_of(request: Request, connection: AsyncConnection) -> tuple[Filters, LevelFilter, datetime | None]:
+    def filters_of(request: Request, zones: Mapping[str, tzinfo]) -> tuple[Filters, LevelFilter, datetime | None]:
         filters = Filters(request, ("store", "q", "unit", "below", "low", "differs", "at", "after_store", "after"))
-        _, zones = await zones_of(connection)
         store_id = filters.get("store")
         if store_id and store_id not in zones:
             raise NothingThere("store %(store)s", store=text_of(store_id))
@@ -71,8 +70,8 @@ def stock_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its r
     @router.get("/stock")
     async def stock(request: Request, visitor: Annotated[Visitor, Depends(page.access.viewer)]) -> Response:
         async def look(connection: AsyncConnection) -> dict[str, Any]:
-            filters, wanted, at = await filters_of(request, connection)
             stores, zones = await zones_of(connection)
+            filters, wanted, at = filters_of(request, zones)
             store_id = filters.get("store")
             after = _after(filters)
             rows = await list_by_name(connection, store_id=store_id, after=after, limit=PAGE_ROWS + 1, at=at, wanted=wanted)
@@ -100,7 +99,8 @@ def stock_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its r
     @router.get("/stock.csv", dependencies=[Depends(page.access.viewer)])
     async def stock_csv(request: Request) -> Response:
         async def look(connection: AsyncConnection) -> tuple[str, bool]:
-            filters, wanted, at = await filters_of(request, connection)
+            _, zones = await zones_of(connection)
+            filters, wanted, at = filters_of(request, zones)
             if at is not None:
                 raise WrongField("The CSV of a past time is made in the background: press the button on the page")
             writer = CsvWriter(for_excel=request.query_params.get("form") == "excel")
@@ -116,7 +116,8 @@ def stock_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its r
         """As a job: each level of the past is computed."""
 
         async def look(connection: AsyncConnection) -> tuple[LevelFilter, datetime | None, str | None]:
-            filters, wanted, at = await filters_of(request, connection)
+            _, zones = await zones_of(connection)
+            filters, wanted, at = filters_of(request, zones)
             return wanted, at, filters.get("store")
 
         wanted, at, store_id = await page.reader.read_now(look)

@@ -2,6 +2,7 @@
 
 from app.operator.refusals import Verdict
 from app.page.rendering import later
+from app.stock.causes import CauseKind
 from app.storage.duplicates import State as SuspectState
 from app.storage.duplicates import Suspicion
 from app.storage.outbox import OutboxState
@@ -45,6 +46,23 @@ SUSPECT_STATES = {
     SuspectState.APPLIED: later("applied"),
     SuspectState.DISMISSED: later("dismissed"),
 }
+CAUSES = {
+    CauseKind.REFUSED: later("refused deliveries"),
+    CauseKind.SUSPECTED_DUPLICATE: later("a suspected duplicate that was not applied"),
+    CauseKind.SUSPECTED_DOUBLE: later("one movement that was applied twice"),
+    CauseKind.GAP: later("their stock changed without a movement that reached us"),
+    CauseKind.DEAD: later("stock updates that mipOS refused"),
+    CauseKind.DISMISSED: later("dismissed stock updates"),
+    CauseKind.NOT_TOLD: later("movements that they were never told of"),
+    CauseKind.SENT_TWICE: later("a stock update that arrived twice"),
+    CauseKind.OVERTAKEN: later("a movement from before a synchronisation"),
+    CauseKind.REVERSED: later("a movement of theirs that was taken back here"),
+    CauseKind.OPENING: later("a difference from the beginning"),
+    CauseKind.RECONCILED: later("a number that was set here"),
+    CauseKind.READING: later("how their number was read"),
+    CauseKind.UNEXPLAINED: later("not explained"),
+}
+"""Why our stock and theirs differ"""
 OUTBOX_STATES = {
     OutboxState.PENDING: later("waits"),
     OutboxState.SENT: later("sent"),

@@ -10,3 +10,5 @@ def named_words() -> Iterator[str]:
     """All of them, for the translation."""
     yield from SOURCES.values()
     yield from (kind.title for kind in KINDS)
+    # A command alone is the same in every language.
+    yield from (kind.remedy for kind in KINDS if not kind.remedy.startswith("pos-sync"))

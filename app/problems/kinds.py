@@ -50,7 +50,7 @@ SCHEMA = Kind(
     "schema",
     "The schema is not as this version needs it",
     (_CRITICAL,),
-    "pos-sync migrate, or where the schema is newer, deploy the version that made it",
+    "Run pos-sync migrate; if the schema is newer, deploy the version that made it",
 )
 WATCH = Kind("watch", "Nobody looks for problems", (_WARNING, _CRITICAL), "Start the service: pos-sync serve")
 SIGNATURES = Kind(

@@ -14,7 +14,8 @@ from app.errors.requests import CannotSync
 from app.stock.catalog import Catalog, Item, Supplier, Unit
 from app.stock.rules import NegativeStock
 from app.stock.text import fault_in
-from app.storage.tables import integration, item, matching, stock_level, store, supplier, unit
+from app.storage.filters import matching
+from app.storage.tables import integration, item, stock_level, store, supplier, unit
 
 
 class RepeatedDates(StrEnum):

@@ -20,8 +20,9 @@ from app.stock.reports import LedgerRow
 from app.storage.delivery_tables import refused_delivery, suspected_duplicate
 from app.storage.duplicates import Suspicion
 from app.storage.engine import driver_of
+from app.storage.filters import matching
 from app.storage.mipos_tables import echo_identity, outbox_message
-from app.storage.tables import integration, matching, stock_level
+from app.storage.tables import integration, stock_level
 
 CHUNK = 200
 """Levels that are read together."""

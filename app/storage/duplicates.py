@@ -16,7 +16,7 @@ from app.stock.movement import Movement
 from app.stock.quantity import ZERO, to_plain
 from app.stock.rules import ReportedStock
 from app.storage.delivery_tables import suspected_duplicate
-from app.storage.tables import matching
+from app.storage.filters import matching
 
 # Cost: one probe by identity and one walk of the level's newest rows, which ends at the system's first row or at the original;
 # and the same among the suspected duplicates, of which there are few. One that waits is a report too: what comes after it

@@ -12,8 +12,9 @@ from sqlalchemy.types import Text
 from app.stock.catalog import Catalog
 from app.stock.definitions import DefinedItem
 from app.stock.text import fault_in
+from app.storage.filters import matching
 from app.storage.mipos_tables import system_level
-from app.storage.tables import integration, item, matching, stock_level, store, supplier, unit
+from app.storage.tables import integration, item, stock_level, store, supplier, unit
 
 _bought, _used = unit.alias("bought"), unit.alias("used")
 _DEFINED = (

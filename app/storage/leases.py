@@ -20,6 +20,7 @@ from app.storage.transactions import database_now
 
 SYNC_LEASE = timedelta(seconds=60)
 """How long messages wait after a process that synchronised has died."""
+SYNC_LEASE_PREFIX = "sync "
 MARGIN = timedelta(seconds=5)
 """By how much a lease may last longer than it can, before it is taken for one of another clock"""
 HEARTBEATS = 4
@@ -37,10 +38,10 @@ class Lease:
 
 def sync_lease(store_id: str, inventory_system_id: str) -> str:
     """The lease for synchronising the store with the system; while it is held, no message of the two is claimed."""
-    return f"sync {store_id} {inventory_system_id}"
+    return f"{SYNC_LEASE_PREFIX}{store_id} {inventory_system_id}"
 
 
-SYNC_LEASE_IN_SQL = "'sync ' || {store_id} || ' ' || {inventory_system_id}"
+SYNC_LEASE_IN_SQL = "'" + SYNC_LEASE_PREFIX + "' || {store_id} || ' ' || {inventory_system_id}"
 """The same name in SQL, for `str.format` with two columns."""
 
 

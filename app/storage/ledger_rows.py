@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import literal_column, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.tables import HAPPENED_AT, LATE_AFTER, matching, stock_movement
+from app.storage.filters import matching
+from app.storage.tables import HAPPENED_AT, LATE_AFTER, stock_movement
 
 
 @dataclass(frozen=True, slots=True)

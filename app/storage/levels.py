@@ -9,10 +9,11 @@ from sqlalchemy import ColumnElement, exists, func, literal_column, null, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.delivery_tables import refused_delivery, suspected_duplicate
+from app.storage.filters import matching
 from app.storage.items import is_named
 from app.storage.ledger_rows import LEVEL_AT
 from app.storage.mipos_tables import system_level
-from app.storage.tables import HAPPENED_AT, IS_COUNT, item, matching, stock_level, stock_movement, store, unit
+from app.storage.tables import HAPPENED_AT, IS_COUNT, item, stock_level, stock_movement, store, unit
 
 INVARIANTS = {
     "a level differs from the sum of its ledger": """

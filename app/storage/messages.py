@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, case, exists, func, literal, or_, select, update
+from sqlalchemy import case, exists, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.storage.filters import is_among, matching
 from app.storage.mipos_tables import outbox_message, system_level
 from app.storage.outbox import OutboxState, announce
-from app.storage.tables import integration, matching, stock_movement
+from app.storage.tables import integration, stock_movement
 
 OF_THE_MOVEMENT = {"movement_type", "quantity", "balance_after"}
 
@@ -86,7 +87,7 @@ async def find(  # noqa: PLR0913 - one filter each
     if states:
         query = query.where(kept.state.in_([state.value for state in states]))
     if ids:
-        query = query.where(_is_among(ids))
+        query = query.where(is_among(kept.outbox_message_id, ids))
     return [ListedMessage(row[0], OutboxState(row[1]), *row[2:]) for row in await connection.execute(query)]
 
 
@@ -96,7 +97,7 @@ async def retry(connection: AsyncConnection, outbox_message_ids: Sequence[int], 
     retried = [OutboxState.PENDING.value, OutboxState.DEAD.value, OutboxState.DISMISSED.value]
     statement = (
         update(table)
-        .where(_is_among(outbox_message_ids), table.c.state.in_(retried))
+        .where(is_among(table.c.outbox_message_id, outbox_message_ids), table.c.state.in_(retried))
         .values(
             state=OutboxState.PENDING.value,
             next_attempt_at=func.now(),
@@ -127,7 +128,7 @@ async def dismiss(connection: AsyncConnection, outbox_message_ids: Sequence[int]
     statement = (
         update(table)
         .where(
-            _is_among(outbox_message_ids),
+            is_among(table.c.outbox_message_id, outbox_message_ids),
             table.c.state.in_(open_states),
             or_(table.c.claimed_until.is_(None), table.c.claimed_until <= func.now()),
         )
@@ -135,8 +136,3 @@ async def dismiss(connection: AsyncConnection, outbox_message_ids: Sequence[int]
         .returning(table.c.outbox_message_id)
     )
     return list(await connection.scalars(statement))
-
-
-def _is_among(ids: Sequence[int]) -> ColumnElement[bool]:
-    """As one parameter: a statement takes no more than 32,767, and a wrong password can make more messages dead."""
-    return outbox_message.c.outbox_message_id == any_(literal(list(ids), ARRAY(BigInteger)))

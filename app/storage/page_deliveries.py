@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.captures import CapturedDelivery, kept_columns, to_captured
 from app.storage.delivery_tables import capture, captured_delivery, refused_delivery, suspected_duplicate
+from app.storage.filters import is_among, matching
 from app.storage.page_lists import MAX_COUNTED
 from app.storage.refusals import Selection, State
-from app.storage.tables import item, matching, stock_level
+from app.storage.tables import item, stock_level
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ async def count_captured(connection: AsyncConnection) -> int:
 async def count_touched(connection: AsyncConnection, refused_delivery_ids: Sequence[int]) -> int:
     """How many open refusals go together with these: all of the same movements."""
     table = refused_delivery.c
-    keys = select(table.delivery_key).where(table.refused_delivery_id.in_(refused_delivery_ids))
+    keys = select(table.delivery_key).where(is_among(table.refused_delivery_id, refused_delivery_ids))
     query = select(func.count()).where(table.state == State.OPEN.value, table.delivery_key.in_(keys))
     return await connection.scalar(query) or 0
 
@@ -125,10 +126,10 @@ async def count_touched(connection: AsyncConnection, refused_delivery_ids: Seque
 async def lock_refused(connection: AsyncConnection, refused_delivery_ids: Sequence[int]) -> dict[int, Any]:
     """The rows by number (their state, and who closed them), locked after their levels until the transaction ends."""
     table = refused_delivery.c
-    await _lock_levels(connection, refused_delivery, table.refused_delivery_id.in_(refused_delivery_ids))
+    await _lock_levels(connection, refused_delivery, is_among(table.refused_delivery_id, refused_delivery_ids))
     query = (
         select(table.refused_delivery_id, table.state, table.actor)
-        .where(table.refused_delivery_id.in_(refused_delivery_ids))
+        .where(is_among(table.refused_delivery_id, refused_delivery_ids))
         .order_by(table.refused_delivery_id)
     )
     return {row[0]: row for row in await connection.execute(query.with_for_update(key_share=True))}

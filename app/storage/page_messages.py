@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.storage.filters import is_among, matching
 from app.storage.messages import OF_THE_MOVEMENT, WAITS_FOR, ListedMessage
 from app.storage.mipos_tables import outbox_message
 from app.storage.outbox import OutboxState
 from app.storage.page_lists import MAX_COUNTED
-from app.storage.tables import item, matching, stock_movement, unit
+from app.storage.tables import item, stock_movement, unit
 
 # Partial indexes hold what is pending and what is dead; of all else there may be any number. The oldest is the first number.
 _PAIRS = text("""
@@ -136,10 +137,23 @@ async def count_messages(connection: AsyncConnection, wanted: MessageFilter) -> 
     return count
 
 
+async def list_numbers(
+    connection: AsyncConnection, wanted: MessageFilter, *, upto: int | None = None, is_locked: bool = False
+) -> list[int]:
+    """All that are not on their way, in order; those up to number `upto`, locked until the transaction ends."""
+    number = outbox_message.c.outbox_message_id
+    last = [] if upto is None else [number <= upto]
+    found: list[int] = []
+    for state in wanted.states:
+        query = select(number).where(*wanted.conditions(state), ~_IS_ON_ITS_WAY, *last).order_by(number)
+        found += await connection.scalars(query.with_for_update(key_share=True) if is_locked else query)
+    return sorted(found)
+
+
 async def read_messages(connection: AsyncConnection, outbox_message_ids: Sequence[int]) -> list[Message]:
     """Those that exist, in order of their numbers."""
     number = outbox_message.c.outbox_message_id
-    return (await _read(connection, select(number).where(number.in_(outbox_message_ids))))[::-1]
+    return (await _read(connection, select(number).where(is_among(number, outbox_message_ids))))[::-1]
 
 
 async def lock_messages(connection: AsyncConnection, outbox_message_ids: Sequence[int]) -> dict[int, tuple[str, bool]]:
@@ -147,7 +161,7 @@ async def lock_messages(connection: AsyncConnection, outbox_message_ids: Sequenc
     kept = outbox_message.c
     query = (
         select(kept.outbox_message_id, kept.state, kept.attempts, _IS_ON_ITS_WAY)
-        .where(kept.outbox_message_id.in_(outbox_message_ids))
+        .where(is_among(kept.outbox_message_id, outbox_message_ids))
         .order_by(kept.outbox_message_id)
         .with_for_update(key_share=True)
     )

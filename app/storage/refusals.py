@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import PutAside
 from app.storage.delivery_tables import refused_delivery
-from app.storage.tables import matching
+from app.storage.filters import is_among, matching
 
 
 class State(StrEnum):
@@ -197,21 +197,21 @@ async def list_ids(connection: AsyncConnection, selection: Selection, *, upto: i
 
 async def read(connection: AsyncConnection, refused_delivery_ids: Sequence[int]) -> dict[int, KeptDelivery]:
     """By id; ids that do not exist are left out."""
-    query = select(*_COLUMNS).where(refused_delivery.c.refused_delivery_id.in_(refused_delivery_ids))
+    query = select(*_COLUMNS).where(is_among(refused_delivery.c.refused_delivery_id, refused_delivery_ids))
     return {row.refused_delivery_id: _kept(row) for row in await connection.execute(query)}
 
 
-async def dismiss(connection: AsyncConnection, refused_delivery_id: int, *, actor: str, note: str) -> bool:
-    """Close an open one, with all other open refusals of the same movement; False if it was not open."""
-    same = select(refused_delivery.c.delivery_key).where(
-        refused_delivery.c.refused_delivery_id == refused_delivery_id, refused_delivery.c.state == State.OPEN
-    )
-    statement = (
-        update(refused_delivery)
-        .where(refused_delivery.c.delivery_key == same.scalar_subquery(), refused_delivery.c.state == State.OPEN)
-        .values(state=State.DISMISSED, closed_at=func.now(), actor=actor, note=note)
-    )
-    return (await connection.execute(statement)).rowcount > 0
+async def dismiss(connection: AsyncConnection, refused_delivery_ids: Sequence[int], *, actor: str, note: str) -> set[int]:
+    """Close open ones, with all other open refusals of the same movements; those of them that were open."""
+    table = refused_delivery.c
+    is_open = table.state == State.OPEN.value
+    keys = select(table.delivery_key).where(is_among(table.refused_delivery_id, refused_delivery_ids), is_open)
+    # In order, so that two people cannot deadlock.
+    touched = select(table.refused_delivery_id).where(table.delivery_key.in_(keys), is_open)
+    locked = list(await connection.scalars(touched.order_by(table.refused_delivery_id).with_for_update()))
+    statement = update(refused_delivery).where(is_among(table.refused_delivery_id, locked), is_open)
+    await connection.execute(statement.values(state=State.DISMISSED, closed_at=func.now(), actor=actor, note=note))
+    return set(locked) & set(refused_delivery_ids)
 
 
 async def reopen(connection: AsyncConnection, refused_delivery_ids: Sequence[int], *, actor: str) -> list[int]:
@@ -223,7 +223,7 @@ async def reopen(connection: AsyncConnection, refused_delivery_ids: Sequence[int
     has_body = table.pruned_at.is_(None)
     statement = (
         update(refused_delivery)
-        .where(table.refused_delivery_id.in_(refused_delivery_ids), table.state == State.DISMISSED)
+        .where(is_among(table.refused_delivery_id, refused_delivery_ids), table.state == State.DISMISSED)
         .values(
             state=case((has_body, State.OPEN.value), else_=State.FOLDED.value),
             closed_at=case((has_body, null()), else_=table.closed_at),

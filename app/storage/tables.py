@@ -11,7 +11,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    ColumnElement,
     Computed,
     DateTime,
     ForeignKeyConstraint,
@@ -42,11 +41,6 @@ metadata = MetaData(
         "ix": "%(table_name)s_%(column_0_N_name)s_idx",
     },
 )
-
-
-def matching(table: Table, **wanted: object) -> list[ColumnElement[bool]]:
-    """The conditions that each named column of `table` has the value that is wanted; None is any."""
-    return [table.c[name] == value for name, value in wanted.items() if value is not None]
 
 
 def id_column(name: str, *, nullable: bool = False) -> Column[str]:

@@ -7,14 +7,19 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
+from app.mipos.outbox import MAX_DATABASE_PAUSE_SECONDS, POLL_SECONDS
 from app.storage import outbox
+from app.storage.waits import MAX_CALL_PAUSE
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
 from tests.support.mipos import SYSTEM, mipos
 from tests.support.outbox import OTHER, connect_other, connect_stores, messages, sell, settled, until, updates
 from tests.support.postgres import SAMPLES
+from tests.support.proxy import PostgresProxy
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
@@ -80,6 +85,31 @@ async def test_what_is_sold_while_mipos_is_down_is_sent_in_order_once_it_is_up(w
             await settled(world)
 
     assert ["12.69", "11.69", "10.69"] == [body["current_stock"] for body in updates(remote)]
+
+
+async def test_a_long_outage_of_the_database_makes_no_long_pause(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As after many tries: the pause would be the longest between two calls.
+    monkeypatch.setattr("app.mipos.outbox.backoff", lambda *_args, **_jitter: MAX_CALL_PAUSE)
+    structlog.reset_defaults()
+    await connect_stores(world)
+    async with mipos() as remote, PostgresProxy(world.server_address).running() as proxy:
+        address = f"postgresql://pos_sync@127.0.0.1:{proxy.port}/{world.database}"
+        with capture_logs() as lines:
+            async with running(settings_for(world, **remote.settings(), database_url=address)):
+                proxy.arm(0, is_repeated=True)
+                proxy.reset_all()
+                await sell(world, "1", "ticket")
+
+                async def is_waiting() -> bool:
+                    return any(line["event"] == "outbox waits for the database" for line in lines)
+
+                await until(is_waiting)
+                proxy.disarm()
+                # Its patience is a fifth of that pause.
+                await settled(world)
+
+    assert MAX_DATABASE_PAUSE_SECONDS + POLL_SECONDS < 5
+    assert ["12.69"] == [body["current_stock"] for body in updates(remote)]
 
 
 @pytest.mark.parametrize(

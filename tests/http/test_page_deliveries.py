@@ -243,6 +243,22 @@ async def test_all_that_match_are_replayed_unless_their_number_changed(world: Wo
         assert ["dismissed", "replayed", "replayed", "open"] == await states(world)
 
 
+async def test_all_that_match_are_dismissed_unless_their_number_changed(world: World) -> None:
+    async with refused(world, 3) as person:
+        await deliver(person, store_id=9)
+        await person.open("/ui/deliveries/refused/confirm?all=1&act=dismiss&reason=unknown_item")
+        assert "3 refused deliveries are touched" in person.text
+        action, fields = fields_of(person, "/ui/deliveries/refused/dismiss")
+        first, *_ = await numbers(world)
+        await put_aside(world, first)
+        assert 409 == (await post(person, action, {**fields, "note": "by hand"})).status_code
+        await person.open("/ui/deliveries/refused/confirm?all=1&act=dismiss&reason=unknown_item")
+        await person.send("/ui/deliveries/refused/dismiss", note="by hand")
+        assert "2 refused deliveries were dismissed." in person.text
+        assert ["dismissed", "dismissed", "dismissed", "open"] == await states(world)
+        assert ["bob", "page:Ana", "page:Ana", None] == [one.actor for one in await world.refused()]
+
+
 async def test_a_job_that_was_cut_off_offers_the_rest(world: World) -> None:
     async with refused(world, 2) as person:
         first, second = await numbers(world)

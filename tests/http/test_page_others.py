@@ -1,8 +1,11 @@
 """Synchronisations, catalog, system and search, as people see them at the page."""
 
+from app.page.text import CAUSES
+from app.stock.causes import CauseKind
 from tests.support.mipos import SYSTEM, mipos
 from tests.support.outbox import connect_stores
 from tests.support.page import VIEWER_PASSWORD, person_at
+from tests.support.page_world import enliven
 from tests.support.world import World
 
 
@@ -156,3 +159,19 @@ async def test_without_an_account_nothing_can_be_synchronised_and_it_says_why(wo
         assert "Nothing can be sent: no mipOS account is set" in person.text
         await person.open(f"/ui/syncs/confirm?store=1&system={SYSTEM}")
         assert 422 == person.status
+
+
+async def test_a_visitor_reads_why_stock_differs_and_what_to_do_in_the_language_of_the_browser(world: World) -> None:
+    await enliven(world)
+    async with person_at(world) as person:
+        person.client.headers["Accept-Language"] = "es"
+        for explained in ("", "?explain=1"):
+            await person.open(f"/ui/stores/1/items/avcc123{explained}")
+            assert "un posible duplicado que no se aplicó" in person.text
+        await world.execute(
+            "INSERT INTO pos_sync.problem (name, subject, severity, words, since, looked_at)"
+            " VALUES ('unsettled', '', 'warning', '1 delivery', now(), now())"
+        )
+        await person.open("/ui/")
+        assert "Mire la carga y los bloqueos" in person.text
+    assert set(CauseKind) == set(CAUSES)

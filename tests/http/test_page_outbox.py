@@ -1,6 +1,8 @@
 """Stock updates at the page: by pair and one by one; sent now or dismissed, once, and not while they are on their way."""
 
 import asyncio
+import re
+from html import unescape
 from typing import Any
 
 import httpx2
@@ -115,6 +117,53 @@ async def test_one_is_dismissed_with_a_note_and_shows_who_and_why(world: World) 
         await world.execute("UPDATE pos_sync.outbox_message SET state = 'sent', closed_at = now()")
         await person.open("/ui/outbox?state=all")
         assert (False, False) == ("Choose" in person.text, "first see which" in person.text)
+
+
+async def refuse_all(world: World) -> None:
+    await world.execute("UPDATE pos_sync.outbox_message SET state = 'dead', attempts = 2, closed_at = now()")
+
+
+@pytest.mark.parametrize(("act", "became"), [("retry", "pending"), ("dismiss", "dismissed")])
+async def test_a_whole_list_is_done_at_once_unless_it_changed(world: World, act: str, became: str) -> None:
+    ids = await queue(world, 60)
+    await refuse_all(world)
+    async with person_at(world) as person:
+        await person.open(f"/ui/outbox?state=dead&store=1&system={SYSTEM}")
+        (whole,) = [one for one in forms_of(person.html) if ("all", "1") in one["fields"]]
+        assert "/ui/outbox/confirm" == whole["action"]
+        await person.open(f"/ui/outbox/confirm?act={act}&" + "&".join(f"{name}={value}" for name, value in whole["fields"]))
+        assert "60 stock updates are touched" in person.text
+        assert "The last 50 of them." in person.text
+        action, fields = fields_of(person, f"/ui/outbox/{act}")
+        await world.execute(f"UPDATE pos_sync.outbox_message SET state = 'sent' WHERE outbox_message_id = {ids[7]}")
+        answer = await post(person, action, {**fields, "note": "x"})
+        assert (409, True) == (answer.status_code, "59 of these stock updates" in answer.text)
+        assert {"dead", "sent"} == set(await states(world))
+
+        await refuse_all(world)
+        await sell(world, "1", "later")
+        answers = await asyncio.gather(*(post(person, action, {**fields, "note": "x"}) for _ in range(3)))
+        assert {303} == {one.status_code for one in answers}
+        await person.open(answers[0].headers["location"])
+        assert "60 stock updates " in person.text
+        assert [became] * 60 + ["pending"] == await states(world)
+        assert [None] == [one.actor for one in await messages(world) if one.actor != "page:Ana"]
+
+
+async def test_all_that_a_pair_was_refused_is_sent_again_from_the_list_of_pairs(world: World) -> None:
+    await queue(world)
+    async with person_at(world) as person:
+        await person.open("/ui/outbox")
+        (link,) = {unescape(one) for one in re.findall(r'href="(/ui/outbox/confirm[^"]*)"', person.html)}
+        await person.open(link)
+        assert "1 stock update is touched" in person.text
+        await person.send("/ui/outbox/retry")
+        assert ["pending"] * 3 == await states(world)
+        for path in ("all=1&state=sent", "all=1&state=all", "all=1&state=dismissed"):
+            await person.open(f"/ui/outbox/confirm?act=retry&{path}")
+            assert 422 == person.status
+        await person.open(f"/ui/outbox/confirm?act=retry&all=1&state=dead&store=1&system={SYSTEM}")
+        assert (422, True) == (person.status, "There is none by now" in person.text)
 
 
 @pytest.mark.parametrize("act", ["retry", "dismiss"])

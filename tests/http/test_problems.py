@@ -1,6 +1,7 @@
 """What goes wrong is told in every place by one name: status, doctor, metric, rule, webhook. It is over when its cause ends."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 
 import httpx2
@@ -9,7 +10,7 @@ import pytest
 from app.operations import alerts, outage
 from app.operations.ailment import Ailment
 from app.operations.alert_message import AlertTarget
-from app.operations.outage import Outage
+from app.operations.outage import Outage, Replica
 from app.problems import judging, kinds
 from app.problems.kinds import Severity
 from tests.support.commands import Run
@@ -254,7 +255,11 @@ async def test_workers_that_start_during_an_outage_repeat_it_and_tell_that_it_is
 
         async def watch_until(told: list[tuple[str, str | None]]) -> None:
             outage = Outage(
-                world.engine, target, ailment=lambda: ailments[0], on_ailment=lambda _: None, lock_name=f"{world.database} x"
+                world.engine,
+                target,
+                ailment=lambda: ailments[0],
+                on_ailment=lambda _: None,
+                own=Replica(world.database, "x"),
             )
             watching = asyncio.create_task(outage.run())
 
@@ -284,7 +289,7 @@ async def test_what_takes_the_place_of_an_outage_is_told_by_its_own_name(world: 
     ailment: Ailment | None = Ailment(kinds.DATABASE, "It does not answer")
     async with receiving() as receiver:
         target = AlertTarget(f"http://127.0.0.1:{receiver.port}/", ALERT_KEY, "pos")
-        it = Outage(world.engine, target, ailment=lambda: ailment, on_ailment=lambda _: None, lock_name=f"{world.database} y")
+        it = Outage(world.engine, target, ailment=lambda: ailment, on_ailment=lambda _: None, own=Replica(world.database, "y"))
         watching = asyncio.create_task(it.run())
 
         async def told(**kinds_told: list[str | None]) -> None:
@@ -305,3 +310,32 @@ async def test_what_takes_the_place_of_an_outage_is_told_by_its_own_name(world: 
         await asyncio.gather(watching, return_exceptions=True)
 
     assert len(receiver.ids) == len(set(receiver.ids)) == 4
+
+
+async def test_replicas_tell_of_one_outage_by_one_id_whatever_their_hosts_are_called(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(monkeypatch)
+    async with receiving() as receiver:
+        url = f"http://127.0.0.1:{receiver.port}/"
+        outages = [
+            Outage(
+                world.engine,
+                AlertTarget(url, ALERT_KEY, host),
+                ailment=lambda: Ailment(kinds.DATABASE, "It does not answer"),
+                on_ailment=lambda _: None,
+                own=Replica(installation, host),
+            )
+            for host, installation in [("one", world.database), ("two", world.database), ("three", f"{world.database} other")]
+        ]
+        watching = [asyncio.create_task(outage.run()) for outage in outages]
+
+        async def are_told() -> bool:
+            return len(receiver.ids) == len(outages)
+
+        await until(are_told)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+
+    assert [1, 2] == sorted(Counter(receiver.ids).values())

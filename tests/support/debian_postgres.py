@@ -89,6 +89,14 @@ class Server:
         """Make a standby the primary, and wait until it is."""
         self._run("pg_ctl", "promote", "-w", "-D", self._folder)
 
+    def demote(self) -> None:
+        """Make a primary a standby that follows nobody: it answers, and writes nothing."""
+        assert self._process is not None
+        self._run("pg_ctl", "stop", "-m", "fast", "-w", "-D", self._folder)
+        self._process.wait()
+        (self._folder / "standby.signal").touch()
+        self.start()
+
     def wait_for(self, primary: "Server") -> None:
         """Wait until a standby has replayed what `primary` has written: where its first try to stream fails it waits for 5 s."""
         written = primary.ask("SELECT pg_current_wal_lsn()")
@@ -134,22 +142,40 @@ class Server:
 
 
 @contextmanager
+def one_server(*settings: str) -> Iterator[Server]:
+    """A server that was started with `settings`."""
+    with _in_a_folder() as (programs, folder):
+        server = Server(programs, folder / "primary")
+        try:
+            server.make()
+            server.start(*settings)
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
 def with_standby(*settings: str, fill: Callable[[Server], None] = lambda _primary: None) -> Iterator[tuple[Server, Server]]:
     """A primary that was started with `settings` and filled, and a standby that follows it."""
+    with one_server(*settings) as primary, _in_a_folder() as (programs, folder):
+        fill(primary)
+        standby = Server(programs, folder / "standby")
+        try:
+            standby.follow(primary)
+            standby.start()
+            standby.wait_for(primary)
+            yield primary, standby
+        finally:
+            standby.stop()
+
+
+@contextmanager
+def _in_a_folder() -> Iterator[tuple[Path, Path]]:
     programs = binaries()
     assert programs is not None
-    folder = Path(tempfile.mkdtemp(prefix="pos-sync-standby-"))
+    folder = Path(tempfile.mkdtemp(prefix="pos-sync-postgres-"))
     folder.chmod(0o755)
-    primary, standby = Server(programs, folder / "primary"), Server(programs, folder / "standby")
     try:
-        primary.make()
-        primary.start(*settings)
-        fill(primary)
-        standby.follow(primary)
-        standby.start()
-        standby.wait_for(primary)
-        yield primary, standby
+        yield programs, folder
     finally:
-        primary.stop()
-        standby.stop()
         shutil.rmtree(folder, ignore_errors=True)
