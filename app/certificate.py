@@ -17,15 +17,17 @@ def tls_fault(error: BaseException, *, authorities: str = AUTHORITIES) -> str | 
 
     `authorities` says where the authority of the server's certificate is named.
     """
-    for cause in _causes(error):
+    for cause in causes_of(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"the server's certificate {_verdict(cause, authorities)}"
         if isinstance(cause, ssl.SSLError):
-            return _refusal(cause.reason or "")
+            # Only what OpenSSL itself raises has a reason.
+            return _refusal(getattr(cause, "reason", None) or "")
     return None
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what caused it, from the outermost on."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause

@@ -158,6 +158,7 @@ class Service:
             own=circumstances_of(self.settings),
             observer=self.metrics.problems,
             on_look=self.health.note_look,
+            on_schema=self.health.note_schema,
         )
 
     def _alerts(self) -> Alerts:

@@ -27,7 +27,7 @@ from app.errors import (
     UnstorableValue,
 )
 from app.stock.movement import Busy, Movement, Outcome, Refused, Subject
-from app.storage.transactions import Fault, classify, describe, is_server_lost, sqlstate
+from app.storage.transactions import Fault, classify, is_server_lost, sqlstate, why_failed
 from app.tracing import Tracing
 
 MAX_BATCH = 256
@@ -225,19 +225,19 @@ class GroupCommit:
         self._observer.on_fault(fault.name.lower(), sqlstate(error))
         if fault is Fault.AWAY:
             if not self._is_away:
-                _log.error("database away", error=describe(error))
+                _log.error("database away", reason=why_failed(error))
             self._is_away = True
         elif fault is Fault.BUG:
             _log.error(
                 "batch failed",
                 fault="bug",
                 size=size,
-                error=describe(error),
+                reason=why_failed(error),
                 exc_info=None if isinstance(error, asyncpg.PostgresError) else error,
             )
         else:
             log = _log.error if fault is Fault.NOT_SET_UP else _log.warning
-            log("batch failed", fault=fault.name.lower(), size=size, error=describe(error))
+            log("batch failed", fault=fault.name.lower(), size=size, reason=why_failed(error))
 
     def _answer(self, group: Sequence[Delivery], outcomes: Sequence[list[Outcome]]) -> None:
         """Give each its outcomes, a few in each turn of the loop: in between, the next batch's own answers are looked for."""

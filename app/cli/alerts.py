@@ -82,7 +82,8 @@ def _document(one: Known) -> dict[str, object]:
 @command.command("ack")
 @click.argument("name", required=False, metavar="[NAME]", type=click.Choice(sorted(BY_NAME)))
 @actor_option
-def ack_command(name: str | None, *, actor: str) -> None:
+@json_option
+def ack_command(name: str | None, *, actor: str, as_json: bool) -> None:
     """Say that you know of the present problems, of one NAME or of all: what is critical is not repeated each day any more.
 
     \b
@@ -95,11 +96,15 @@ def ack_command(name: str | None, *, actor: str) -> None:
     number = in_transaction(work)
     if not number:
         raise click.ClickException("There is no such problem now. `pos-sync alerts list` shows all.")
-    click.echo(f"Acknowledged by {actor}: {number}.")
+    if as_json:
+        show_json({"name": name, "actor": actor, "acknowledged": number})
+    else:
+        click.echo(f"Acknowledged by {actor}: {number}.")
 
 
 @command.command("test")
-def test_command() -> None:
+@json_option
+def test_command(*, as_json: bool) -> None:
     """Send one signed message to ALERT_WEBHOOK_URL that says that it is a test.
 
     \b
@@ -113,10 +118,14 @@ def test_command() -> None:
         async with httpx2.AsyncClient(timeout=CALL_SECONDS) as client:
             return await post(client, target, test_message(target, now=datetime.now(UTC)))
 
-    fault = asyncio.run(send())
+    with progress("Waiting for the answer"):
+        fault = asyncio.run(send())
     # The path may be the secret of a chat tool.
     parts = urlsplit(target.url)
     receiver = f"{parts.scheme}://{parts.hostname}"
+    if as_json:
+        show_json({"receiver": receiver, "is_taken": fault is None, "fault": fault})
+        sys.exit(0 if fault is None else 1)
     if fault is not None:
         raise click.ClickException(f"{receiver} {fault}.")
     click.echo(f"{receiver} has taken the test.")

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.cli.database import database_of, in_transaction, with_database
 from app.cli.group import CommandGroup
 from app.cli.options import actor_option, json_option
-from app.cli.output import show_json, show_table, shown_body, to_iso, to_shown
+from app.cli.output import document_of, show_json, show_table, shown_body, to_iso, to_shown
 from app.errors import PosSyncError, as_seen
 from app.operator.captures import Delivered, NotVerified, UnknownCaptured, deliver, verifies
 from app.receiving.body import read_subject
@@ -47,8 +47,9 @@ class _TimeSpan(click.ParamType):
     "--max", "max_kept", type=click.IntRange(1, MAX_KEPT), default=20, show_default=True, help="How many different ones to keep."
 )
 @actor_option
+@json_option
 @click.pass_context
-def command(context: click.Context, *, length: timedelta | None, max_kept: int, actor: str) -> None:
+def command(context: click.Context, *, length: timedelta | None, max_kept: int, actor: str, as_json: bool) -> None:
     """Keep bodies whose signature does not match, for a limited time, so that `pos-sync explain-signature` can say why.
 
     Nothing unverified is kept at any other time. The answer stays 401. Kept are the body (at most 64 KiB), the header of the
@@ -61,10 +62,15 @@ def command(context: click.Context, *, length: timedelta | None, max_kept: int, 
     if context.invoked_subcommand is not None:
         if length is not None:
             raise click.UsageError("--for starts a capture: use it without another command.")
+        if as_json:
+            raise click.UsageError(f"--json stands after the command: pos-sync capture {context.invoked_subcommand} --json")
         return
     if length is None:
         raise click.UsageError("Say for how long: pos-sync capture --for 10m. What was captured: pos-sync capture list")
     started = in_transaction(lambda connection: captures.start(connection, length=length, max_kept=max_kept, actor=actor))
+    if as_json:
+        show_json(document_of(started))
+        return
     click.echo(
         f"Until {to_shown(started.ends_at)}, up to {max_kept} bodies without a valid signature are kept, and none of them for "
         "longer than 24 hours.\nLet mipOS send a movement now. Then: pos-sync capture list"
@@ -72,14 +78,18 @@ def command(context: click.Context, *, length: timedelta | None, max_kept: int, 
 
 
 @command.command("stop")
-def stop_command() -> None:
+@json_option
+def stop_command(*, as_json: bool) -> None:
     """End the capture. What was kept stays for its 24 hours.
 
     \b
     Example:  pos-sync capture stop
     """
     was_on = in_transaction(captures.stop)
-    click.echo("The capture has ended." if was_on else "No capture was on.")
+    if as_json:
+        show_json({"was_on": was_on})
+    else:
+        click.echo("The capture has ended." if was_on else "No capture was on.")
 
 
 @command.command("list")
@@ -139,7 +149,8 @@ def show_command(number: int, *, as_json: bool) -> None:
 @command.command("deliver")
 @click.argument("number", type=int)
 @actor_option
-def deliver_command(number: int, actor: str) -> None:
+@json_option
+def deliver_command(number: int, actor: str, *, as_json: bool) -> None:
     """Apply a captured delivery that verifies by now, such as after MIPOS_CLIENT_SECRET was corrected.
 
     Its signature is verified again with the client secrets that are set. If it does not match, nothing is done, and nothing can
@@ -164,7 +175,10 @@ def deliver_command(number: int, actor: str) -> None:
         ) from None
     except PosSyncError as error:
         raise click.ClickException(error.message) from None
-    click.echo(f"{number}, verified with the {delivered.key} client secret: {delivered.outcome}")
+    if as_json:
+        show_json({"number": number, **document_of(delivered)})
+    else:
+        click.echo(f"{number}, verified with the {delivered.key} client secret: {delivered.outcome}")
     sys.exit(0 if delivered.is_good else 1)
 
 

@@ -202,7 +202,8 @@ def export_command(store_id: str, inventory_system_id: str | None, as_format: st
         return await export_catalog(engine, store_id, inventory_system_id=inventory_system_id)
 
     try:
-        catalog = with_database(load_database_settings(), work)
+        with progress("Reading the store"):
+            catalog = with_database(load_database_settings(), work)
     except NoStoreToSync as error:
         raise unknown_store(store_id) from error
     except CannotSync as error:

@@ -1,11 +1,14 @@
 """`pos-sync completion`: the completion of commands and options by bash, zsh and fish, as click makes it."""
 
+import json
 import os
 import shlex
 from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
+
+from app.cli.options import json_option
 
 SHELLS = ("bash", "zsh", "fish")
 _PROGRAM, _VARIABLE = "pos-sync", "_POS_SYNC_COMPLETE"
@@ -15,7 +18,8 @@ _MARK = "# completion of pos-sync"
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS), required=False)
 @click.option("--install", "installs", is_flag=True, help="Write it where the shell finds it, instead of printing it.")
-def command(shell: str | None, *, installs: bool) -> None:
+@json_option
+def command(shell: str | None, *, installs: bool, as_json: bool) -> None:
     """Print the script by which SHELL completes commands and options, or install it for your user.
 
     Without SHELL, it is the one that the variable SHELL names. Installed again, it is replaced. New shells have it.
@@ -28,15 +32,26 @@ def command(shell: str | None, *, installs: bool) -> None:
         raise click.UsageError(f"Name a shell: {', '.join(SHELLS)}.")
     script = _script_of(chosen)
     if not installs:
-        click.echo(script)
+        click.echo(_json({"shell": chosen, "script": script}) if as_json else script)
         return
     file = _file_of(chosen)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"{script}\n", encoding="utf-8")
+    start = _start_file_of(chosen)
+    is_added = start is not None and _read_from(start, _line_of(chosen, file))
+    if as_json:
+        start_file = None if start is None else str(start)
+        click.echo(_json({"shell": chosen, "path": str(file), "start_file": start_file, "is_line_added": is_added}))
+        return
     click.echo(f"Wrote {file}.")
-    if (start := _start_file_of(chosen)) is not None:
-        _read_from(start, _line_of(chosen, file))
+    if is_added:
+        click.echo(f"Added a line to {start}.")
     click.echo(f"It works in each new {chosen}.")
+
+
+def _json(document: dict[str, object]) -> str:
+    # Not by app.cli.output: all that it imports would double the time of a shell that asks for this at each start.
+    return json.dumps(document, ensure_ascii=False, indent=2)
 
 
 def _script_of(shell: str) -> str:
@@ -76,11 +91,11 @@ def _line_of(shell: str, file: Path) -> str:
     return f"{source}  {_MARK}"
 
 
-def _read_from(start: Path, line: str) -> None:
-    """Let the shell's start file read it: one line at its end, once."""
+def _read_from(start: Path, line: str) -> bool:
+    """Let the shell's start file read it: one line at its end, once. Whether it was added now."""
     text = start.read_text(encoding="utf-8") if start.exists() else ""
     if _MARK in text:
-        return
+        return False
     with start.open("a", encoding="utf-8") as file:
         file.write(f"{'' if text.endswith(chr(10)) or not text else chr(10)}{line}\n")
-    click.echo(f"Added a line to {start}.")
+    return True

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database_settings import DatabaseSettings
+from app.failure import UNKNOWN
 from app.settings import load_database_settings
 from app.stock.rules import Rules, differing
 from app.storage.engine import COMMAND_NAME, Database, unreachable
@@ -107,7 +108,7 @@ async def _warn_of_other_rules(settings: DatabaseSettings, engine: AsyncEngine) 
 
 
 def _first_line(error: BaseException | None) -> str:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = str(error).strip().splitlines()[0] if str(error).strip() else UNKNOWN
     if "does not exist" in text and "relation" in text:
         return f"{text}. Run: pos-sync migrate"
     return text

@@ -36,6 +36,7 @@ from app.cli.sandbox import RUN_ID
 from app.page.visitor import Role
 from app.settings import ENV_FILE_VARIABLE, Settings
 from app.storage.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from app.storage.engine import reason_of
 from app.storage.migrations import WrongEncodingError
 from app.storage.page_access import Grant
 
@@ -151,8 +152,8 @@ def _run(postgres: Postgres, data: Path, *, port: int, sandbox_port: int) -> Non
     except (EmbeddedPostgresError, WrongEncodingError) as error:
         raise click.ClickException(str(error)) from error
     except (OSError, TimeoutError, SQLAlchemyError) as error:
-        reason = str(getattr(error, "orig", error)).partition("\n")[0]
-        raise click.ClickException(f"Postgres cannot be used ({type(error).__name__}: {reason}).") from error
+        reason = reason_of(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise click.ClickException(f"Postgres cannot be used: {reason}.") from error
     except KeyboardInterrupt:
         click.echo("\nStopping ...")
     finally:

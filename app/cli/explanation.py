@@ -7,6 +7,7 @@ import click
 
 from app.cli.capture import UNVERIFIED, read_captured
 from app.cli.output import show_json
+from app.cli.progress import progress
 from app.errors import as_seen
 from app.receiving.client_secrets import exchanged_keys, own_keys
 from app.receiving.explanation import Deviation, Explanation, NamedKey, Place, explain
@@ -61,7 +62,8 @@ def explain_command(  # noqa: PLR0913 - one parameter per option
         assert body_file is not None
         body = _read(body_file)
         signatures = [(HEADER, signature)] if signature is not None else _signatures(_read(headers_file or Path("-")))
-    explanation = explain(body, signatures, keys)
+    with progress("Trying keys, bodies and hashes") as line:
+        explanation = explain(body, signatures, keys, on_progress=line.count)
     if as_json:
         show_json(_document(explanation))
     else:

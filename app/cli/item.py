@@ -97,6 +97,7 @@ def _document(one: DefinedItem) -> dict[str, Any]:
 @click.option("--low-stock", type=QuantityType(), help="Warn when the stock is below this.")
 @click.option("--no-low-stock", "forgets_low_stock", is_flag=True, help="Do not warn any more.")
 @actor_option
+@json_option
 def set_command(  # noqa: PLR0913 - one parameter per option
     *,
     store_id: str,
@@ -109,6 +110,7 @@ def set_command(  # noqa: PLR0913 - one parameter per option
     low_stock: Decimal | None,
     forgets_low_stock: bool,
     actor: str,
+    as_json: bool,
 ) -> None:
     """Change the named options of item ITEM in one store. All others stay as they are, and other stores keep theirs.
 
@@ -135,6 +137,9 @@ def set_command(  # noqa: PLR0913 - one parameter per option
         is_held = with_database(load_database_settings(), work)
     except CannotChangeItem as error:
         raise click.ClickException(str(error)) from error
+    if as_json:
+        show_json({"store_id": store_id, "item_id": item_id, "is_held": is_held})
+        return
     click.echo(f"Item {item_id} of store {store_id} is set.")
     if is_held:
         click.echo(f"Its unit changed. Stock updates about it wait for a full synchronisation: pos-sync sync --store {store_id}")
@@ -150,28 +155,30 @@ def _unsigned(quantity: Decimal | None, option: str) -> Decimal | None:
 @command.command("retire")
 @_store_option
 @_items_argument
-def retire_command(*, store_id: str, item_ids: tuple[str, ...]) -> None:
+@json_option
+def retire_command(*, store_id: str, item_ids: tuple[str, ...], as_json: bool) -> None:
     """Leave items out of exports and synchronisations. They keep their stock and ledger, and still take movements.
 
     \b
     Example:  pos-sync item retire --store 1 tom001
     """
-    _set_retired(store_id, item_ids, retires=True)
+    _set_retired(store_id, item_ids, retires=True, as_json=as_json)
 
 
 @command.command("restore")
 @_store_option
 @_items_argument
-def restore_command(*, store_id: str, item_ids: tuple[str, ...]) -> None:
+@json_option
+def restore_command(*, store_id: str, item_ids: tuple[str, ...], as_json: bool) -> None:
     """Bring retired items back into exports and synchronisations.
 
     \b
     Example:  pos-sync item restore --store 1 tom001
     """
-    _set_retired(store_id, item_ids, retires=False)
+    _set_retired(store_id, item_ids, retires=False, as_json=as_json)
 
 
-def _set_retired(store_id: str, item_ids: tuple[str, ...], *, retires: bool) -> None:
+def _set_retired(store_id: str, item_ids: tuple[str, ...], *, retires: bool, as_json: bool) -> None:
     async def work(engine: AsyncEngine) -> set[str]:
         return await retire_items(engine, store_id, item_ids, retires=retires)
 
@@ -179,6 +186,9 @@ def _set_retired(store_id: str, item_ids: tuple[str, ...], *, retires: bool) -> 
         done = with_database(load_database_settings(), work)
     except CannotChangeItem as error:
         raise click.ClickException(str(error)) from error
+    if as_json:
+        show_json([{"item_id": one, "is_retired": retires, "is_changed": one in done} for one in dict.fromkeys(item_ids)])
+        return
     same = len(set(item_ids) - done)
     verb, state = ("Retired", "were retired already") if retires else ("Brought back", "were not retired")
     click.echo(f"{verb}: {len(done)}." + (f" {same} {state}." if same else ""))

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.cli.database import in_transaction, with_database
 from app.cli.options import MomentType, json_option, limit_option
 from app.cli.output import document_of, show_json, show_table
+from app.cli.progress import Progress, progress
 from app.cli.subjects import require_known
 from app.errors import as_seen
 from app.settings import load_database_settings
@@ -78,9 +79,12 @@ def command(  # noqa: PLR0913 - one parameter per option
         rows = await list_newest(connection, period, limit=10**9 if as_csv else limit + 1)
         return zone, rows, await account(connection, period)
 
-    zone, rows, accounts = in_transaction(work)
+    with progress("Reading the ledger"):
+        zone, rows, accounts = in_transaction(work)
     if as_csv:
-        _write_csv(rows)
+        # On a terminal the rows themselves are what is seen.
+        with progress("Writing", is_wanted=not sys.stdout.isatty()) as line:
+            _write_csv(rows, line)
     elif as_json:
         show_json({"movements": [_document(row) for row in rows[:limit]], "accounts": [document_of(one) for one in accounts]})
     else:
@@ -135,10 +139,11 @@ def _document(row: LedgerRow) -> dict[str, object]:
     return {**document, "delta": to_canonical(row.delta)}
 
 
-def _write_csv(rows: Sequence[LedgerRow]) -> None:
+def _write_csv(rows: Sequence[LedgerRow], line: Progress) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(_CSV)
-    for row in rows:
+    for number, row in enumerate(rows):
+        line.count(number, len(rows))
         document = _document(row)
         writer.writerow(["" if document[name] is None else document[name] for name in _CSV])
 

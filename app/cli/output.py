@@ -103,17 +103,23 @@ def show_json(document: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None
     click.echo(json.dumps(document, ensure_ascii=False, indent=2))
 
 
-def end_with_answer(answer: httpx2.Response, *, done: str) -> NoReturn:
+def end_with_answer(answer: httpx2.Response, *, done: str, as_json: bool = False) -> NoReturn:
     """Print `done` after a 204, or else the answer's own words; ends the command, with status 1 where it is no 204."""
-    if answer.status_code == httpx2.codes.NO_CONTENT:
-        click.echo(f"204: {done}")
-        sys.exit(0)
+    is_done = answer.status_code == httpx2.codes.NO_CONTENT
+    words = None if is_done else _words_of(answer)
+    if as_json:
+        show_json({"status": answer.status_code, "message": words})
+    else:
+        click.echo(f"{answer.status_code}: {done if is_done else words}", err=not is_done)
+    sys.exit(0 if is_done else 1)
+
+
+def _words_of(answer: httpx2.Response) -> str:
     try:
         words = answer.json()["message"]
     except (ValueError, KeyError, TypeError):
-        words = answer.text[:200]
-    click.echo(f"{answer.status_code}: {' '.join(words) if isinstance(words, list) else words}", err=True)
-    sys.exit(1)
+        return answer.text[:200]
+    return " ".join(words) if isinstance(words, list) else str(words)
 
 
 def document_of(row: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the dataclasses that storage lists
@@ -168,7 +174,7 @@ def kept_document(kept: KeptDelivery | SuspectedDuplicate, *, as_time: Callable[
     number, *names = kept.__slots__
     values = {name: getattr(kept, name) for name in names if name not in _NOT_SHOWN}
     shown = {name: as_time(value) if isinstance(value, datetime) else value for name, value in values.items()}
-    body = shown_body(kept.raw_body) if kept.pruned_at is None else f"(It was deleted on {kept.pruned_at:%Y-%m-%d}.)"
+    body = None if kept.pruned_at is not None else shown_body(kept.raw_body)
     return {"number": getattr(kept, number), **shown, "fields": read_fields(kept.raw_body), "body": body}
 
 
@@ -179,7 +185,8 @@ def show_kept(kept: KeptDelivery | SuspectedDuplicate, *, as_json: bool) -> None
         return
     document = kept_document(kept, as_time=to_shown)
     fields = document.pop("fields")
-    body = document.pop("body")
+    body = document.pop("body") if kept.pruned_at is None else f"(It was deleted on {kept.pruned_at:%Y-%m-%d}.)"
+    document.pop("body", None)
     width = max(map(len, document))
     for name, value in document.items():
         click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else as_seen(str(value))}")

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.cli.database import in_transaction
 from app.cli.options import actor_option, json_option
 from app.cli.output import document_of, show_json
+from app.cli.progress import progress
 from app.storage.migrations import read_schema_state
 from app.storage.restore import Restored, begin_anew
 from app.storage.rights import GuardMissing
@@ -35,7 +36,9 @@ def restored_command(*, yes: bool, actor: str, as_json: bool) -> None:
         return await begin_anew(connection, actor=actor)
 
     try:
-        done = in_transaction(work)
+        # It waits for whoever holds what it changes, and reads every message that waits.
+        with progress("Holding messages, and setting the guards"):
+            done = in_transaction(work)
     except GuardMissing as error:
         raise click.ClickException(str(error)) from error
     if as_json:

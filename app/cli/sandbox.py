@@ -9,7 +9,10 @@ import click
 import httpx2
 
 from app.cli.group import CommandGroup
+from app.cli.options import json_option
 from app.cli.output import end_with_answer
+from app.cli.progress import progress
+from app.failure import reason_of_call
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
 from app.scope import WEBHOOK_PATH
 from app.settings import load_settings
@@ -101,14 +104,15 @@ _url_option = click.option(
 @_url_option
 @click.option("--store", "store_id", required=True, help="The store, by its id in the POS.")
 @click.option("--mipos-id", required=True, help="The id that mipOS gives it.")
-def map_command(url: str, store_id: str, mipos_id: str) -> None:
+@json_option
+def map_command(url: str, store_id: str, mipos_id: str, *, as_json: bool) -> None:
     """Give a store an id at the sandbox, as the real mipOS does. Set the same id in the POS with `store set --mipos-id`.
 
     \b
     Example:  pos-sync sandbox map --store 1 --mipos-id 17
     """
     answer = _ask("PUT", f"{url}/sandbox/stores/{quote(mipos_id, safe='')}", {"store_id": store_id})
-    end_with_answer(answer, done=f"mipOS knows store {store_id} as {mipos_id}.")
+    end_with_answer(answer, done=f"mipOS knows store {store_id} as {mipos_id}.", as_json=as_json)
 
 
 @command.command("move")
@@ -120,6 +124,7 @@ def map_command(url: str, store_id: str, mipos_id: str) -> None:
 @click.option("--remove", metavar="QUANTITY", help="A movement that removes.")
 @click.option("--current-stock", metavar="QUANTITY", help="The system's stock after it. [default: as the sandbox counts it]")
 @click.option("--date", help="When it happened. [default: now]")
+@json_option
 def move_command(  # noqa: PLR0913 - one parameter per option
     *,
     url: str,
@@ -130,6 +135,7 @@ def move_command(  # noqa: PLR0913 - one parameter per option
     remove: str | None,
     current_stock: str | None,
     date: str | None,
+    as_json: bool,
 ) -> None:
     """Let an inventory system report a movement: the sandbox signs it, calls the registered webhook, and prints the answer.
 
@@ -148,14 +154,15 @@ def move_command(  # noqa: PLR0913 - one parameter per option
         "date": date,
     }
     answer = _ask("POST", f"{url}/sandbox/movements", movement)
-    end_with_answer(answer, done="the POS has applied the movement.")
+    end_with_answer(answer, done="the POS has applied the movement.", as_json=as_json)
 
 
 def _ask(method: str, url: str, body: dict[str, Any]) -> httpx2.Response:
     try:
-        return httpx2.request(method, url, json=body, timeout=ANSWER_SECONDS, trust_env=False)
+        with progress("Waiting for the answer"):
+            return httpx2.request(method, url, json=body, timeout=ANSWER_SECONDS, trust_env=False)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise click.ClickException(f"{url} does not answer ({type(error).__name__}). Is the sandbox running there?") from error
+        raise click.ClickException(f"{url} does not answer ({reason_of_call(error)}). Is the sandbox running there?") from error
 
 
 SEND_SECONDS = 30
@@ -183,6 +190,7 @@ SEND_SECONDS = 30
 @click.option(
     "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Send these bytes instead, signed as they are."
 )
+@json_option
 def send_command(  # noqa: PLR0913 - one parameter per option
     *,
     url: str | None,
@@ -195,6 +203,7 @@ def send_command(  # noqa: PLR0913 - one parameter per option
     pos_id: str,
     date: str | None,
     file: Path | None,
+    as_json: bool,
 ) -> None:
     """Sign a movement with MIPOS_CLIENT_SECRET and send it to a webhook, as mipOS does.
 
@@ -227,12 +236,10 @@ def send_command(  # noqa: PLR0913 - one parameter per option
     url = url or f"http://127.0.0.1:{settings.port}{WEBHOOK_PATH}"
     headers = signed_headers(body, settings.mipos_client_secret.get_secret_value().encode("ascii"))
     try:
-        answer = httpx2.post(url, content=body, headers=headers, timeout=SEND_SECONDS)
+        with progress("Waiting for the answer"):
+            answer = httpx2.post(url, content=body, headers=headers, timeout=SEND_SECONDS)
     except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
         raise click.BadParameter("is not an address such as http://127.0.0.1:8080/webhooks/stock.", param_hint="--url") from error
     except httpx2.HTTPError as error:
-        raise click.ClickException(f"{url} does not answer ({type(error).__name__}). Is the service running there?") from error
-    end_with_answer(
-        answer,
-        done=_RECEIVED,
-    )
+        raise click.ClickException(f"{url} does not answer ({reason_of_call(error)}). Is the service running there?") from error
+    end_with_answer(answer, done=_RECEIVED, as_json=as_json)

@@ -41,7 +41,8 @@ def command() -> None:
 
 
 @command.command("now")
-def now_command() -> None:
+@json_option
+def now_command(*, as_json: bool) -> None:
     """Seal every row that is not sealed yet.
 
     \b
@@ -55,9 +56,13 @@ def now_command() -> None:
 
     try:
         key = seal_key_of(settings)
-        click.echo(f"Sealed: {with_database(settings, work)} rows.")
+        rows = with_database(settings, work)
     except SigningNotInstalled as error:
         raise click.ClickException(str(error)) from error
+    if as_json:
+        show_json({"rows": rows})
+    else:
+        click.echo(f"Sealed: {rows} rows.")
 
 
 @command.command("verify")
@@ -128,7 +133,8 @@ def export_command(*, is_for_paper: bool) -> None:
 
 
 @command.command("key")
-def key_command() -> None:
+@json_option
+def key_command(*, as_json: bool) -> None:
     """Make a new signing key, and print it with its public half. Keep the first secret (SEAL_SIGNING_KEY).
 
     \b
@@ -139,8 +145,12 @@ def key_command() -> None:
         public = SealKey(seed).public
     except SigningNotInstalled as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"SEAL_SIGNING_KEY={base64.b64encode(seed).decode()}")
-    click.echo(f"public key: {base64.b64encode(public).decode()}")
+    made = {"seal_signing_key": base64.b64encode(seed).decode(), "public_key": base64.b64encode(public).decode()}
+    if as_json:
+        show_json(made)
+        return
+    click.echo(f"SEAL_SIGNING_KEY={made['seal_signing_key']}")
+    click.echo(f"public key: {made['public_key']}")
 
 
 def _document(one: Checkpoint) -> dict[str, Any]:

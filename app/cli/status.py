@@ -28,6 +28,8 @@ from app.terminal import is_plain
 
 COLOURS = {Severity.CRITICAL: "red", Severity.WARNING: "yellow", Severity.INFO: None}
 WATCH_SECONDS = 5.0
+CUT_OFF = "cut_off"
+"""The state of a synchronisation that runs, and that nobody works on"""
 
 
 @click.command()
@@ -37,20 +39,25 @@ def status_command(*, as_json: bool, is_watching: bool) -> None:
     """Show what a person has to act on, and how all stands: deliveries, stock updates, drift, synchronisations, registration.
 
     It looks by itself, so it is true where no service runs too. Ends with status 0, with 3 where there is a warning, and with 4
-    where something is critical or the database cannot be asked.
+    where something is critical or the database cannot be asked. With --watch, this is by what was shown last before Ctrl-C.
 
     \b
     Example:  pos-sync status
     """
     settings = load_settings()
-    while True:
-        severity = _show(settings, as_json=as_json, clears=is_watching)
-        if not is_watching:
-            sys.exit(EXIT_STATUS[severity] if severity else 0)
-        try:
+    status = None
+    try:
+        while True:
+            severity = _show(settings, as_json=as_json, clears=is_watching)
+            status = EXIT_STATUS[severity] if severity else 0
+            if not is_watching:
+                break
             time.sleep(WATCH_SECONDS)
-        except KeyboardInterrupt:
-            sys.exit(EXIT_STATUS[severity] if severity else 0)
+    except KeyboardInterrupt:
+        # That is how a watch ends, in the middle of a look too.
+        if status is None:
+            raise
+    sys.exit(status)
 
 
 def _show(settings: Settings, *, as_json: bool, clears: bool) -> Severity | None:
@@ -147,7 +154,9 @@ def _print(numbers: dict[str, Any], found: Sequence[Found]) -> None:
     plain = {name: value for name, value in numbers.items() if not isinstance(value, list)}
     width = max(map(len, plain), default=0)
     for name, value in plain.items():
-        if isinstance(value, dict):
+        if name == "token":
+            shown = _token_text(value)
+        elif isinstance(value, dict):
             shown = ", ".join(f"{key.replace('_', ' ')} {_text(part)}" for key, part in value.items()) or "none"
         else:
             shown = _text(value)
@@ -157,8 +166,9 @@ def _print(numbers: dict[str, Any], found: Sequence[Found]) -> None:
         last = to_shown(pair["last_delivery"]) or "none yet"
         click.echo(f"last delivery of store {pair['store']}, system {pair['system']}: {last}{closed}")
     for run in numbers.get("last_syncs", []):
+        state = run["state"].replace("_", " ")
         click.echo(
-            f"sync of store {run['store']} with {run['system']}: {run['state']}, {to_shown(run['started_at'])}, "
+            f"sync of store {run['store']} with {run['system']}: {state}, {to_shown(run['started_at'])}, "
             f"items {run['items']}, by {run['actor']}: {run['mipos_says'] or '-'}"
         )
 
@@ -195,7 +205,7 @@ def _sync_status(run: syncs.Run) -> dict[str, Any]:
     return {
         "store": run.store_id,
         "system": run.inventory_system_id,
-        "state": "cut off" if is_cut_off else run.state.value,
+        "state": CUT_OFF if is_cut_off else run.state.value,
         "started_at": run.started_at,
         "ended_at": run.ended_at,
         "items": run.items,
@@ -210,11 +220,21 @@ def _prune_status(last: LastPrune | None) -> dict[str, Any] | None:
     return None if last is None else {"ended_at": last.ended_at, **asdict(last.pruned)}
 
 
-async def _token_status(connection: AsyncConnection, settings: Settings) -> str:
+async def _token_status(connection: AsyncConnection, settings: Settings) -> dict[str, Any]:
     if settings.mipos_access_token is not None:
-        return "given by MIPOS_ACCESS_TOKEN"
+        return {"state": "given", "expires_at": None}
     stored = None if settings.mipos_client_id is None else await read_token(connection, token_account(settings))
     if stored is None:
-        return "none yet"
-    state = "expired" if stored.expires_at < datetime.now(UTC) else "valid until"
-    return f"{state} {to_shown(stored.expires_at)}"
+        return {"state": "none", "expires_at": None}
+    return {"state": "expired" if stored.expires_at < datetime.now(UTC) else "valid", "expires_at": stored.expires_at}
+
+
+def _token_text(token: dict[str, Any]) -> str:
+    until = to_shown(token["expires_at"])
+    words = {
+        "given": "given by MIPOS_ACCESS_TOKEN",
+        "none": "none yet",
+        "expired": f"expired {until}",
+        "valid": f"valid until {until}",
+    }
+    return words[token["state"]]

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.cli.database import in_transaction
 from app.cli.options import MomentType, item_option, json_option, store_option
 from app.cli.output import document_of, show_json, show_table, to_shown
+from app.cli.progress import progress
 from app.cli.subjects import require_known
 from app.stock.csv_catalog import to_cell
 from app.stock.quantity import ZERO, to_plain
@@ -65,7 +66,9 @@ def stock_command(  # noqa: PLR0913 - one parameter per option
         await require_known(connection, store_id=store_id, item_id=item_id)
         return await list_levels(connection, store_id=store_id, item_id=item_id, wanted=wanted, at=at)
 
-    levels = in_transaction(work)
+    # As it was at a time is computed from the ledger.
+    with progress("Reading the stock"):
+        levels = in_transaction(work)
     if as_json:
         show_json([document_of(level) for level in levels])
     elif as_csv:

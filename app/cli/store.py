@@ -128,6 +128,7 @@ def _described(one: Integration) -> str:
     help="What becomes of a delivery that may be a movement of its own under a date that was used before: 'suspect' keeps it "
     "for a person (pos-sync duplicates list), 'apply' applies it. For a system that sends dates without a time of day.",
 )
+@json_option
 def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per option
     store_id: str,
     *,
@@ -140,6 +141,7 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
     enable: tuple[str, ...],
     disable: tuple[str, ...],
     repeated_dates: tuple[tuple[str, str], ...],
+    as_json: bool,
 ) -> None:
     """Change the named options of store STORE_ID. All others stay as they are.
 
@@ -166,7 +168,7 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
     if not (values or closing or connect or enable or disable or repeated_dates):
         raise click.UsageError("Nothing to set. Name at least one option.")
 
-    async def work(connection: AsyncConnection) -> None:
+    async def work(connection: AsyncConnection) -> dict[str, Any]:
         if await find_store(connection, store_id) is None:
             raise unknown_store(store_id)
         if values:
@@ -183,9 +185,14 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
                 raise _not_connected(store_id, system)
         if mipos_id is not None or connect or enable:
             await make_due(connection, store_id)
+        (changed,) = [store for store in await list_stores(connection) if store.store_id == store_id]
+        return _document(changed, (await effective_rules(connection, settings.rules)).timezone)
 
-    in_transaction(work)
-    click.echo(f"Store {store_id} is set.")
+    document = in_transaction(work)
+    if as_json:
+        show_json(document)
+    else:
+        click.echo(f"Store {store_id} is set.")
 
 
 @dataclass(frozen=True, slots=True)

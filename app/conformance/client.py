@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from app.conformance.vectors import Request, Signing, Stop
+from app.failure import reason_of_call
 from app.receiving.signature import HEADER, sign
 
 ANSWER_SECONDS = 60.0
@@ -71,7 +72,7 @@ def send(address: SplitResult, request: Request, body: bytes, *, secret: bytes) 
     except TimeoutError:
         return Answer(None, fault=f"no answer within {ANSWER_SECONDS:g} seconds")
     except (OSError, http.client.HTTPException) as error:
-        return Answer(None, fault=f"the connection ended without an answer ({type(error).__name__})")
+        return Answer(None, fault=f"the connection ended without an answer ({reason_of_call(error)})")
     finally:
         connection.close()
 

@@ -10,13 +10,13 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.certificate import tls_fault
-from app.doctor.check import Check, Verdict
+from app.doctor.check import Check, Verdict, not_looked_at
 from app.doctor.problems import examine_problems
 from app.doctor.schema import examine_encryption, examine_guards, examine_owner, examine_rights, examine_schema
 from app.doctor.standby import examine_standby
 from app.doctor.stock import examine_dates, examine_indexes, examine_invariants
 from app.errors.requests import NotSigned
+from app.failure import reason_of_call
 from app.mipos.answers import NeedsHuman, Transient, attributed
 from app.mipos.client import MiposClient, beginning_of
 from app.mipos.wiring import account_of, tokens_of, why_not_registering
@@ -29,7 +29,7 @@ from app.storage.durability import Standbys, read_standbys
 from app.storage.engine import POOL_SIZE, unreachable
 from app.storage.levels import Server, describe_server, last_clocks
 from app.storage.mipos_account import STOCK_WEBHOOK, RegistrationState, read_registration
-from app.storage.transactions import LOCK_SECONDS, sqlstate
+from app.storage.transactions import LOCK_SECONDS, NOT_LET_IN, NOT_LET_IN_REMEDY, sqlstate
 
 MIN_POSTGRES, MAX_POSTGRES = 14, 18
 UNUSABLE_SKEW = timedelta(seconds=30)
@@ -65,6 +65,7 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
         cause = getattr(error, "orig", None) or error
         reason = f"refuses this service ({code})" if code else unreachable(settings.database_address, cause)
         remedy = "Check DATABASE_URL, that Postgres runs, and that it lets this machine and role in."
+        remedy = NOT_LET_IN_REMEDY if code == NOT_LET_IN else remedy
         yield Check("database", Verdict.FAILED, reason, remedy)
         for name in ("schema", "durability", "encryption", "connections"):
             yield Check(name, Verdict.SKIPPED, "needs the database")
@@ -96,8 +97,7 @@ async def _guarded(name: str, engine: AsyncEngine, examine_it: Callable[[AsyncCo
         async with engine.connect() as connection:
             return await examine_it(connection)
     except (OSError, TimeoutError, SQLAlchemyError) as error:
-        reason = f"could not be looked at ({sqlstate(error) or type(error).__name__})"
-        return Check(name, Verdict.FAILED, reason, "Check the role's rights: pos-sync migrate --grant-to ROLE")
+        return not_looked_at(name, error)
 
 
 def _examine_version(server: Server) -> Check:
@@ -178,10 +178,6 @@ async def _examine_clock(connection: AsyncConnection, *, skew: timedelta) -> Che
     return Check("clock", Verdict.OK, "as Postgres's")
 
 
-def _unreached(url: str, error: BaseException) -> str:
-    return f"{url} cannot be reached ({tls_fault(error) or type(error).__name__})"
-
-
 async def _examine_mipos(settings: Settings) -> Check:
     """Any answer will do: what it says is the next checks' business."""
     try:
@@ -193,12 +189,8 @@ async def _examine_mipos(settings: Settings) -> Check:
             pass
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
         remedy = "Check MIPOS_BASE_URL, and the way out of this machine. The service tries again by itself."
-        return Check(
-            "mipOS",
-            Verdict.FAILED,
-            _unreached(settings.mipos_base_url, error),
-            remedy,
-        )
+        reason = f"{settings.mipos_base_url} cannot be reached ({reason_of_call(error)})"
+        return Check("mipOS", Verdict.FAILED, reason, remedy)
     return Check("mipOS", Verdict.OK, f"{settings.mipos_base_url} answers")
 
 
@@ -212,8 +204,7 @@ async def _examine_token(settings: Settings, engine: AsyncEngine) -> Check:
         async with MiposClient(settings.mipos_base_url) as client:
             token = await tokens_of(settings, engine, client).get()
     except (OSError, SQLAlchemyError) as error:
-        reason = f"could not be looked at ({sqlstate(error) or type(error).__name__})"
-        return Check("token", Verdict.FAILED, reason, "Check the role's rights: pos-sync migrate --grant-to ROLE")
+        return not_looked_at("token", error)
     match token:
         case SecretStr():
             return Check("token", Verdict.OK, "mipOS has given one, or it is still good")
@@ -262,7 +253,7 @@ async def _examine_public_url(settings: Settings) -> Check:
         ):
             beginning = await beginning_of(answer)
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-        return Check("public URL", Verdict.FAILED, _unreached(url, error), remedy)
+        return Check("public URL", Verdict.FAILED, f"{url} cannot be reached ({reason_of_call(error)})", remedy)
     if answer.status_code != NotSigned.status:
         reason = f"{url} answers {answer.status_code} where this service answers {int(NotSigned.status)}"
         return Check("public URL", Verdict.FAILED, reason, remedy)

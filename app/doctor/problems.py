@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.doctor.check import Check, Verdict
+from app.doctor.check import Check, Verdict, not_looked_at
 from app.operator.standing import look
 from app.problems import kinds
 from app.problems.kinds import Severity
 from app.settings import Settings
-from app.storage.transactions import sqlstate
 
 _VERDICTS = {Severity.WARNING: Verdict.WARNING, Severity.CRITICAL: Verdict.FAILED}
 _EXAMINED_APART = (kinds.DURABILITY, kinds.REGISTRATION)
@@ -23,8 +22,7 @@ async def examine_problems(settings: Settings, engine: AsyncEngine) -> AsyncIter
         async with engine.connect() as connection:
             standing = await look(connection, settings)
     except (OSError, TimeoutError, SQLAlchemyError) as error:
-        reason = f"could not be looked at ({sqlstate(error) or type(error).__name__})"
-        yield Check("problems", Verdict.FAILED, reason, "Check the role's rights: pos-sync migrate --grant-to ROLE")
+        yield not_looked_at("problems", error)
         return
     is_clear = True
     for one in standing.found:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
@@ -12,7 +11,7 @@ from urllib.parse import quote
 import httpx2
 from pydantic import SecretStr
 
-from app.certificate import tls_fault
+from app.failure import reason_of_call
 from app.mipos.answers import Answer, Transient, read_answer
 from app.storage.mipos_account import STOCK_WEBHOOK
 from app.tracing import TRACEPARENT
@@ -26,15 +25,6 @@ CHUNK = 65536
 """Bytes between two reports of how much was sent."""
 MAX_CONNECTIONS = 20
 UNREACHED = "mipOS could not be reached"
-_REASONS: Mapping[type[BaseException], str] = {
-    ConnectionRefusedError: "connection refused",
-    socket.gaierror: "its name cannot be looked up",
-    ConnectionResetError: "the connection was cut",
-    httpx2.ConnectTimeout: "no answer",
-    httpx2.PoolTimeout: "too many calls wait for one",
-    httpx2.RemoteProtocolError: "the answer was cut, or is not HTTP",
-    httpx2.InvalidURL: "MIPOS_BASE_URL is no address",
-}
 MAX_ANSWER_BYTES = 65536
 """Bytes that we read of an answer; the rest is left unread."""
 
@@ -196,16 +186,7 @@ class MiposClient:
 
 
 def _why(error: BaseException) -> str:
-    """Why there was no answer, in words of our own: the error's text can hold the address, and with it what was put into it."""
-    if words := tls_fault(error):
-        return words
-    cause: BaseException | None = error
-    while cause is not None:
-        for kind, words in _REASONS.items():
-            if isinstance(cause, kind):
-                return words
-        cause = cause.__cause__ or cause.__context__
-    return type(error).__name__
+    return "MIPOS_BASE_URL is no address" if isinstance(error, httpx2.InvalidURL) else reason_of_call(error)
 
 
 def _secrets(body: Mapping[str, Any]) -> list[str]:

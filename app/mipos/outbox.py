@@ -26,7 +26,7 @@ from app.mipos.token import AccessTokens
 from app.storage import outbox, outbox_traces
 from app.storage.engine import Database
 from app.storage.outbox import Backlog, OutboxMessage, OutboxState, Settled
-from app.storage.transactions import DATABASE_FAILURES
+from app.storage.transactions import DATABASE_FAILURES, why_failed
 from app.storage.waits import CLAIM
 from app.tracing import Tracing
 
@@ -115,7 +115,7 @@ class Relay:
                     failures = 0
                 except DATABASE_FAILURES as error:
                     if not failures:
-                        _log.warning("outbox waits for the database", error=type(error).__name__)
+                        _log.warning("outbox waits for the database", reason=why_failed(error))
                     failures += 1
                     pause = backoff(failures, jitter=random.random()).total_seconds()  # noqa: S311 - spreads load
                     await asyncio.sleep(min(pause, MAX_DATABASE_PAUSE_SECONDS))
@@ -194,7 +194,7 @@ class Relay:
                     else:
                         settled = await self._send_traced(self._tracing, message, body)
             except Exception as error:  # noqa: BLE001 - a bug, or the database while a token is looked up: one message waits
-                words = f"it could not be sent ({type(error).__name__})"
+                words = f"it could not be sent ({why_failed(error)})"
                 # A timeout may have come after the call was made.
                 answer: Answer = Transient(words, may_have_arrived=isinstance(error, TimeoutError))
                 if not isinstance(error, (OSError, TimeoutError, SQLAlchemyError)):

@@ -33,7 +33,7 @@ from app.problems.kinds import ALL_PAIRS, SILENCE
 from app.storage import delivery_counts, leases, problems
 from app.storage.leases import Lease
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, put_registration, read_registration
-from app.storage.transactions import DATABASE_FAILURES, database_now
+from app.storage.transactions import DATABASE_FAILURES, database_now, why_failed
 
 KEEP = timedelta(seconds=60)
 """Between two looks at a registration that is done"""
@@ -95,7 +95,7 @@ class Registrar:
                     raise asyncio.CancelledError from error
                 failures += 1
                 if isinstance(error, DATABASE_FAILURES):
-                    _log.warning("registration waits for the database", error=type(error).__name__)
+                    _log.warning("registration waits for the database", reason=why_failed(error))
                 else:
                     _log.exception("registration failed unexpectedly")
                 step = Wait(backoff(failures, jitter=random.random()))  # noqa: S311 - spreads load, hides nothing

@@ -16,6 +16,7 @@ from app.mipos.sync import Order, synchronise
 from app.mipos.token import AccessTokens
 from app.storage import syncs
 from app.storage.syncs import State
+from app.storage.transactions import why_failed
 
 ACTOR = "SYNC_EVERY"
 MAX_LOOK = timedelta(seconds=60)
@@ -39,7 +40,7 @@ class Schedule:
             try:
                 await self.look()
             except (OSError, TimeoutError, SQLAlchemyError) as error:
-                _log.warning("synchronisations wait for the database", error=type(error).__name__)
+                _log.warning("synchronisations wait for the database", reason=why_failed(error))
             except Exception:  # noqa: BLE001 - one store's trouble must not end the schedule of all
                 _log.exception("a synchronisation failed unexpectedly")
             await asyncio.sleep(min(MAX_LOOK, self._every / 10).total_seconds())

@@ -14,7 +14,7 @@ import httpx2
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.certificate import tls_fault
+from app.failure import reason_of_call
 from app.operations.alert_message import AlertMessage, AlertTarget, Change, changes_of, is_lower, message_of
 from app.operations.periodic import repeat
 from app.problems.judging import MAX_WATCH_AGE
@@ -121,7 +121,7 @@ class Alerts:
         try:
             status = await _status_of(client, "GET", url)
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-            _log.warning("HEARTBEAT_URL cannot be reached", error=tls_fault(error) or type(error).__name__)
+            _log.warning("HEARTBEAT_URL cannot be reached", reason=reason_of_call(error))
         else:
             if status not in _SUCCESSES:
                 _log.warning("HEARTBEAT_URL refuses", status=status)
@@ -132,7 +132,7 @@ async def post(client: httpx2.AsyncClient, target: AlertTarget, message: AlertMe
     try:
         status = await _status_of(client, "POST", target.url, content=message.body.encode(), headers=message.headers(target))
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-        return f"cannot be reached ({tls_fault(error) or type(error).__name__})"
+        return f"cannot be reached ({reason_of_call(error)})"
     return None if status in _SUCCESSES else f"answers {status}"
 
 

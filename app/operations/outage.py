@@ -1,6 +1,7 @@
-"""Tells the alert webhook that the database is away, and once a day that it still is: from memory, there is no table to read.
+"""Tells the alert webhook that the database cannot be used: it is away, full, or has a schema of another version.
 
-Every replica notices; one worker of each sends, and all of one database the same id, so that a receiver can tell the copies.
+It tells from memory, as there is no table to read, and once a day that it still is so. Every replica notices; one worker of each
+sends, and all of one database the same id, so that a receiver can tell the copies.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.operations.ailment import Ailment
 from app.operations.alert_message import MIN_FALL, MIN_RISE, REPEAT, AlertMessage, AlertTarget, Change, message_of
 from app.operations.alerts import CALL_SECONDS, post
-from app.problems.kinds import BY_NAME, DATABASE, Severity
+from app.problems.kinds import BY_NAME, DATABASE, Kind, Severity
 from app.storage import problems
 from app.storage.transactions import DATABASE_FAILURES
 from app.storage.waits import MAX_ALERT_PAUSE
@@ -57,6 +58,7 @@ class Outage:
         self._ailment = ailment
         self._on_ailment = on_ailment
         self._kind = DATABASE
+        """What was told to keep it from writing"""
         self._installation = own.installation
         lock_name = hashlib.sha256(f"{own.installation} {own.name}".encode()).hexdigest()[:16]
         self._lock_path = Path(tempfile.gettempdir()) / f"pos-sync-{lock_name}.lock"
@@ -71,6 +73,8 @@ class Outage:
         self._told_at: datetime | None = None
         self._repeats = 0
         """How often it was told that it still lasts. While the database is away, nobody can acknowledge it."""
+        self._changes = 0
+        """How often another kind took its place in one outage, such as a database that came back with an older schema"""
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -88,6 +92,7 @@ class Outage:
         # Begun again after a failure, it has to tell that what it told of is over.
         back_since = loop.time() if self._told is not None else None
         retry_at, failures = 0.0, 0
+        kind, kind_since = self._kind, loop.time()
         async with httpx2.AsyncClient(timeout=CALL_SECONDS) as client:
             while True:
                 now, ailment = loop.time(), self._ailment()
@@ -101,14 +106,19 @@ class Outage:
                         await self._learn_number()
                 elif away_since is None:
                     away_since, back_since, self._began_at = now, None, datetime.now(UTC)
+                if ailment is not None and ailment.kind is not kind:
+                    kind, kind_since = ailment.kind, now
                 is_away = away_since is not None and now - away_since >= MIN_RISE.total_seconds()
                 self._on_ailment(ailment if is_away else None)
                 is_over = self._told is not None and back_since is not None and now - back_since >= MIN_FALL.total_seconds()
                 wanted = Severity.CRITICAL if is_away else None if is_over else self._told
-                if (wanted is not self._told or (is_away and self._is_to_be_repeated())) and now >= retry_at:
-                    if ailment is not None:
-                        self._kind = ailment.kind
-                    if await self._tell(client, wanted, "" if ailment is None else ailment.words):
+                # Not each time that two kinds take turns.
+                is_other = is_away and kind is not self._kind and now - kind_since >= MIN_RISE.total_seconds()
+                is_due = wanted is not self._told or is_other or (is_away and self._is_to_be_repeated())
+                if is_due and now >= retry_at:
+                    if await self._tell(
+                        client, kind if is_away else self._kind, wanted, "" if ailment is None else ailment.words
+                    ):
                         failures = 0
                     else:
                         failures += 1
@@ -126,20 +136,25 @@ class Outage:
         except DATABASE_FAILURES:
             return
 
-    async def _tell(self, client: httpx2.AsyncClient, severity: Severity | None, words: str) -> bool:
+    async def _tell(self, client: httpx2.AsyncClient, kind: Kind, severity: Severity | None, words: str) -> bool:
         """Send that it began, or is over; whether that is done, by this worker or by another of this replica."""
-        repeats = self._repeats + 1 if severity is not None and severity is self._told else 0
+        is_same = kind is self._kind or self._told is None
+        repeats = self._repeats + 1 if severity is not None and severity is self._told and is_same else 0
+        changes = 0 if self._told is None else self._changes + (not is_same)
         if self._target is not None and self._is_first():
             began_at = self._began_at or datetime.now(UTC)
-            change = Change(self._kind, "", severity, self._told, words, began_at)
-            drawn = message_of([change], [], self._target, now=datetime.now(UTC))
-            name = f"{self._installation} outage {self._number} {severity}{f' {repeats}' if repeats else ''}"
+            told = [Change(kind, "", severity, self._told if is_same else None, words, began_at)]
+            if not is_same:
+                told.insert(0, Change(self._kind, "", None, self._told, "", began_at))
+            drawn = message_of(told, [], self._target, now=datetime.now(UTC))
+            name = f"{self._installation} outage {self._number} {kind.name} {changes} {severity} {repeats}"
             message = AlertMessage(f"msg_{hashlib.sha256(name.encode()).hexdigest()[:32]}", drawn.body)
             fault = await post(client, self._target, message)
             if fault is not None:
                 _log.warning("alert not taken, trying again", reason=fault)
                 return False
         self._told, self._told_at, self._repeats = severity, datetime.now(UTC), repeats
+        self._kind, self._changes = kind, changes
         self._has_ended = severity is None
         self._remember()
         return True
@@ -150,7 +165,8 @@ class Outage:
             return
         told = None if self._told is None else self._told.value
         told_at = None if self._told_at is None else self._told_at.isoformat()
-        known = {"outage": self._number, "told": told, "told_at": told_at, "repeats": self._repeats, "kind": self._kind.name}
+        counts = {"outage": self._number, "repeats": self._repeats, "changes": self._changes}
+        known = {**counts, "told": told, "told_at": told_at, "kind": self._kind.name}
         content = json.dumps(known).encode()
         with suppress(OSError):
             os.ftruncate(self._lock, 0)
@@ -169,7 +185,7 @@ class Outage:
             self._told = None if known["told"] is None else Severity(known["told"])
             self._kind = BY_NAME[known["kind"]]
             self._told_at = None if known["told_at"] is None else datetime.fromisoformat(known["told_at"])
-            self._repeats = int(known["repeats"])
+            self._repeats, self._changes = int(known["repeats"]), int(known.get("changes", 0))
         except (ValueError, KeyError, TypeError):
             # An empty file: nothing was told yet.
             return

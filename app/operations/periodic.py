@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from app.storage.transactions import DATABASE_FAILURES
+from app.storage.transactions import DATABASE_FAILURES, why_failed
 
 _log = structlog.get_logger("pos_sync.periodic")
 
@@ -30,6 +30,6 @@ async def repeat(
         except DATABASE_FAILURES as error:
             on_end(error)
             if not is_waiting:
-                _log.warning("waiting for the database", task=name, error=type(error).__name__)
+                _log.warning("waiting for the database", task=name, reason=why_failed(error))
             is_waiting = True
         await asyncio.sleep(pause())

@@ -13,6 +13,7 @@ from app.operations.periodic import repeat
 from app.problems.judging import judge
 from app.problems.kinds import Problem, Severity
 from app.storage import delivery_counts, leases, problems, refusals
+from app.storage.migrations import read_schema_state
 from app.storage.problem_facts import Circumstances, Numbers, Profiles, learn_profiles, read_facts, read_numbers
 from app.storage.problems import Known, Look
 from app.storage.transactions import database_now
@@ -53,11 +54,13 @@ class ProblemWatch:
         own: Circumstances,
         observer: ProblemObserver,
         on_look: Callable[[BaseException | None], None] = lambda _error: None,
+        on_schema: Callable[[str | None], None] = lambda _fault: None,
     ) -> None:
         self._engine = engine
         self._own = own
         self._observer = observer
         self._on_look = on_look
+        self._on_schema = on_schema
         self._profiles: Profiles = {}
         self._learnt_at: datetime | None = None
         self._too_many: list[str] = []
@@ -69,7 +72,12 @@ class ProblemWatch:
         await repeat("problems", self.look, pause=lambda: LOOK_SECONDS, on_end=self._on_look)
 
     async def look(self) -> None:
-        """Look, unless another replica has just done so, and tell."""
+        """Look, unless another replica has just done so, and tell. A schema of another version has no tables to look into."""
+        async with self._engine.connect() as connection:
+            fault = (await read_schema_state(connection)).fault
+        self._on_schema(fault)
+        if fault is not None:
+            return
         async with self._engine.begin() as connection:
             held = await leases.acquire(connection, LEASE, lasts=LEASE_TIME)
         if held is not None:

@@ -10,9 +10,9 @@ from enum import StrEnum
 import httpx2
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.certificate import tls_fault
 from app.errors import DatabaseAway
 from app.errors.requests import NotSigned, UnknownPing
+from app.failure import reason_of_call
 from app.mipos.client import beginning_of
 from app.operations.periodic import repeat
 from app.receiving.mipos_sender import signed_headers
@@ -66,7 +66,7 @@ async def send_ping(settings: Settings, engine: AsyncEngine) -> PingResult:
         ):
             beginning = await beginning_of(answer)
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-        result = PingResult(PingState.LOST, f"{url} cannot be reached ({_reason(error)})")
+        result = PingResult(PingState.LOST, f"{url} cannot be reached ({reason_of_call(error)})")
     else:
         async with engine.connect() as connection:
             has_arrived = await pings.has_arrived(connection, nonce)
@@ -74,13 +74,6 @@ async def send_ping(settings: Settings, engine: AsyncEngine) -> PingResult:
     async with engine.begin() as connection:
         await pings.end(connection, nonce, state=result.state.value, words=result.words)
     return result
-
-
-def _reason(error: BaseException) -> str:
-    if words := tls_fault(error):
-        return words
-    text = "no answer" if isinstance(error, (TimeoutError, httpx2.TimeoutException)) else str(error)
-    return text or type(error).__name__
 
 
 def _result(url: str, status: int, beginning: bytes, *, has_arrived: bool) -> PingResult:

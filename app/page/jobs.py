@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.storage import page_acts
-from app.storage.transactions import DATABASE_FAILURES, describe
+from app.storage.transactions import DATABASE_FAILURES, Fault, classify, sqlstate, why_failed
 
 BEAT_SECONDS = 1.0
 MAX_AT_A_TIME = 2
@@ -101,10 +101,10 @@ class Jobs:
             async with self._slots:
                 await work(progress)
         except Exception as error:  # noqa: BLE001 - whatever ends it is told to the person who waits for it
-            _log.warning("page job failed", job=job_id, error=describe(error))
-            fault = (
-                f"It ended early: {type(error).__name__}. The log says more. What is done stays done; it can be started again."
-            )
+            reason = why_failed(error)
+            is_bug = classify(error) is Fault.BUG and not sqlstate(error)
+            _log.warning("page job failed", job=job_id, reason=reason, exc_info=error if is_bug else None)
+            fault = f"It ended early: {reason}. The log says more. What is done stays done; it can be started again."
         finally:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)

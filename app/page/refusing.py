@@ -19,7 +19,7 @@ from app.page.location import location_of
 from app.page.rendering import Renderer, language_of, later, translations_of
 from app.page.visitor import Visitor
 from app.scope import REQUEST_ID
-from app.storage.transactions import Fault, classify, describe, sqlstate
+from app.storage.transactions import Fault, classify, sqlstate, why_failed
 
 QUERY_CANCELED = "57014"
 _AWAY = later(
@@ -90,7 +90,7 @@ class Refusals:
             message = _AWAY
         else:
             message = later("The page cannot be shown now. Try again in a moment.")
-        _log.warning("page cannot be shown", error=describe(error), sqlstate=sqlstate(error) or None, path=request.url.path)
+        _log.warning("page cannot be shown", reason=why_failed(error), sqlstate=sqlstate(error) or None, path=request.url.path)
         answer = await self._shown(request, int(status), title, message)
         answer.headers["Retry-After"] = "5"
         return answer

@@ -46,7 +46,12 @@ _INFO, _WARNING, _CRITICAL = Severity.INFO, Severity.WARNING, Severity.CRITICAL
 DATABASE = Kind(
     "database", "The database cannot be written to", (_CRITICAL,), "Check that Postgres runs and is the primary: pos-sync doctor"
 )
-SCHEMA = Kind("schema", "The schema is not as this version needs it", (_CRITICAL,), "pos-sync migrate")
+SCHEMA = Kind(
+    "schema",
+    "The schema is not as this version needs it",
+    (_CRITICAL,),
+    "Run pos-sync migrate; if the schema is newer, deploy the version that made it",
+)
 WATCH = Kind("watch", "Nobody looks for problems", (_WARNING, _CRITICAL), "Start the service: pos-sync serve")
 SIGNATURES = Kind(
     "signatures",

@@ -153,10 +153,17 @@ def _of_header(name: str) -> Deviation:
     return Deviation(f"the digest comes {name}", Place.SENDER, _SEND_HEX)
 
 
-def explain(body: bytes, signatures: Sequence[tuple[str, str]], keys: Sequence[NamedKey]) -> Explanation:
+def explain(
+    body: bytes,
+    signatures: Sequence[tuple[str, str]],
+    keys: Sequence[NamedKey],
+    *,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Explanation:
     """What the first match is of `body` and `signatures`, the pairs of name and value of the headers that hold one.
 
-    The fewest deviations are found first. Of several headers each is tried.
+    The fewest deviations are found first. Of several headers each is tried. `on_progress` is told with how many keys, of how
+    many, all bodies were tried: a body of 64 KiB takes seconds.
     """
     bodies = list(_bodies(body))
     variants = list(_keys(keys))
@@ -178,7 +185,9 @@ def explain(body: bytes, signatures: Sequence[tuple[str, str]], keys: Sequence[N
     if not signatures:
         problems.append(f"The request had no header {HEADER}: nothing was signed, or something on the way removes the header.")
     return Explanation(
-        match=_first_match(readings, variants, bodies, limit=1 if len(body) > MAX_COMBINED_BYTES else None),
+        match=_first_match(
+            readings, variants, bodies, limit=1 if len(body) > MAX_COMBINED_BYTES else None, on_progress=on_progress
+        ),
         problems=tuple(problems),
         is_signed=bool(signatures),
         tried={
@@ -259,14 +268,18 @@ def _first_match(
     bodies: Sequence[tuple[Deviation | None, bytes]],
     *,
     limit: int | None,
+    on_progress: Callable[[int, int], None],
 ) -> Match | None:
     best: Match | None = None
+    done, total = 0, len(keys) * sum(any(len(digest) == size for _, digest in readings) for _, size, _ in _HASHES)
     for name, size, digest_of in _HASHES:
         claimed = [(found, digest) for found, digest in readings if len(digest) == size]
         if not claimed:
             continue
         of_hash = () if name == _HASHES[0][0] else (Deviation(f"the digest is {name}", Place.SENDER, _USE_HMAC),)
         for key, of_key, secret in keys:
+            on_progress(done, total)
+            done += 1
             key_deviations = tuple(one for one in (key.deviation, of_key) if one is not None)
             for of_body, body in bodies:
                 deviations = (*of_hash, *key_deviations, *((of_body,) if of_body else ()))

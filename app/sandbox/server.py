@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.failure import reason_of_call
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT, now_text, php_json, signed_headers
 from app.sandbox.browsers import NoBrowsers
 from app.sandbox.faults import Fault, Faulty
@@ -212,7 +213,7 @@ class Sandbox(FastAPI):
             async with httpx2.AsyncClient(timeout=RELAY_SECONDS, trust_env=False) as client:
                 answer = await client.post(url, content=body, headers=headers)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return _response(Reply(502, {"message": f"The POS could not be reached ({type(error).__name__}).", "data": None}))
+            return _response(Reply(502, {"message": f"The POS could not be reached ({reason_of_call(error)}).", "data": None}))
         kept = {"content-type": answer.headers["content-type"]} if "content-type" in answer.headers else {}
         return Response(answer.content, status_code=answer.status_code, headers=kept)
 

@@ -28,7 +28,7 @@ from app.server.protocol import Protocol
 from app.server.systemd import READY, STOPPING, systemd
 from app.service import Service
 from app.settings import Settings, load_settings
-from app.storage.engine import Database, unreachable
+from app.storage.engine import Database, reason_of, unreachable
 from app.storage.migrations import read_schema_state
 from app.storage.transactions import NOT_LET_IN, NOT_LET_IN_REMEDY, is_encrypted, sqlstate
 
@@ -180,9 +180,11 @@ async def require_schema(settings: Settings) -> None:
         if code == NOT_LET_IN:
             # Not away: no waiting helps.
             raise SchemaNotAtHead(NOT_LET_IN_REMEDY) from error
+        # With a code Postgres said no, and is there. It may end by itself: a role or a database may just be made.
+        cause = getattr(error, "orig", None) or error
         _log.error(
-            "database away at start, starting all the same",
-            reason=unreachable(settings.database_address, getattr(error, "orig", None) or error),
+            f"{'database refuses this service' if code else 'database away'} at start, starting all the same",
+            reason=reason_of(cause) if code else unreachable(settings.database_address, cause),
             sqlstate=code or None,
         )
         return

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.certificate import tls_fault
 from app.database_address import Address, Host
+from app.failure import UNKNOWN
 from app.storage.driver import DriverConnection, TranslatingConnection
 from app.storage.durability import raised_synchronous_commit
 from app.storage.schema import SCHEMA, SEARCH_PATH
@@ -251,7 +252,7 @@ def reason_of(fault: BaseException) -> str:
         case OSError(strerror=str(words)) if words:
             return words
         case _:
-            return str(fault) or type(fault).__name__
+            return str(fault) or UNKNOWN
 
 
 def unreachable(address: Address, fault: BaseException) -> str:

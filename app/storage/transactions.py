@@ -13,10 +13,12 @@ from typing import TypeVar
 import asyncpg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.failure import UNKNOWN
 from app.storage.durability import raised_synchronous_commit
-from app.storage.engine import Database, driver_of
+from app.storage.engine import Database, driver_of, reason_of
 
 DATABASE_FAILURES = (OSError, TimeoutError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """What a statement may raise because of the database: SQLAlchemy does not wrap all that the driver raises."""
@@ -70,14 +72,6 @@ def sqlstate(error: BaseException) -> str:
     return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
 
 
-def describe(error: BaseException) -> str:
-    """The error's type and, from Postgres, its code: the text of an error can hold values of a delivery."""
-    name = type(error).__name__
-    if isinstance(error, asyncpg.PostgresError):
-        return f"{name} {sqlstate(error)}"
-    return f"{name}: {error}" if isinstance(error, OSError) else name
-
-
 def classify(error: BaseException) -> Fault:
     """Return the fault behind `error`, which is the driver's, or SQLAlchemy's around it."""
     if isinstance(error, DBAPIError):
@@ -99,6 +93,35 @@ def classify(error: BaseException) -> Fault:
     if isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
         return Fault.AWAY
     return Fault.BUG
+
+
+_WORDS = {
+    Fault.CONFLICT: "another transaction came first",
+    Fault.BUSY: "another session holds what it needs",
+    Fault.NOT_SET_UP: "a table, a function or a right is missing",
+    Fault.BROKEN: "Postgres failed inside",
+    Fault.DATA: "Postgres refuses a value",
+}
+
+
+def why_failed(error: BaseException) -> str:
+    """Why a statement failed, for a person, with Postgres's code where it gave one.
+
+    The text of an error is left out, but of one of connecting: it can hold values of a delivery.
+    """
+    code = sqlstate(error)
+    if code:
+        return f"{_WORDS.get(classify(error), 'Postgres refuses it')} ({code})"
+    cause = getattr(error, "orig", None) or error
+    cause = cause.__cause__ if isinstance(cause.__cause__, asyncpg.InterfaceError) else cause
+    if isinstance(cause, asyncpg.InterfaceError) and isinstance(cause, ValueError):
+        # The driver's own DataError, which it does not export.
+        return "a value cannot be sent to Postgres"
+    if isinstance(cause, PoolTimeout):
+        return "all connections were in use"
+    if isinstance(cause, (asyncpg.InterfaceError, asyncpg.InternalClientError)):
+        return "the connection was lost"
+    return reason_of(cause) if isinstance(cause, (OSError, TimeoutError)) else UNKNOWN
 
 
 LOCK_SECONDS = 0.25

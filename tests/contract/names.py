@@ -10,6 +10,7 @@ EXEMPT = {
     "applying": "a room, named after what it does: the engine between receiving and storage",
     "receiving": "a room, named after what it does",
     "errors": "the field's word",
+    "failure": "the field's word for a call that had no answer",
     "storage": "the field's word",
     "operations": "the field's word",
     "cli": "the field's word",

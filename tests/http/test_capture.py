@@ -79,7 +79,7 @@ async def test_a_wrong_secret_is_captured_explained_corrected_and_delivered_once
     verified = await run("explain-signature", "--capture", str(second["number"]))
     still = await run("capture", "deliver", str(first["number"]))
     done = await run("capture", "deliver", str(second["number"]), "--actor", "ana")
-    again = await run("capture", "deliver", str(second["number"]))
+    again = await run("capture", "deliver", str(second["number"]), "--json")
     shown = (await run("capture", "show", str(second["number"]))).output
 
     assert [0, 1, 0, 1, 0, 0, 1, 0, 0] == [
@@ -97,7 +97,9 @@ async def test_a_wrong_secret_is_captured_explained_corrected_and_delivered_once
     assert "It verifies, with MIPOS_CLIENT_SECRET" in verified.output
     assert "does not match" in still.output
     assert "verified with the current client secret: applied" in done.output
-    assert "already applied" in again.output
+    delivered = json.loads(again.stdout)
+    assert (second["number"], "current", True) == (delivered["number"], delivered["key"], delivered["is_good"])
+    assert "already applied" in delivered["outcome"]
     assert "outcome" in shown
     assert "UNVERIFIED" in shown
     assert Decimal("12.44") == await world.level()

@@ -7,7 +7,7 @@ from datetime import timedelta
 import httpx2
 import pytest
 
-from app.operations import alerts
+from app.operations import alerts, outage
 from app.operations.ailment import Ailment
 from app.operations.alert_message import AlertTarget
 from app.operations.outage import Outage, Replica
@@ -109,6 +109,38 @@ async def test_a_database_that_only_reads(world: World, run: Run, monkeypatch: p
             return await world.scalar("SELECT outage FROM pos_sync.alert_state") >= 1
 
         await until(is_counted)
+
+
+GONE = "ALTER SCHEMA pos_sync RENAME TO gone"
+BACK = "ALTER SCHEMA gone RENAME TO pos_sync"
+VERSION = "UPDATE pos_sync.alembic_version SET version_num = '{}', compatible_from = '{}'"
+
+
+@pytest.mark.parametrize("goes", ["away", "newer", "older"])
+async def test_a_schema_that_this_version_cannot_work_with(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, goes: str
+) -> None:
+    was = await world.scalar("SELECT version_num FROM pos_sync.alembic_version")
+    since = await world.scalar("SELECT compatible_from FROM pos_sync.alembic_version")
+    breaks, restores = {
+        "away": (GONE, BACK),
+        "newer": (VERSION.format("9999", "9999"), VERSION.format(was, since)),
+        "older": (VERSION.format("0008", "0008"), VERSION.format(was, since)),
+    }[goes]
+    async with watched(world, run, monkeypatch) as it:
+        monkeypatch.setattr(outage, "MIN_RISE", timedelta(seconds=0.3))
+        await until_looked(world)
+        await world.execute(breaks)
+        if goes == "away":
+            assert 503 == await deliver(it.client)
+        await it.shows(kinds.SCHEMA, Severity.CRITICAL)
+        assert 0 == await it.metric(kinds.DATABASE, Severity.CRITICAL)
+
+        await world.execute(restores)
+        await it.is_over(kinds.SCHEMA)
+        assert 0 == await it.metric(kinds.SCHEMA, Severity.CRITICAL)
+        assert [] == it.receiver.told(kinds.DATABASE)
+        assert 204 == await deliver(it.client)
 
 
 async def until_looked(world: World) -> None:
@@ -248,6 +280,36 @@ async def test_workers_that_start_during_an_outage_repeat_it_and_tell_that_it_is
         await watch_until([*[("", "critical")] * 2, ("", None)])
 
     assert 3 == len(set(receiver.ids))
+
+
+async def test_what_takes_the_place_of_an_outage_is_told_by_its_own_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a database that comes back out of an old backup."""
+    hurry(monkeypatch)
+    monkeypatch.setattr(outage, "MIN_RISE", timedelta(seconds=0.3))
+    ailment: Ailment | None = Ailment(kinds.DATABASE, "It does not answer")
+    async with receiving() as receiver:
+        target = AlertTarget(f"http://127.0.0.1:{receiver.port}/", ALERT_KEY, "pos")
+        it = Outage(world.engine, target, ailment=lambda: ailment, on_ailment=lambda _: None, own=Replica(world.database, "y"))
+        watching = asyncio.create_task(it.run())
+
+        async def told(**kinds_told: list[str | None]) -> None:
+            async def is_told() -> bool:
+                found = {name: [severity for _, severity in receiver.told(kinds.BY_NAME[name])] for name in kinds_told}
+                return found == kinds_told
+
+            await until(is_told)
+
+        await told(database=["critical"], schema=[])
+        ailment = Ailment(kinds.SCHEMA, "It is at an older revision")
+        await told(database=["critical", None], schema=["critical"])
+        ailment = Ailment(kinds.DATABASE, "It does not answer")
+        await told(database=["critical", None, "critical"], schema=["critical", None])
+        ailment = None
+        await told(database=["critical", None, "critical", None], schema=["critical", None])
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+    assert len(receiver.ids) == len(set(receiver.ids)) == 4
 
 
 async def test_replicas_tell_of_one_outage_by_one_id_whatever_their_hosts_are_called(

@@ -123,7 +123,7 @@ async def test_status_shows_the_last_run_of_each_store_and_system(world: World, 
 
     assert f"sync of store 1 with {SYSTEM}: done, " in shown
     assert "sync of store 2 with x: cut off, " in shown
-    assert [("1", "done", 3, "Ana"), ("2", "cut off", 0, "Ben")] == [
+    assert [("1", "done", 3, "Ana"), ("2", "cut_off", 0, "Ben")] == [
         (run["store"], run["state"], run["items"], run["actor"]) for run in listed
     ]
 

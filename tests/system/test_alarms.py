@@ -288,6 +288,30 @@ async def test_a_primary_that_becomes_a_standby(monkeypatch: pytest.MonkeyPatch,
             places.check_promise(await places.over(ended), title="over", beyond={"webhook": CLEAR})
 
 
+async def test_a_schema_that_goes_away_and_one_that_is_too_new(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known = await world.scalar("SELECT version_num FROM pos_sync.alembic_version")
+    since = await world.scalar("SELECT compatible_from FROM pos_sync.alembic_version")
+    version = "UPDATE pos_sync.alembic_version SET version_num = '{}', compatible_from = '{}'"
+    async with watched(world.service_url, monkeypatch, tmp_path) as (places, _, receiver):
+        await until(lambda: has_beaten(receiver))
+        for breaks, restores in (
+            ("ALTER SCHEMA pos_sync RENAME TO gone", "ALTER SCHEMA gone RENAME TO pos_sync"),
+            (version.format("9999", "9999"), version.format(known, since)),
+        ):
+            places.history.clear()
+            receiver.messages.clear()
+            await world.execute(breaks)
+            held = {alarm(kinds.SCHEMA, CRITICAL): places.now + 15}
+            places.check_promise(await places.shown(held), title=f"told: {breaks}")
+            assert [] == receiver.told(kinds.DATABASE)
+
+            await world.execute(restores)
+            ended = {kinds.SCHEMA: places.now}
+            places.check_promise(await places.over(ended), title="over", beyond={"webhook": CLEAR})
+
+
 async def test_a_service_that_died(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nobody is left who could tell the webhook: that is what HEARTBEAT_URL is for, whose calls stop."""
     async with watched(world.service_url, monkeypatch, tmp_path) as (places, service, receiver):

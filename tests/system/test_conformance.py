@@ -129,7 +129,7 @@ def test_a_receiver_that_is_not_there_or_does_not_know_the_item_ends_it_in_words
     usage = [invoke(), invoke("ftp://x"), invoke("http://127.0.0.1:1/x", "--case", "none")]
 
     assert (1, 1, 1, 1, 0) == tuple(one.exit_code for one in (away, unknown, unread, failed, only_answers))
-    assert "the connection ended without an answer (ConnectionRefusedError)" in away.output
+    assert "the connection ended without an answer (connection refused)" in away.output
     assert "the stock changed by 0 instead of 1.25" in unknown.output
     assert "not even a plain movement is applied" in unknown.output
     assert "The answer has no field a" in unread.output

@@ -89,6 +89,44 @@ async def test_a_file_that_cannot_be_written_is_no_fault_of_the_database(world: 
     assert (1, b"Error: no/such.json: No such file or directory.\n") == (process.returncode, errors)
 
 
+HURRY = "import app.cli.status; app.cli.status.WATCH_SECONDS = 0.1"
+CLEARS = b"\x1b[2J"
+
+
+@pytest.mark.parametrize("terminal", ["xterm", "dumb", None])
+async def test_a_watch_prints_again_until_ctrl_c_and_clears_only_a_terminal(
+    world: World, tmp_path: Path, terminal: str | None
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HURRY)
+    reader, writer = os.pipe() if terminal is None else pty.openpty()
+    variables = {"PYTHONPATH": str(tmp_path), "MIPOS_CLIENT_SECRET": "s" * 20, "DATABASE_URL": world.service_url}
+    process = started(tmp_path, "status", "--watch", stdout=writer, **variables, **({"TERM": terminal} if terminal else {}))
+    os.close(writer)
+
+    def read() -> bytes:
+        shown = b""
+        while shown.count(b"No service has looked yet") < 3:
+            part = os.read(reader, 4096)
+            assert part, shown
+            shown += part
+        process.send_signal(signal.SIGINT)
+        with process:
+            with suppress(OSError):
+                while part := os.read(reader, 4096):
+                    shown += part
+            return shown + (process.stderr.read() if process.stderr else b"")
+
+    shown = await anyio.to_thread.run_sync(read)
+    os.close(reader)
+
+    # By what is wrong with the service, and not as interrupted.
+    assert 3 == process.returncode, shown
+    assert b"Traceback" not in shown
+    assert b"Aborted" not in shown
+    assert (terminal == "xterm") == (CLEARS in shown)
+    assert shown.count(CLEARS) in ((0,) if terminal != "xterm" else range(3, 100))
+
+
 @pytest.mark.parametrize(
     ("variables", "is_coloured"),
     [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False), ({"TERM": "xterm", "NO_COLOR": "1"}, False)],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -98,6 +99,7 @@ async def test_status_tells_how_things_stand(world: World) -> None:
         before = await run("status", **values)
         await run("register", **values)
         after = json.loads((await run("status", "--json", **values)).stdout)
+        shown = await run("status", **values)
 
     assert "pending" in before.stdout
     assert "none yet" in before.stdout
@@ -107,7 +109,9 @@ async def test_status_tells_how_things_stand(world: World) -> None:
         after["stores"],
         after["stock_levels"],
     )
-    assert after["token"].startswith("valid until 20")
+    assert "valid" == after["token"]["state"]
+    assert datetime.fromisoformat(after["token"]["expires_at"]) > datetime.now(UTC)
+    assert "valid until 20" in shown.stdout
 
 
 def verdicts(ended: subprocess.CompletedProcess[str]) -> dict[str, str]:

@@ -43,6 +43,26 @@ def test_a_server_that_answers_and_takes_no_delivery() -> None:
     assert [None, None, kinds.DISK, kinds.DATABASE, None, None] == [one and one.kind for one in found]
 
 
+def test_a_schema_that_is_not_as_it_should_be_is_told_as_that() -> None:
+    clock = Clock()
+    health = Health(lambda: ServerState.WRITES, clock=clock)
+    health.on_fault("not_set_up", "42P01")
+    found = [health.ailment]
+    health.note_schema("It is at revision 0008.")
+    found.append(health.ailment)
+    health.note_schema(None)
+    found.append(health.ailment)
+    health.note_schema("It is at revision 0008.")
+    clock.now = MAX_FAULT_AGE + 1
+    found.append(health.ailment)
+    away = Health(lambda: ServerState.SILENT)
+    away.note_schema("It is at revision 0008.")
+    found.append(away.ailment)
+
+    assert [kinds.SCHEMA, kinds.SCHEMA, None, None, kinds.DATABASE] == [one and one.kind for one in found]
+    assert [True, True] == ["42P01" in found[0].words, "0008" in found[1].words] if found[0] and found[1] else False
+
+
 def test_a_look_that_fails_is_a_sign_where_nothing_is_delivered() -> None:
     health = Health(lambda: ServerState.WRITES)
     health.note_look(DBAPIError("SELECT", None, Refusal()))

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 from contextlib import redirect_stdout
 
 import pytest
@@ -112,6 +113,22 @@ def test_progress_is_a_line_on_a_terminal_that_is_gone_at_the_end(monkeypatch: p
     assert "Sending ... 25 % 0 s" in made.getvalue()
     assert "Waiting for mipOS ... 0 s" in made.getvalue()
     assert made.getvalue().endswith(" \r")
+
+
+@pytest.mark.parametrize(("terminal", "is_drawn"), [("xterm", True), ("dumb", False)])
+def test_progress_draws_by_itself_on_a_terminal_that_can(
+    monkeypatch: pytest.MonkeyPatch, terminal: str, *, is_drawn: bool
+) -> None:
+    made, drawn = _Terminal(), threading.Event()
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.setattr(sys, "stderr", made)
+    monkeypatch.setattr("app.cli.progress.FIRST_SECONDS", 0)
+    monkeypatch.setattr(made, "flush", drawn.set)
+
+    with progress("Sending"):
+        assert not is_drawn or drawn.wait(60)
+
+    assert is_drawn == ("Sending ..." in made.getvalue())
 
 
 def test_progress_says_nothing_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
