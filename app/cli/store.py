@@ -1,6 +1,5 @@
 """`pos-sync store list` and `store set`."""
 
-import zoneinfo
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -15,6 +14,7 @@ from app.cli.options import json_option
 from app.cli.output import document_of, show_json, show_table, to_iso, to_shown
 from app.cli.subjects import unknown_store
 from app.errors import shown
+from app.setting_values import known_timezones
 from app.settings import load_database_settings
 from app.stock.rules import Rules
 from app.stock.text import MAX_TEXT_LENGTH, fault_in, fault_in_id, zone_of
@@ -149,7 +149,7 @@ def set_command(  # noqa: C901, PLR0913 - one parameter and one branch per optio
     Example:  pos-sync store set 1 --name Centro --negative-stock refuse
     """
     settings = load_database_settings()
-    if timezone not in (None, _DEFAULT, *zoneinfo.available_timezones()):
+    if timezone not in (None, _DEFAULT, *known_timezones()):
         raise click.BadParameter(
             "is not a timezone name such as America/Guayaquil, nor the word 'default'.", param_hint="--timezone"
         )

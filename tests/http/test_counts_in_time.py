@@ -30,7 +30,7 @@ from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
 KEY = "till-key-of-2026-for-tests"
-HISTORIES = int(os.environ.get("POS_SYNC_ORDERS", "60"))
+HISTORIES = int(os.environ.get("POS_SYNC_ORDERS", "40"))
 """How many random orders of arrival are tried; `make proof` asks for many."""
 TEN = (datetime.now(UTC) - timedelta(days=1)).replace(hour=10, minute=0, second=0, microsecond=0)
 

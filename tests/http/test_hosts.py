@@ -156,6 +156,7 @@ async def test_a_silent_server_is_left_by_all_within_the_deadline_and_the_next_d
     assert 2 == len(await world.ledger())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hosts", [1, 2])
 async def test_a_server_that_turns_read_only_is_said_and_one_that_writes_again_is_used(
     world: World, proxies: tuple[PostgresProxy, PostgresProxy], hosts: int

@@ -51,6 +51,7 @@ async def test_a_signature_that_gets_lost_on_the_way_is_told_too(world: World, r
         await it.shows(kinds.SIGNATURES, Severity.CRITICAL, PAIR)
 
 
+@pytest.mark.slow
 async def test_a_receiver_that_drips_holds_up_no_other_message(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alerts, "CALL_SECONDS", 0.5)
     async with watched(world, run, monkeypatch) as it:
@@ -74,6 +75,7 @@ async def test_wrong_signatures_of_scanners_are_no_problem(world: World, run: Ru
         assert 0 == await it.metric(kinds.SIGNATURES, Severity.WARNING)
 
 
+@pytest.mark.slow
 async def test_mipos_that_is_away_and_messages_that_it_refuses(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "MAX_QUEUE_AGE", timedelta(seconds=0.2))
     await connect_stores(world)
@@ -92,6 +94,7 @@ async def test_mipos_that_is_away_and_messages_that_it_refuses(world: World, run
         await it.is_over(kinds.OUTBOX_DEAD)
 
 
+@pytest.mark.slow
 async def test_a_database_that_only_reads(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     others = f"datname = '{world.database}' AND pid <> pg_backend_pid()"
     ends = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
@@ -213,6 +216,7 @@ async def test_a_registration_that_mipos_refuses(world: World, run: Run, monkeyp
             await it.is_over(kinds.REGISTRATION)
 
 
+@pytest.mark.slow
 async def test_after_an_outage_of_the_receiver_it_is_told_of_the_present(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +248,7 @@ async def test_the_alert_that_is_sent_on_demand(world: World, run: Run, monkeypa
         assert (0, 1) == (acknowledged.exit_code, none.exit_code)
 
 
+@pytest.mark.slow
 async def test_workers_that_start_during_an_outage_repeat_it_and_tell_that_it_is_over(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

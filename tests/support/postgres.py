@@ -135,7 +135,9 @@ async def create_database(*, template: str = TEMPLATE) -> str:
     name = f"test_{os.getpid()}_{next(_numbers)}"
     connection = await asyncpg.connect(os.environ[VARIABLE])
     try:
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        # Half the time of the other strategy, which only came with Postgres 15.
+        strategy = "STRATEGY FILE_COPY" if connection.get_server_version() >= (15, 0) else ""
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} {strategy}")
     finally:
         await connection.close()
     return name

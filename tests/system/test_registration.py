@@ -23,6 +23,8 @@ from tests.support.sender import SECRET
 from tests.support.service import environment, free_port, run_command, serving
 from tests.support.world import World
 
+pytestmark = pytest.mark.slow
+
 
 def variables(world: World, remote: Remote, **changes: Any) -> dict[str, str]:
     """The settings of a command, as environment variables."""

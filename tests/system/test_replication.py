@@ -4,6 +4,8 @@ import asyncio
 import shutil
 from dataclasses import dataclass
 
+import pytest
+
 from app.catalog_body import read_catalog
 from app.operator.catalog import import_catalog
 from app.storage.embedded_postgres import EmbeddedPostgres
@@ -12,6 +14,8 @@ from tests.conftest import running, settings_for
 from tests.support.postgres import SAMPLES, looking_engine, passable_folder
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)

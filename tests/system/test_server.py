@@ -284,6 +284,7 @@ async def test_a_413_keeps_the_connection_open(world: World) -> None:
     assert 204 == taken[0]
 
 
+@pytest.mark.slow
 async def test_who_is_told_to_continue_and_sends_nothing_is_left_at_the_deadline(world: World) -> None:
     headers = {**signed(body_of()), **AUTHORIZED, "Idempotency-Key": "ticket", "Expect": "100-continue"}
     with serving(world.service_url, response_deadline="0.5", pos_api_key=KEY) as service:
@@ -299,6 +300,7 @@ async def test_who_is_told_to_continue_and_sends_nothing_is_left_at_the_deadline
             connection.close()
 
 
+@pytest.mark.slow
 async def test_forwarded_addresses_are_believed_from_configured_proxies_only(world: World) -> None:
     headers = {**signed(body_of()), "X-Forwarded-For": "203.0.113.7"}
     for allowed, seen in (("127.0.0.1", "203.0.113.7"), ("10.0.0.0/8", "127.0.0.1")):

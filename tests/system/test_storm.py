@@ -3,9 +3,13 @@
 import asyncio
 from decimal import Decimal
 
+import pytest
+
 from tests.support.sender import body_of, raw_request, signed
 from tests.support.service import send_copies, serving
 from tests.support.world import World
+
+pytestmark = pytest.mark.slow
 
 COPIES = 200
 CONNECTIONS = 20
