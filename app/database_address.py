@@ -92,7 +92,7 @@ class Address:
     """Settings of the session, as libpq writes them: -c name=value"""
 
     @property
-    def place(self) -> str:
+    def shared_name(self) -> str:
         """Its servers in their alphabetical order, and its name: the same for all who use it, whoever they are."""
         return f"{','.join(sorted(map(str, self.hosts)))}/{self.database}"
 

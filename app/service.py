@@ -20,7 +20,7 @@ from app.operations.clock import ClockWatch
 from app.operations.health import BatchObservers, Health
 from app.operations.heartbeat import Heartbeat
 from app.operations.metrics import Metrics
-from app.operations.outage import Outage, Replica
+from app.operations.outage import Origin, Outage
 from app.operations.problem_watch import ProblemWatch
 from app.operations.readiness import Readiness
 from app.operations.supervisor import supervise
@@ -175,10 +175,11 @@ class Service:
             alert_target(self.settings),
             ailment=lambda: self.health.ailment,
             on_ailment=self.metrics.problems.observe_ailment,
-            own=Replica(
-                installation=f"{self.database.address.place} {self.database.schema}",
+            origin=Origin(
+                # Two shops may both call their database db:5432/pos.
+                installation=f"{self.settings.public_url or ''} {self.database.address.shared_name} {self.database.schema}",
                 # A second one on the same machine listens elsewhere.
-                name=f"{self.settings.host}:{self.settings.port} {os.getuid()}",
+                replica=f"{self.settings.host}:{self.settings.port} {os.getuid()}",
             ),
         )
 

@@ -29,16 +29,17 @@ from app.storage.transactions import DATABASE_FAILURES
 from app.storage.waits import MAX_ALERT_PAUSE
 
 TURN_SECONDS = 1.0
+LEARN_SECONDS = 60.0
 MAX_REMEMBERED_BYTES = 1000
 _log = structlog.get_logger("pos_sync.alerts")
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
-    """`installation` names what all replicas share, and `name` what the workers of one share."""
+class Origin:
+    """From where it is told: `installation` names what all replicas share, and `replica` what the workers of one share."""
 
     installation: str
-    name: str
+    replica: str
 
 
 class Outage:
@@ -51,7 +52,7 @@ class Outage:
         *,
         ailment: Callable[[], Ailment | None],
         on_ailment: Callable[[Ailment | None], None],
-        own: Replica,
+        origin: Origin,
     ) -> None:
         self._engine = engine
         self._target = target
@@ -59,13 +60,15 @@ class Outage:
         self._on_ailment = on_ailment
         self._kind = DATABASE
         """What was told to keep it from writing"""
-        self._installation = own.installation
-        lock_name = hashlib.sha256(f"{own.installation} {own.name}".encode()).hexdigest()[:16]
+        self._installation = origin.installation
+        lock_name = hashlib.sha256(f"{origin.installation} {origin.replica}".encode()).hexdigest()[:16]
         self._lock_path = Path(tempfile.gettempdir()) / f"pos-sync-{lock_name}.lock"
         self._lock: int | None = None
         self._number = 0
         """How often it was away before, as the database said last"""
-        self._is_number_known = False
+        self._hour = ""
+        """In which the database was last looked at: no id comes twice, also where the end of an outage could not be counted"""
+        self._learn_at = 0.0
         self._has_ended = False
         """Whether an outage was told to be over, and is not counted yet"""
         self._began_at: datetime | None = None
@@ -102,8 +105,8 @@ class Outage:
                     # The first connections after an outage may still be the dead ones: so until it is done.
                     if self._has_ended:
                         await self._end()
-                    elif not self._is_number_known:
-                        await self._learn_number()
+                    elif self._told is None and now >= self._learn_at:
+                        await self._learn()
                 elif away_since is None:
                     away_since, back_since, self._began_at = now, None, datetime.now(UTC)
                 if ailment is not None and ailment.kind is not kind:
@@ -128,13 +131,14 @@ class Outage:
     def _is_to_be_repeated(self) -> bool:
         return self._told_at is not None and datetime.now(UTC) - self._told_at >= REPEAT
 
-    async def _learn_number(self) -> None:
+    async def _learn(self) -> None:
         try:
             async with self._engine.connect() as connection:
-                self._number = (await problems.read_look(connection)).outage
-                self._is_number_known = True
+                look = await problems.read_look(connection)
         except DATABASE_FAILURES:
             return
+        self._number, self._hour = look.outage, "" if look.looked_at is None else f"{look.looked_at:%Y-%m-%d %H}"
+        self._learn_at = asyncio.get_running_loop().time() + LEARN_SECONDS
 
     async def _tell(self, client: httpx2.AsyncClient, kind: Kind, severity: Severity | None, words: str) -> bool:
         """Send that it began, or is over; whether that is done, by this worker or by another of this replica."""
@@ -147,7 +151,7 @@ class Outage:
             if not is_same:
                 told.insert(0, Change(self._kind, "", None, self._told, "", began_at))
             drawn = message_of(told, [], self._target, now=datetime.now(UTC))
-            name = f"{self._installation} outage {self._number} {kind.name} {changes} {severity} {repeats}"
+            name = f"{self._installation} outage {self._number} {self._hour} {kind.name} {changes} {severity} {repeats}"
             message = AlertMessage(f"msg_{hashlib.sha256(name.encode()).hexdigest()[:32]}", drawn.body)
             fault = await post(client, self._target, message)
             if fault is not None:
@@ -166,7 +170,7 @@ class Outage:
         told = None if self._told is None else self._told.value
         told_at = None if self._told_at is None else self._told_at.isoformat()
         counts = {"outage": self._number, "repeats": self._repeats, "changes": self._changes}
-        known = {**counts, "told": told, "told_at": told_at, "kind": self._kind.name}
+        known = {**counts, "hour": self._hour, "told": told, "told_at": told_at, "kind": self._kind.name}
         content = json.dumps(known).encode()
         with suppress(OSError):
             os.ftruncate(self._lock, 0)
@@ -181,7 +185,7 @@ class Outage:
             if os.fstat(file).st_uid != os.geteuid():
                 return
             known = json.loads(os.read(file, MAX_REMEMBERED_BYTES))
-            self._number = int(known["outage"])
+            self._number, self._hour = int(known["outage"]), str(known["hour"])
             self._told = None if known["told"] is None else Severity(known["told"])
             self._kind = BY_NAME[known["kind"]]
             self._told_at = None if known["told_at"] is None else datetime.fromisoformat(known["told_at"])
@@ -198,7 +202,7 @@ class Outage:
                 await problems.end_outage(connection, self._number)
         except DATABASE_FAILURES:
             return
-        self._has_ended = self._is_number_known = False
+        self._has_ended, self._learn_at = False, 0.0
 
     def _is_first(self) -> bool:
         """Whether this worker is the one of its replica that sends. The lock ends with the process."""

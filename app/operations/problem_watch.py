@@ -82,9 +82,12 @@ class ProblemWatch:
             held = await leases.acquire(connection, LEASE, lasts=LEASE_TIME)
         if held is not None:
             try:
-                await self._cut_waits()
-                async with self._engine.begin() as connection:
-                    await self._write(connection)
+                async with self._engine.connect() as connection:
+                    is_due = await _is_due(connection)
+                if is_due:
+                    await self._cut_waits()
+                    async with self._engine.begin() as connection:
+                        await self._write(connection)
             finally:
                 async with self._engine.begin() as connection:
                     await leases.give_back(connection, held)
@@ -96,9 +99,7 @@ class ProblemWatch:
         self._observer.observe_numbers(numbers)
 
     async def _cut_waits(self) -> None:
-        async with self._engine.begin() as connection:
-            cut = await cut_waits(connection)
-        if cut:
+        if cut := await cut_waits(self._engine):
             _log.warning("waits were longer than they may be and are cut: the database's clock has gone back", **cut)
 
     async def _fold(self) -> None:
@@ -114,10 +115,7 @@ class ProblemWatch:
                 await asyncio.sleep((monotonic() - started) * (1 / MAX_FOLD_SHARE - 1))
 
     async def _write(self, connection: AsyncConnection) -> None:
-        last = (await problems.read_look(connection)).looked_at
         now = await database_now(connection)
-        if last is not None and timedelta() <= now - last < timedelta(seconds=LOOK_SECONDS / 2):
-            return
         if self._learnt_at is None or not timedelta() <= now - self._learnt_at < LEARN_TIME:
             self._profiles = await learn_profiles(connection)
             await delivery_counts.forget(connection)
@@ -128,6 +126,13 @@ class ProblemWatch:
         found = judge(facts)
         await problems.put(connection, found, now=facts.now)
         _say(before, found)
+
+
+async def _is_due(connection: AsyncConnection) -> bool:
+    """Whether nobody has just looked."""
+    last = (await problems.read_look(connection)).looked_at
+    now = await database_now(connection)
+    return last is None or not timedelta() <= now - last < timedelta(seconds=LOOK_SECONDS / 2)
 
 
 def _say(before: Mapping[tuple[str, str], Known], found: Sequence[Problem]) -> None:

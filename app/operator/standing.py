@@ -61,8 +61,12 @@ def judge_watch(looked_at: datetime | None, *, now: datetime) -> Found | None:
     """The problem that nobody looks for problems, if so."""
     if looked_at is None:
         return Found(Problem(kinds.WATCH, "", Severity.WARNING, "No service has looked yet"), None)
-    # Either way: after a clock went back, an old look would be new for as long.
-    if abs(now - looked_at) > MAX_WATCH_AGE:
+    if looked_at - now > MAX_WATCH_AGE:
+        words = (
+            f"The last look was at {looked_at:%Y-%m-%d %H:%M:%S} UTC, which is yet to come: the database's clock has gone back"
+        )
+        return Found(Problem(kinds.WATCH, "", Severity.CRITICAL, words), None)
+    if now - looked_at > MAX_WATCH_AGE:
         words = f"No service has looked since {looked_at:%Y-%m-%d %H:%M:%S} UTC"
         return Found(Problem(kinds.WATCH, "", Severity.CRITICAL, words), looked_at)
     return None

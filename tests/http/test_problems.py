@@ -10,7 +10,7 @@ import pytest
 from app.operations import alerts, outage
 from app.operations.ailment import Ailment
 from app.operations.alert_message import AlertTarget
-from app.operations.outage import Outage, Replica
+from app.operations.outage import Origin, Outage
 from app.problems import judging, kinds
 from app.problems.kinds import Severity
 from tests.support.commands import Run
@@ -264,7 +264,7 @@ async def test_workers_that_start_during_an_outage_repeat_it_and_tell_that_it_is
                 target,
                 ailment=lambda: ailments[0],
                 on_ailment=lambda _: None,
-                own=Replica(world.database, "x"),
+                origin=Origin(world.database, "x"),
             )
             watching = asyncio.create_task(outage.run())
 
@@ -294,7 +294,7 @@ async def test_what_takes_the_place_of_an_outage_is_told_by_its_own_name(world: 
     ailment: Ailment | None = Ailment(kinds.DATABASE, "It does not answer")
     async with receiving() as receiver:
         target = AlertTarget(f"http://127.0.0.1:{receiver.port}/", ALERT_KEY, "pos")
-        it = Outage(world.engine, target, ailment=lambda: ailment, on_ailment=lambda _: None, own=Replica(world.database, "y"))
+        it = Outage(world.engine, target, ailment=lambda: ailment, on_ailment=lambda _: None, origin=Origin(world.database, "y"))
         watching = asyncio.create_task(it.run())
 
         async def told(**kinds_told: list[str | None]) -> None:
@@ -329,7 +329,7 @@ async def test_replicas_tell_of_one_outage_by_one_id_whatever_their_hosts_are_ca
                 AlertTarget(url, ALERT_KEY, host),
                 ailment=lambda: Ailment(kinds.DATABASE, "It does not answer"),
                 on_ailment=lambda _: None,
-                own=Replica(installation, host),
+                origin=Origin(installation, host),
             )
             for host, installation in [("one", world.database), ("two", world.database), ("three", f"{world.database} other")]
         ]
