@@ -24,10 +24,13 @@ from app.storage import page_acts
 from app.storage.transactions import run_transaction
 
 MAX_NOTE_LENGTH = 255
+MAX_AT_ONCE = 20_000
+"""Rows that a form changes in one transaction, well within the limit of a statement"""
 TOLD = timedelta(minutes=2)
 """How long the page that an act leads to says what was done"""
 _log = structlog.get_logger("pos_sync.page")
 _ACT_ID = re.compile("[0-9a-f]{32}")
+_SEEN_ALL = re.compile("([0-9]{1,18})[.]([0-9]{1,18})[.][0-9a-f]{32}")
 
 Check = Callable[[AsyncConnection], Awaitable[None]]
 """Locks and compares what was confirmed; raises `Changed` where it is not as it was shown."""
@@ -102,8 +105,19 @@ def require_as_seen(row: Any, state: str, *, number: int, gone: str, moved: str)
 
 
 def seen_all(numbers: Sequence[int]) -> str:
-    """What a form says of a whole list: how many there were, and up to which number."""
-    return f"{len(numbers)}.{max(numbers)}"
+    """What a form says of a whole list: how many rows there were, up to which number, and which they were.
+
+    Raises:
+        WrongField: they are too many for one transaction.
+    """
+    if len(numbers) > MAX_AT_ONCE:
+        raise WrongField(
+            "These are %(count)s, and the page changes %(most)s at once. Choose a store or another filter, or use the command",
+            count=len(numbers),
+            most=MAX_AT_ONCE,
+        )
+    digest = hashlib.sha256(repr(sorted(numbers)).encode()).hexdigest()[:32]
+    return f"{len(numbers)}.{max(numbers)}.{digest}"
 
 
 def upto_of(form: Form) -> int:
@@ -112,21 +126,20 @@ def upto_of(form: Form) -> int:
     Raises:
         FormRefused: it does not say.
     """
-    _, _, last = form.text("seen").partition(".")
-    if not re.fullmatch("[0-9]{1,18}", last):
+    found = _SEEN_ALL.fullmatch(form.text("seen"))
+    if found is None:
         raise FormRefused("It does not say which rows were shown")
-    return int(last)
+    return int(found[2])
 
 
 def require_all_as_seen(form: Form, numbers: Sequence[int], *, changed: str) -> None:
-    """There are so many as were seen; `changed` says that there are not.
+    """They are those that were seen; `changed` says that they are not.
 
     Raises:
         Changed
     """
     if not numbers or seen_all(numbers) != form.text("seen"):
-        seen, _, _ = form.text("seen").partition(".")
-        raise Changed(changed, count=len(numbers), seen=seen)
+        raise Changed(changed, count=len(numbers), seen=form.text("seen").partition(".")[0])
 
 
 class DoneBefore(Exception):

@@ -45,7 +45,7 @@ HERE = "/ui/outbox"
 ACTS = ("retry", "dismiss")
 FILTERS = ("state", "store", "system", "item")
 OPEN_STATES = {OutboxState.PENDING, OutboxState.DEAD}
-_NOT_SO_MANY = later("%(count)s of these stock updates are in that state by now and not on their way, and %(seen)s were")
+_NOT_THESE = later("The list is another one by now: %(count)s stock updates that are not on their way, and %(seen)s were shown")
 WAITING = "open"
 """The state that stands for both that need to be looked at: those that wait, and those that were refused."""
 
@@ -130,7 +130,11 @@ class _Outbox:
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             numbers = numbers_in(request) if wanted is None else await list_numbers(connection, wanted)
             if not numbers:
-                raise WrongField("Choose at least one row") if wanted is None else WrongField("There is none by now")
+                raise (
+                    WrongField("Choose at least one row")
+                    if wanted is None
+                    else WrongField("None of them is left. Go back to the list")
+                )
             found = await read_messages(connection, numbers if wanted is None else numbers[-PAGE_ROWS:])
             is_touched = {one.outbox_message_id: one.is_retried if act == "retry" else one.is_dismissed for one in found}
             return {
@@ -162,7 +166,7 @@ class _Outbox:
         words = translations_of(language_of(request)).ngettext(
             "%(num)d stock update is sent now.", "%(num)d stock updates are sent now.", len(numbers)
         )
-        act = Act(form, location=_place(numbers), words=words % {"num": len(numbers)}, check=check)
+        act = Act(form, location=_location(numbers), words=words % {"num": len(numbers)}, check=check)
         answer = await do(self._page.engine, act, lambda connection: messages.retry(connection, numbers, actor=act.actor))
         self._page.on_recorded()
         return answer
@@ -175,7 +179,7 @@ class _Outbox:
         words = translations_of(language_of(request)).ngettext(
             "%(num)d stock update was dismissed.", "%(num)d stock updates were dismissed.", len(numbers)
         )
-        act = Act(form, location=_place(numbers), words=words % {"num": len(numbers)}, check=check)
+        act = Act(form, location=_location(numbers), words=words % {"num": len(numbers)}, check=check)
 
         async def work(connection: AsyncConnection) -> None:
             done = await messages.dismiss(connection, numbers, actor=act.actor, note=note)
@@ -185,19 +189,21 @@ class _Outbox:
         return await do(self._page.engine, act, work)
 
     async def _confirmed(self, form: Form) -> tuple[list[int], Check]:
-        """Those that the form names, or all of the list that it names; and the check that they are as they were seen."""
+        """Those that the form names, or all of the list that it names; and the check that they are those that were seen."""
         if not form.text("all"):
             seen = versions_of(form)
             return list(seen), _as_seen(seen)
         wanted, upto = _all_wanted(form.text), upto_of(form)
+        async with self._page.engine.connect() as connection:
+            numbers = await list_numbers(connection, wanted, upto=upto)
 
         async def check(connection: AsyncConnection) -> None:
-            # Of those that are on their way by now, each is missing in the number.
-            found = await list_numbers(connection, wanted, upto=upto, is_locked=True)
-            require_all_as_seen(form, found, changed=_NOT_SO_MANY)
+            # One that is on its way by now is missing.
+            locked = await list_numbers(connection, wanted, upto=upto, is_locked=True)
+            for found in (locked, numbers):
+                require_all_as_seen(form, found, changed=_NOT_THESE)
 
-        async with self._page.engine.connect() as connection:
-            return await list_numbers(connection, wanted, upto=upto), check
+        return numbers, check
 
 
 def _wanted(value_of: Callable[[str], str | None]) -> MessageFilter:
@@ -217,11 +223,11 @@ def _wanted(value_of: Callable[[str], str | None]) -> MessageFilter:
 def _all_wanted(value_of: Callable[[str], str | None]) -> MessageFilter:
     wanted = _wanted(value_of)
     if not set(wanted.states) <= OPEN_STATES:
-        raise WrongField("All at once can be done to those that wait, and to those that mipOS refused")
+        raise WrongField("Choose the state of those that wait, or of those that mipOS refused: others are not changed at once")
     return wanted
 
 
-def _place(numbers: Sequence[int]) -> str:
+def _location(numbers: Sequence[int]) -> str:
     return f"{HERE}/{numbers[0]}" if len(numbers) == 1 else HERE
 
 

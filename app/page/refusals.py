@@ -47,7 +47,7 @@ ACTS = ("replay", "dismiss")
 REPLAY = later("replay")
 """The kind of its jobs"""
 _GONE = later("there is no refused delivery %(number)s")
-_NOT_SO_MANY = later("%(count)s of these refused deliveries are open by now, and %(seen)s were")
+_NOT_THESE = later("The list is another one by now: %(count)s open refused deliveries, and %(seen)s were shown")
 _MOVED = later("refused delivery %(number)s is %(state)s by now%(by)s, and was %(seen)s")
 _DECISIONS = {"": None, "counted": True, "not_counted": False}
 
@@ -179,8 +179,8 @@ class _Refusals:
         was_counted = _DECISIONS[form.text("decision")]
         note = note_of(form) if was_counted is not None or form.text("note") else None
         if form.text("all"):
-            numbers = await self._all_of(form)
-            return await self._replay_many(form, numbers, note, was_counted=was_counted, check=_all_check(form))
+            numbers, check = await self._whole_list(form)
+            return await self._replay_many(form, numbers, note, was_counted=was_counted, check=check)
         seen = versions_of(form)
         if len(seen) > 1:
             return await self._replay_many(form, sorted(seen), note, was_counted=was_counted, check=as_seen_check(seen))
@@ -204,9 +204,20 @@ class _Refusals:
         self._page.on_recorded()
         return answer
 
-    async def _all_of(self, form: Form) -> list[int]:
+    async def _whole_list(self, form: Form) -> tuple[list[int], Check]:
+        """All that are open of the list that the form names, and the check that they are those that were shown."""
+        selection, upto = _selection(form.text), upto_of(form)
         async with self._page.engine.connect() as connection:
-            return await refusals.list_ids(connection, _selection(form.text), upto=upto_of(form))
+            numbers = await refusals.list_ids(connection, selection, upto=upto)
+
+        async def check(connection: AsyncConnection) -> None:
+            asked = await refusals.list_ids(connection, selection, upto=upto)
+            locked = await lock_refused(connection, asked)
+            still_open = [number for number, row in locked.items() if row.state == State.OPEN.value]
+            for found in (still_open, numbers):
+                require_all_as_seen(form, found, changed=_NOT_THESE)
+
+        return numbers, check
 
     async def _replay_many(
         self, form: Form, numbers: Sequence[int], note: str | None, *, was_counted: bool | None, check: Check
@@ -221,25 +232,25 @@ class _Refusals:
                 self._page.on_recorded()
 
         asked = {"numbers": list(numbers), "was_counted": was_counted}
-        place = await self._page.jobs.start(
+        location = await self._page.jobs.start(
             act_id_of(form), kind=REPLAY, actor=actor, asked=asked, total=len(numbers), work=work, check=check
         )
-        return led_to(place)
+        return led_to(location)
 
     async def dismiss(self, request: Request) -> Response:
         """All in one transaction."""
         form = await self._page.access.order(request)
         note = note_of(form)
         if form.text("all"):
-            numbers, check = await self._all_of(form), _all_check(form)
+            numbers, check = await self._whole_list(form)
         else:
             seen = _open_only(versions_of(form), State.OPEN)
             numbers, check = list(seen), as_seen_check(seen)
         words = translations_of(language_of(request)).ngettext(
             "%(num)d refused delivery was dismissed.", "%(num)d refused deliveries were dismissed.", len(numbers)
         )
-        place = f"{HERE}/refused/{numbers[0]}" if len(numbers) == 1 else HERE
-        act = Act(form, location=place, words=words % {"num": len(numbers)}, check=check)
+        location = f"{HERE}/refused/{numbers[0]}" if len(numbers) == 1 else HERE
+        act = Act(form, location=location, words=words % {"num": len(numbers)}, check=check)
         return await do(self._page.engine, act, lambda connection: dismiss(connection, numbers, actor=act.actor, note=note))
 
     async def reopen(self, request: Request) -> Response:
@@ -249,8 +260,8 @@ class _Refusals:
         words = translations_of(language_of(request)).ngettext(
             "%(num)d refused delivery was opened again.", "%(num)d refused deliveries were opened again.", len(seen)
         )
-        place = f"{HERE}/refused/{next(iter(seen))}" if len(seen) == 1 else HERE
-        act = Act(form, location=place, words=words % {"num": len(seen)}, check=as_seen_check(seen))
+        location = f"{HERE}/refused/{next(iter(seen))}" if len(seen) == 1 else HERE
+        act = Act(form, location=location, words=words % {"num": len(seen)}, check=as_seen_check(seen))
         return await use(act, lambda: reopen(self._page.engine, list(seen), actor=act.actor, first=act.guard))
 
 
@@ -262,16 +273,6 @@ def _open_only(seen: Mapping[int, str], state: State) -> Mapping[int, str]:
 
 def _selection(value_of: Any) -> Selection:  # noqa: ANN401 - of an address or of a form
     return Selection(reason=value_of("reason") or None, store_id=value_of("store") or None, item_id=value_of("item") or None)
-
-
-def _all_check(form: Form) -> Check:
-    """So many are open as were shown; those that came since are left."""
-
-    async def check(connection: AsyncConnection) -> None:
-        numbers = await refusals.list_ids(connection, _selection(form.text), upto=upto_of(form))
-        require_all_as_seen(form, numbers, changed=_NOT_SO_MANY)
-
-    return check
 
 
 def _told(result: OperatorResult) -> list[str]:

@@ -42,13 +42,13 @@ def search_router(page: PageContext) -> APIRouter:
         items, deliveries, movements = found["items"], found["deliveries"], found["movements"]
         if len(items) + len(deliveries) + len(movements) == 1:
             # There is nothing to choose.
-            return RedirectResponse(_place(items, deliveries, movements), 303)
+            return RedirectResponse(_location(items, deliveries, movements), 303)
         return page.render(request, visitor, "search.html", age=age, most=MAX_FOUND, **found)
 
     return router
 
 
-def _place(items: Any, deliveries: Any, movements: Any) -> str:  # noqa: ANN401 - rows of three kinds
+def _location(items: Any, deliveries: Any, movements: Any) -> str:  # noqa: ANN401 - rows of three kinds
     for one in items:
         return f"/ui/stores/{segment(one.store_id)}/items/{segment(one.item_id)}"
     for kind, number in deliveries:

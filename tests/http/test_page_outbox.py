@@ -137,7 +137,7 @@ async def test_a_whole_list_is_done_at_once_unless_it_changed(world: World, act:
         action, fields = fields_of(person, f"/ui/outbox/{act}")
         await world.execute(f"UPDATE pos_sync.outbox_message SET state = 'sent' WHERE outbox_message_id = {ids[7]}")
         answer = await post(person, action, {**fields, "note": "x"})
-        assert (409, True) == (answer.status_code, "59 of these stock updates" in answer.text)
+        assert (409, True) == (answer.status_code, "The list is another one by now: 59 stock updates" in answer.text)
         assert {"dead", "sent"} == set(await states(world))
 
         await refuse_all(world)
@@ -148,6 +148,25 @@ async def test_a_whole_list_is_done_at_once_unless_it_changed(world: World, act:
         assert "60 stock updates " in person.text
         assert [became] * 60 + ["pending"] == await states(world)
         assert [None] == [one.actor for one in await messages(world) if one.actor != "page:Ana"]
+
+
+async def test_a_whole_list_of_as_many_but_other_rows_is_not_the_one_that_was_seen(world: World) -> None:
+    one, _, _ = await queue(world)
+    await refuse_all(world)
+    others = [number for number in await dead(world) if number != one]
+    async with person_at(world) as person:
+        await world.execute(f"UPDATE pos_sync.outbox_message SET state = 'sent' WHERE outbox_message_id = {one}")
+        await person.open("/ui/outbox/confirm?act=dismiss&all=1&state=dead")
+        action, fields = fields_of(person, "/ui/outbox/dismiss")
+        # As many, with the same last number.
+        await refuse_all(world)
+        await world.execute(f"UPDATE pos_sync.outbox_message SET state = 'sent' WHERE outbox_message_id = {others[0]}")
+        assert 409 == (await post(person, action, {**fields, "note": "x"})).status_code
+        assert ["dead", "dead", "sent"] == sorted(await states(world))
+
+
+async def dead(world: World) -> list[int]:
+    return [one.outbox_message_id for one in await messages(world) if one.state == "dead"]
 
 
 async def test_all_that_a_pair_was_refused_is_sent_again_from_the_list_of_pairs(world: World) -> None:
@@ -163,7 +182,7 @@ async def test_all_that_a_pair_was_refused_is_sent_again_from_the_list_of_pairs(
             await person.open(f"/ui/outbox/confirm?act=retry&{path}")
             assert 422 == person.status
         await person.open(f"/ui/outbox/confirm?act=retry&all=1&state=dead&store=1&system={SYSTEM}")
-        assert (422, True) == (person.status, "There is none by now" in person.text)
+        assert (422, True) == (person.status, "None of them is left" in person.text)
 
 
 @pytest.mark.parametrize("act", ["retry", "dismiss"])
