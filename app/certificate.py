@@ -29,9 +29,12 @@ def tls_fault(error: BaseException, *, authorities: str = AUTHORITIES) -> str | 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
     """The error, and what caused it, from the outermost on."""
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
         yield cause
-        cause = cause.__cause__ or cause.__context__
+        # Of several tries, as of the addresses of one name, the first says enough.
+        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause.__context__
 
 
 def _verdict(error: ssl.SSLCertVerificationError, authorities: str) -> str:

@@ -42,6 +42,9 @@ INSUFFICIENT_PRIVILEGE = "42501"
 ONE_SIGNAL_SECONDS = 1.0
 """Signals closer together than this are one: a worker gets the process group's, and then its parent's."""
 
+REFUSED_CLASSES = {"28", "3D", "42"}
+"""Classes of SQLSTATE by which Postgres refuses a role, a database, or what is missing in it"""
+
 _log = structlog.get_logger("pos_sync.serving")
 
 
@@ -180,11 +183,12 @@ async def require_schema(settings: Settings) -> None:
         if code == NOT_LET_IN:
             # Not away: no waiting helps.
             raise SchemaNotAtHead(NOT_LET_IN_REMEDY) from error
-        # With a code Postgres said no, and is there. It may end by itself: a role or a database may just be made.
+        # Postgres said no, and is there. It may end by itself: a role or a database may just be made.
+        is_refused = code is not None and code[:2] in REFUSED_CLASSES
         cause = getattr(error, "orig", None) or error
         _log.error(
-            f"{'database refuses this service' if code else 'database away'} at start, starting all the same",
-            reason=reason_of(cause) if code else unreachable(settings.database_address, cause),
+            f"{'database refuses this service' if is_refused else 'database away'} at start, starting all the same",
+            reason=reason_of(cause) if is_refused else unreachable(settings.database_address, cause),
             sqlstate=code or None,
         )
         return

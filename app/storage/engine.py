@@ -172,8 +172,8 @@ class Database:
             if "sslcert" not in self.address.files:
                 raise
             # TLS 1.3 is open before the server has looked at it, and what it then says is often lost.
-            words = tls_fault(error) or "the server closed the connection: perhaps it does not take the certificate in sslcert"
-            raise ServerUnreachable(f"{server}: {words}") from error
+            words = "the server closed the connection: perhaps it does not take the certificate in sslcert"
+            raise ServerUnreachable(f"{server}: {tls_fault(error, authorities='sslrootcert') or words}") from error
         except asyncpg.ProtocolViolationError as error:
             # Postgres itself knows the parameter.
             if "unsupported startup parameter" not in str(error):
@@ -229,7 +229,11 @@ def _together(faults: dict[_Server, BaseException]) -> BaseException:
     for fault in faults.values():
         if isinstance(fault, asyncpg.PostgresError) and not isinstance(fault, asyncpg.CannotConnectNowError):
             return fault
-    return ServerUnreachable("; ".join(f"{server}: {reason_of(fault)}" for server, fault in faults.items()))
+    named = (
+        str(fault) if isinstance(fault, ServerUnreachable) else f"{server}: {reason_of(fault)}"
+        for server, fault in faults.items()
+    )
+    return ServerUnreachable("; ".join(named))
 
 
 def reason_of(fault: BaseException) -> str:

@@ -38,8 +38,10 @@ SELECT ARRAY[(SELECT system_identifier FROM pg_catalog.pg_control_system())::pg_
     ELSE pg_catalog.pg_current_wal_flush_lsn() END - '0/0'::pg_catalog.pg_lsn)::pg_catalog.text]
 """
 """SQL: of which cluster and database the server is, which part it plays, and the position that it has written or replayed."""
+# Each list is planned for its own filters, as on the primary.
 _BEGIN = text("""
-SELECT set_config('statement_timeout', :limit, true), pg_is_in_recovery(), CAST(pg_last_wal_replay_lsn() - '0/0' AS bigint)
+SELECT set_config('statement_timeout', :limit, true), set_config('plan_cache_mode', 'force_custom_plan', true),
+  pg_is_in_recovery(), CAST(pg_last_wal_replay_lsn() - '0/0' AS bigint)
 """)
 
 _LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -215,7 +217,7 @@ class Standby:
         try:
             async with self._engine.connect() as connection:
                 # Asked of this very connection: one name may lead to several standbys.
-                _, is_standby, reached = (await connection.execute(_BEGIN, {"limit": limit})).one()
+                _, _, is_standby, reached = (await connection.execute(_BEGIN, {"limit": limit})).one()
                 complete_at = self._complete_of(reached) if is_standby else float("-inf")
                 if self._seconds_since(complete_at) > MAX_AGE_SECONDS:
                     raise ReadThePrimary("it is behind the primary")

@@ -102,6 +102,16 @@ _WORDS = {
     Fault.BROKEN: "Postgres failed inside",
     Fault.DATA: "Postgres refuses a value",
 }
+_WORDS_OF_CODES = {
+    "57014": "it took longer than it may",
+    "57P03": "the server is starting or stopping",
+    "57": "the server ended the connection",
+    "08": "the connection was lost",
+    "53100": "the disk is full",
+    "53300": "the server has no connection left",
+    "53": "the server has no room left",
+}
+"""By SQLSTATE or its class, where that says more."""
 
 
 def why_failed(error: BaseException) -> str:
@@ -111,7 +121,8 @@ def why_failed(error: BaseException) -> str:
     """
     code = sqlstate(error)
     if code:
-        return f"{_WORDS.get(classify(error), 'Postgres refuses it')} ({code})"
+        words = _WORDS_OF_CODES.get(code) or _WORDS_OF_CODES.get(code[:2]) or _WORDS.get(classify(error), "Postgres refuses it")
+        return f"{words} ({code})"
     cause = getattr(error, "orig", None) or error
     cause = cause.__cause__ if isinstance(cause.__cause__, asyncpg.InterfaceError) else cause
     if isinstance(cause, asyncpg.InterfaceError) and isinstance(cause, ValueError):

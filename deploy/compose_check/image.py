@@ -8,6 +8,8 @@ from pathlib import Path
 
 from deploy.compose_check.traffic import Fault, expect
 
+MAX_SECONDS = 600
+"""Of one call: past it, something hangs."""
 BASE, STAND_IN, IMAGE = "debian-with-packages:13", "python:3.13-slim", "mipos-pos-sync"
 POLICY = Path("/etc/containers/policy.json")
 # What was mounted or made here is no part of an image.
@@ -41,10 +43,12 @@ def main() -> int:
 def _make_base() -> None:
     print("== Making the stand-in of the base image", flush=True)
     container = _buildah("from", "scratch").strip()
-    place = _buildah("mount", container).strip()
+    mounted = _buildah("mount", container).strip()
     left_out = [f"--exclude={path}" for path in _LEFT_OUT.split()]
     with subprocess.Popen(["tar", "-C", "/", "--one-file-system", *left_out, "-c", "."], stdout=subprocess.PIPE) as tar:
-        subprocess.run(["tar", "-C", place, "-x"], stdin=tar.stdout, check=True)
+        subprocess.run(["tar", "-C", mounted, "-x"], stdin=tar.stdout, check=True)
+    if tar.returncode != 0:
+        raise Fault(f"packing this system ended with {tar.returncode}")
     _buildah("commit", "--quiet", "--rm", container, BASE)
 
 
@@ -55,8 +59,8 @@ def _look_at_image() -> None:
     expect("the user", _buildah("run", container, "--", "id", "--user").strip(), "10001")
     print(_buildah("run", container, "--", "pos-sync", "--version").strip(), flush=True)
     unset = _run("run", container, "--", "pos-sync", "serve")
-    if "DATABASE_URL: is not set" not in unset.stdout:
-        raise Fault(f"without settings it says:\n{unset.stdout}")
+    if "DATABASE_URL: is not set" not in unset.stdout + unset.stderr:
+        raise Fault(f"without settings it says:\n{unset.stdout}{unset.stderr}")
     if "app.server.healthcheck" not in _buildah("inspect", "--type", "image", IMAGE):
         raise Fault("the image has no HEALTHCHECK")
 
@@ -74,7 +78,7 @@ def _limits() -> list[str]:
 def _buildah(*arguments: str) -> str:
     done = _run(*arguments)
     if done.returncode != 0:
-        raise Fault(f"buildah {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}")
+        raise Fault(f"buildah {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -83,10 +87,10 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
         ["buildah", *arguments],
         env=_ENVIRONMENT,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         check=False,
+        timeout=MAX_SECONDS,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import httpx2
+import hypothesis
 import pytest
 from sqlalchemy import text
 
@@ -30,7 +31,7 @@ from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
 KEY = "till-key-of-2026-for-tests"
-HISTORIES = int(os.environ.get("POS_SYNC_ORDERS", "40"))
+HISTORIES = int(os.environ.get("POS_SYNC_ORDERS", hypothesis.settings().max_examples * 6 // 10))
 """How many random orders of arrival are tried; `make proof` asks for many."""
 TEN = (datetime.now(UTC) - timedelta(days=1)).replace(hour=10, minute=0, second=0, microsecond=0)
 

@@ -34,7 +34,7 @@ def number(found: Drift) -> tuple[object, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weights", [USUAL, pytest.param(WILD, marks=pytest.mark.slow)], ids=["usual", "wild"])
+@pytest.mark.parametrize("weights", [USUAL, WILD], ids=["usual", "wild"])
 async def test_the_drift_is_the_same_after_the_messages_are_deleted(world: World, weights: dict[str, int]) -> None:
     """What is left of a cause from before the cut is told as an opening difference; no cause is made up."""
     async with world.engine.begin() as connection:

@@ -58,7 +58,9 @@ class Encrypted:
         before = self.server.ask("SELECT pg_conf_load_time()")
         self.server.ask("SELECT pg_reload_conf()")
         # Of the postmaster, which each new connection inherits it from.
+        deadline = time.monotonic() + 60
         while self.server.ask("SELECT pg_conf_load_time()") == before:
+            assert time.monotonic() < deadline, "it does not read them"
             time.sleep(0.05)
 
 
@@ -174,7 +176,9 @@ def test_a_private_ca_that_is_not_known_is_named_with_the_option_that_names_it(e
 def test_of_several_hosts_each_is_named_with_its_reason(encrypted: Encrypted) -> None:
     url = encrypted.url("sslmode=verify-full&sslrootcert=system", host="localhost:1,localhost")
 
-    assert "by a CA that this machine does not know" in words_of(url)
+    words = words_of(url)
+    assert "by a CA that this machine does not know" in words
+    assert all(f"localhost:1 ({address}): connection refused" in words for address in ("127.0.0.1",))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.catalog_body import check_for_sync, read_catalog, read_tables
@@ -363,6 +363,7 @@ def catalogs(draw: st.DrawFn) -> Catalog:
 
 
 @given(catalogs())
+@settings(deadline=None)
 def test_what_is_exported_comes_back_exactly(catalog: Catalog) -> None:
     files = {name: table.encode() for name, table in to_tables(catalog).items()}
     back = read_tables(files, inventory_system_id="system", user_id_tps="30")

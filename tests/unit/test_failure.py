@@ -52,6 +52,9 @@ def caused(outer: Exception, *causes: Exception) -> Exception:
     return outer
 
 
+TWO_REFUSED = ExceptionGroup("two tries", [ConnectionRefusedError(111, "no"), ConnectionRefusedError(111, "no")])
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -90,6 +93,8 @@ def test_no_class_is_named_whatever_the_error_is(error: Exception) -> None:
         (httpx2.ConnectError("secret in an address"), "no connection could be made"),
         (httpx2.ReadTimeout("x"), "no answer in time"),
         (httpx2.UnsupportedProtocol("Request URL has an unsupported protocol 'foo://'"), "its address is no http or https"),
+        # As anyio tells of a name with two addresses.
+        (caused(httpx2.ConnectError("x"), OSError("All failed"), TWO_REFUSED), "connection refused"),
         (UnheardOf("secret"), UNKNOWN),
     ],
 )
@@ -106,6 +111,11 @@ def test_the_cause_that_says_most_is_told_and_no_text_of_a_library(error: Except
         (DBAPIError("s", {}, caused(Exception("x"), asyncpg.InterfaceError("closed"))), "the connection was lost"),
         (PoolTimeout("QueuePool limit"), "all connections were in use"),
         (ConnectionRefusedError(111, "Connect call failed"), "connection refused"),
+        (asyncpg.QueryCanceledError("m"), "it took longer than it may (57014)"),
+        (asyncpg.LockNotAvailableError("m"), "another session holds what it needs (55P03)"),
+        (asyncpg.AdminShutdownError("m"), "the server ended the connection (57P01)"),
+        (asyncpg.TooManyConnectionsError("m"), "the server has no connection left (53300)"),
+        (asyncpg.DiskFullError("m"), "the disk is full (53100)"),
     ],
 )
 def test_a_failure_of_the_database_is_told_without_the_values_in_it(error: Exception, words: str) -> None:
