@@ -142,17 +142,17 @@ async def _deadlocks(scene: Scene) -> None:
     await query("ALTER ROLE pos_sync SET deadlock_timeout = '10ms'")
     try:
         await scene.disconnect()
-        await _collide(scene, _lock_backwards(scene), "DeadlockDetectedError", "was the victim of {} deadlocks")
+        await _collide(scene, _lock_backwards(scene), "(40P01)", "was the victim of {} deadlocks")
     finally:
         await query("ALTER ROLE pos_sync RESET deadlock_timeout")
 
 
-async def _collide(scene: Scene, disturbing: "AbstractAsyncContextManager[None]", error: str, text: str) -> None:
-    """Load until the service has met `error` often enough."""
+async def _collide(scene: Scene, disturbing: "AbstractAsyncContextManager[None]", code: str, text: str) -> None:
+    """Load until the service has met errors of this SQLSTATE often enough."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + COLLISION_SECONDS
     async with disturbing, scene.sender.load():
-        while (seen := scene.service.log.count(error)) < LEAST_COLLISIONS:
+        while (seen := scene.service.log.count(code)) < LEAST_COLLISIONS:
             if loop.time() > deadline:
                 break
             await asyncio.sleep(0.2)
@@ -199,7 +199,7 @@ async def _serialization_failures(scene: Scene) -> None:
         finally:
             await scene.world.execute("DROP TRIGGER fail ON stock_movement", "DROP FUNCTION fail")
 
-    await _collide(scene, failing(), "SerializationError", "met {} serialization failures (raised by a trigger)")
+    await _collide(scene, failing(), "(40001)", "met {} serialization failures (raised by a trigger)")
 
 
 async def _read_only(scene: Scene) -> None:
@@ -255,18 +255,21 @@ async def _no_rights(scene: Scene) -> None:
     await scene.deliver(NO_CONTENT)
 
 
+_INDEXES = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 'pos_sync.stock_movement'::regclass"
+
+
 async def _disk_full(scene: Scene) -> None:
     with _small_disk(scene) as folder:
         owner = await asyncpg.connect(postgres.url(scene.world.database))
         try:
             await owner.execute(f"CREATE TABLESPACE small LOCATION '{folder}'")
             await owner.execute("ALTER TABLE pos_sync.stock_movement SET TABLESPACE small")
-            for (index,) in await owner.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'stock_movement'"):
+            for (index,) in await owner.fetch(_INDEXES):
                 await owner.execute(f"ALTER INDEX {index} SET TABLESPACE small")
             await scene.deliver(NO_CONTENT)
             await _fill_disk(scene, folder)
             await scene.deliver(NO_CONTENT)
-            for (index,) in await owner.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'stock_movement'"):
+            for (index,) in await owner.fetch(_INDEXES):
                 await owner.execute(f"ALTER INDEX {index} SET TABLESPACE pg_default")
             await owner.execute("ALTER TABLE pos_sync.stock_movement SET TABLESPACE pg_default")
             await owner.execute("DROP TABLESPACE small")
@@ -288,7 +291,7 @@ async def _fill_disk(scene: Scene, folder: Path) -> None:
         while not scene.sender.book.answers[UNAVAILABLE] and loop.time() < deadline:
             await asyncio.sleep(0.05)
     await scene.deliver(UNAVAILABLE)
-    said = scene.service.log.count("DiskFullError 53100")
+    said = scene.service.log.count("the disk is full (53100)")
     if not said:
         scene.finding.problems["Postgres never said that its disk is full (53100): it proves nothing"] += 1
     async with httpx2.AsyncClient(base_url=scene.service.url) as client:
