@@ -93,7 +93,7 @@ class Address:
 
     @property
     def shared_name(self) -> str:
-        """Its servers in their alphabetical order, and its name: the same for all who use it, whoever they are."""
+        """Its servers in alphabetical order, and its name: the same text whatever the role, the password and the options."""
         return f"{','.join(sorted(map(str, self.hosts)))}/{self.database}"
 
     def driver_arguments(self) -> dict[str, Any]:

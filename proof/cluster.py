@@ -35,7 +35,7 @@ class Server(EmbeddedPostgres):
         self._run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", str(self._data))
 
     def own(self, path: Path) -> None:
-        """Give `path` to the user whom Postgres runs as."""
+        """Give `path` to the user that Postgres runs as."""
         self._own(path)
 
 

@@ -36,7 +36,7 @@ def restored_command(*, yes: bool, actor: str, as_json: bool) -> None:
         return await begin_anew(connection, actor=actor)
 
     try:
-        # It waits for whoever holds what it changes, and reads every message that waits.
+        # It waits for sessions that hold what it changes, and reads every message that waits.
         with progress("Holding messages, and setting the guards"):
             done = in_transaction(work)
     except GuardMissing as error:

@@ -44,7 +44,7 @@ class Result:
     has_effect_checked: bool
 
 
-def run(  # noqa: PLR0913 - what is sent where, by whom, and how it is judged
+def run(  # noqa: PLR0913 - what is sent where, who sends it, and how it is judged
     cases: Sequence[Case],
     address: SplitResult,
     *,

@@ -64,8 +64,8 @@ async def examine(settings: Settings, engine: AsyncEngine, *, workers: int) -> A
         code = sqlstate(error)
         cause = getattr(error, "orig", None) or error
         reason = f"refuses this service ({code})" if code else unreachable(settings.database_address, cause)
-        remedy = "Check DATABASE_URL, that Postgres runs, and that it lets this machine and role in."
-        remedy = NOT_LET_IN_REMEDY if code == NOT_LET_IN else remedy
+        way_in = "Check DATABASE_URL, that Postgres runs, and that it lets this machine and role in."
+        remedy = NOT_LET_IN_REMEDY if code == NOT_LET_IN else way_in
         yield Check("database", Verdict.FAILED, reason, remedy)
         for name in ("schema", "durability", "encryption", "connections"):
             yield Check(name, Verdict.SKIPPED, "needs the database")

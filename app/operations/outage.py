@@ -189,7 +189,7 @@ class Outage:
             self._told = None if known["told"] is None else Severity(known["told"])
             self._kind = BY_NAME[known["kind"]]
             self._told_at = None if known["told_at"] is None else datetime.fromisoformat(known["told_at"])
-            self._repeats, self._changes = int(known["repeats"]), int(known.get("changes", 0))
+            self._repeats, self._changes = int(known["repeats"]), int(known["changes"])
         except (ValueError, KeyError, TypeError):
             # An empty file: nothing was told yet.
             return

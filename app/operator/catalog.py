@@ -66,7 +66,7 @@ class Imported:
     """The user_id_tps of the connection before, where it changed."""
 
 
-async def import_catalog(  # noqa: PLR0913 - what, how, and whom to tell
+async def import_catalog(  # noqa: PLR0913 - what, how, and who is told
     engine: AsyncEngine,
     store_id: str,
     catalog: Catalog,

@@ -75,7 +75,7 @@ def login_router(access: Access, engine: AsyncEngine, renderer: Renderer) -> API
             return _form(request, problem=problem, status=HTTPStatus.UNPROCESSABLE_ENTITY, asked_for=asked_for)
         network = network_of(request.client.host if request.client else None)
         async with engine.begin() as connection:
-            wait = await page_access.queue_login(connection, network, most_delay=MAX_DELAY, most_wait=MAX_WAIT)
+            wait = await page_access.queue_login(connection, network, max_delay=MAX_DELAY, max_wait=MAX_WAIT)
         if wait is None:
             problem = said(
                 "Wrong passwords come from your network just now. Try again in a few seconds, or use a link: pos-sync page link"

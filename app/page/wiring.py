@@ -72,7 +72,7 @@ class Page:
     tasks: list[tuple[str, Callable[[], Awaitable[None]]]]
 
 
-def create_page(  # noqa: PLR0913 - what a page needs, and whom it tells
+def create_page(  # noqa: PLR0913 - what a page needs, and what it tells
     settings: Settings,
     database: Database,
     receipt: Receipt,

@@ -184,7 +184,7 @@ async def require_schema(settings: Settings) -> None:
             # Not away: no waiting helps.
             raise SchemaNotAtHead(NOT_LET_IN_REMEDY) from error
         # Postgres said no, and is there. It may end by itself: a role or a database may just be made.
-        is_refused = code is not None and code[:2] in REFUSED_CLASSES
+        is_refused = code[:2] in REFUSED_CLASSES
         cause = getattr(error, "orig", None) or error
         _log.error(
             f"{'database refuses this service' if is_refused else 'database away'} at start, starting all the same",

@@ -84,7 +84,7 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"The embedded Postgres did not start. The end of its log:\n{end}")
 
     def _choose_user(self) -> None:
-        """Postgres refuses to run as root. What root made stays with whom it was made for.
+        """Postgres refuses to run as root. A data folder keeps the owner that it was made with.
 
         Raises:
             EmbeddedPostgresError: nobody else may pass through the folders above, and there are no user namespaces.

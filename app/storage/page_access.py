@@ -69,26 +69,26 @@ INSERT INTO pos_sync.page_failure AS kept (network, failures, failed_at, free_at
 VALUES (:network, 0, :now, :now)
 ON CONFLICT (network) DO UPDATE SET
   failures = CASE WHEN kept.failed_at < :forgotten THEN 0 ELSE kept.failures END,
-  free_at = greatest(excluded.free_at, kept.free_at) + make_interval(secs => least(:most, CASE
+  free_at = greatest(excluded.free_at, kept.free_at) + make_interval(secs => least(:max_delay, CASE
     WHEN kept.failed_at < :forgotten OR kept.failures = 0 THEN 0 ELSE 0.25 * 2 ^ least(kept.failures, 10) END))
 WHERE kept.free_at <= :last
 RETURNING free_at
 """)
 
 
-async def queue_login(connection: AsyncConnection, network: str, *, most_delay: float, most_wait: float) -> float | None:
-    """Queue a login from `network`: the seconds that it has to wait. None where that could be longer than `most_wait`.
+async def queue_login(connection: AsyncConnection, network: str, *, max_delay: float, max_wait: float) -> float | None:
+    """Queue a login from `network`: the seconds that it has to wait. None where that could be longer than `max_wait`.
 
-    A failed login makes the next ones from the same network wait longer, up to `most_delay` seconds each.
+    A failed login makes the next ones from the same network wait longer, up to `max_delay` seconds each.
     """
     # As a parameter: Citus takes no function of the clock in an upsert.
     now = await database_now(connection)
     asked = {
         "network": network,
-        "most": most_delay,
+        "max_delay": max_delay,
         "now": now,
         "forgotten": now - FORGET_FAILURES,
-        "last": now + timedelta(seconds=most_wait - most_delay),
+        "last": now + timedelta(seconds=max_wait - max_delay),
     }
     free_at: datetime | None = await connection.scalar(_QUEUE_LOGIN, asked)
     return None if free_at is None else max(0.0, (free_at - now).total_seconds())

@@ -51,7 +51,7 @@ OPERATORS = ("=", "<>", "<", ">", "<=", ">=", "+", "-", "*", "/", "||")
 
 
 async def plant(world: World) -> None:
-    """As a role that may create in `public`: functions and operators that refuse whoever calls them."""
+    """As a role that may create in `public`: functions and operators that refuse every call."""
     await world.execute("GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC")
     body = "LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a planted function was called'; END $$"
     named = [(name, types) for name, each in FUNCTIONS.items() for types in each]

@@ -53,6 +53,7 @@ class Server:
         self._folder = folder
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._settings: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -72,6 +73,7 @@ class Server:
 
     def start(self, *settings: str) -> None:
         """Start it, with `name=value` for each setting, and wait until it answers."""
+        self._settings = settings
         options = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={self.port}", "-c", f"unix_socket_directories={self._folder}"]
         for setting in settings:
             options += ["-c", setting]
@@ -95,7 +97,7 @@ class Server:
         self._run("pg_ctl", "stop", "-m", "fast", "-w", "-D", self._folder)
         self._process.wait()
         (self._folder / "standby.signal").touch()
-        self.start()
+        self.start(*self._settings)
 
     def wait_for(self, primary: "Server") -> None:
         """Wait until a standby has replayed what `primary` has written: where its first try to stream fails it waits for 5 s."""

@@ -337,8 +337,8 @@ letters = st.characters(exclude_categories=["Cc", "Cs", "Cn", "Co", "Zl", "Zp"])
 texts = st.text(letters, min_size=1, max_size=12).filter(lambda text: fault_in(text, max_length=255) is None)
 formulas = st.builds("{}{}".format, st.sampled_from(["'", "''", "", "=", "-", "'=", "''+", '",;']), texts)
 words = st.one_of(texts, formulas)
-seen = st.text(st.characters(categories=["L", "M", "N", "P", "S"]), min_size=1, max_size=12)
-ids = st.one_of(seen, seen, words).filter(lambda text: fault_in_id(text) is None and damage_in(text) is None)
+visible = st.text(st.characters(categories=["L", "M", "N", "P", "S"]), min_size=1, max_size=12)
+ids = st.one_of(visible, visible, words).filter(lambda text: fault_in_id(text) is None and damage_in(text) is None)
 numbers = st.decimals(min_value=0, max_value=10**14, places=5, allow_nan=False)
 
 
