@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.cli.database import in_transaction, with_database
 from app.cli.group import CommandGroup
 from app.cli.options import actor_option, json_option
-from app.cli.output import document_of, show_json, show_table, to_iso, to_shown
+from app.cli.output import document_of, say, show_json, show_table, to_iso, to_shown
 from app.cli.progress import progress
 from app.cli.status import COLOURS
 from app.operations.alert_message import test_message
@@ -154,5 +154,5 @@ def ping_command(*, as_json: bool) -> None:
     if as_json:
         show_json(document_of(result))
     else:
-        click.echo(f"{result.words}.", err=result.state is not PingState.RETURNED)
+        say(f"{result.words}.", err=result.state is not PingState.RETURNED)
     sys.exit(0 if result.state is PingState.RETURNED else 1)

@@ -14,9 +14,10 @@ from app.catalog_body import read_catalog, read_tables
 from app.cli.database import with_database
 from app.cli.group import CommandGroup
 from app.cli.options import MomentType, actor_option, json_option
-from app.cli.output import InputRefused, named_problems, show_json
+from app.cli.output import InputRefused, named_problems, say, show_json
 from app.cli.progress import progress
 from app.cli.subjects import unknown_store
+from app.errors import to_seen_json
 from app.errors.requests import CannotSync, NoStoreToSync
 from app.operator.catalog import Imported, ImportOrder, export_catalog, import_catalog
 from app.settings import load_database_settings
@@ -118,11 +119,11 @@ def import_command(  # noqa: PLR0913 - one parameter per option
     if as_json:
         show_json({"store_id": store_id, "is_dry": is_dry, **asdict(imported), "ignored_columns": list(ignored)})
     else:
-        click.echo(f"{'Nothing was changed. It would be: ' if is_dry else ''}{_summary(store_id, catalog, imported)}")
+        say(f"{'Nothing was changed. It would be: ' if is_dry else ''}{_summary(store_id, catalog, imported)}")
         if ignored:
-            click.echo(f"Ignored columns: {', '.join(ignored)}.")
+            say(f"Ignored columns: {', '.join(ignored)}.")
     if warnings := look_alikes(catalog):
-        click.echo(f"Check these:\n{named_problems(warnings)}", err=True)
+        say(f"Check these:\n{named_problems(warnings)}", err=True)
 
 
 def _read(
@@ -217,7 +218,7 @@ def export_command(store_id: str, inventory_system_id: str | None, as_format: st
             f"--system {catalog.inventory_system_id} --user {catalog.user_id_tps}"
         )
         return
-    text = json.dumps(to_document(catalog), ensure_ascii=False, indent=2) + "\n"
+    text = to_seen_json(json.dumps(to_document(catalog), ensure_ascii=False, indent=2)) + "\n"
     if output is None:
         click.echo(text, nl=False)
     else:

@@ -16,8 +16,9 @@ from app.cli.options import MomentType, json_option, limit_option
 from app.cli.output import document_of, show_json, show_table
 from app.cli.progress import Progress, progress
 from app.cli.subjects import require_known
-from app.errors import as_seen
+from app.errors import as_seen, to_seen_json
 from app.settings import load_database_settings
+from app.stock.csv_cells import row_of
 from app.stock.quantity import to_canonical, to_signed
 from app.stock.text import DATE_FORMAT, zone_of
 from app.storage import change_feed
@@ -32,6 +33,7 @@ _CSV = (
     "happened_at", "received_at", "item_id", "level_version", "source", "inventory_system_id", "delta", "counted", "refers_to",
     "other_store_id", "reason", "reference", "actor", "note",
 )  # fmt: skip
+_NUMBERS = {"level_version", "delta", "counted", "refers_to"}
 
 
 @click.command()
@@ -144,8 +146,7 @@ def _write_csv(rows: Sequence[LedgerRow], line: Progress) -> None:
     writer.writerow(_CSV)
     for number, row in enumerate(rows):
         line.count(number, len(rows))
-        document = _document(row)
-        writer.writerow(["" if document[name] is None else document[name] for name in _CSV])
+        writer.writerow(row_of(_document(row), _CSV, numbers=_NUMBERS))
 
 
 def _follow(store_id: str, item_id: str | None, *, as_json: bool) -> None:
@@ -174,7 +175,7 @@ def _follow(store_id: str, item_id: str | None, *, as_json: bool) -> None:
 def _show_new(row: LedgerRow, zone: ZoneInfo, *, as_json: bool) -> None:
     """One line, at once: a pipe would else keep it back."""
     if as_json:
-        click.echo(json.dumps(_document(row), ensure_ascii=False))
+        click.echo(to_seen_json(json.dumps(_document(row), ensure_ascii=False)))
     else:
         click.echo("  ".join(map(as_seen, _line(row, zone))).rstrip())
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import click
 import httpx2
 
-from app.errors import as_seen
+from app.errors import as_seen, seen_lines, to_seen_json
 from app.operator.refusals import OperatorResult, Verdict
 from app.receiving.body import read_fields
 from app.settings import SettingsRefused, load_database_settings
@@ -98,9 +98,14 @@ def _coloured(text: str, row: int, column: int, colours: Mapping[tuple[int, int]
     return text if colour is None else click.style(text, fg=colour)
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines of ours that quote others: what cannot be seen in them is shown as code points."""
+    click.echo(seen_lines(text), err=err)
+
+
 def show_json(document: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Print `document` for people and programs alike."""
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    click.echo(to_seen_json(json.dumps(document, ensure_ascii=False, indent=2)))
 
 
 def end_with_answer(answer: httpx2.Response, *, done: str, as_json: bool = False) -> NoReturn:
@@ -110,7 +115,7 @@ def end_with_answer(answer: httpx2.Response, *, done: str, as_json: bool = False
     if as_json:
         show_json({"status": answer.status_code, "message": words})
     else:
-        click.echo(f"{answer.status_code}: {done if is_done else words}", err=not is_done)
+        say(f"{answer.status_code}: {done if words is None else as_seen(words)}", err=not is_done)
     sys.exit(0 if is_done else 1)
 
 
@@ -118,8 +123,8 @@ def _words_of(answer: httpx2.Response) -> str:
     try:
         words = answer.json()["message"]
     except (ValueError, KeyError, TypeError):
-        return answer.text[:200]
-    return " ".join(words) if isinstance(words, list) else str(words)
+        words = answer.text[:200]
+    return " ".join(map(str, words)) if isinstance(words, list) else str(words)
 
 
 def document_of(row: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the dataclasses that storage lists
@@ -213,7 +218,7 @@ def show_results(results: Sequence[OperatorResult], *, lead: str = "", as_json: 
     counts = Counter(one.verdict for one in results)
     click.echo(lead + ", ".join(f"{verdict.value}: {counts[verdict]}" for verdict in Verdict if counts[verdict]))
     for one in failures[:MAX_SHOWN]:
-        click.echo(f"  {one.number}{f' ({one.about})' if one.about else ''}, {one.verdict.value}: {one.message}")
+        say(f"  {one.number}{f' ({one.about})' if one.about else ''}, {one.verdict.value}: {one.message}")
     if len(failures) > MAX_SHOWN:
         click.echo(f"  ... and {len(failures) - MAX_SHOWN} more")
     sys.exit(1 if failures else 0)
@@ -227,5 +232,5 @@ def show_outcomes(outcomes: Mapping[int, str], *, done: str, as_json: bool) -> N
     else:
         click.echo(f"{done}: {len(outcomes) - len(left)}")
         for number, outcome in left.items():
-            click.echo(f"  {number}: {outcome}")
+            say(f"  {number}: {outcome}")
     sys.exit(1 if left else 0)

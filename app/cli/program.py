@@ -1,6 +1,7 @@
 """`pos-sync` itself: the list of its commands, and how a run of one ends."""
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ import click
 from app import version
 from app.cli import INCOMPLETE, importing
 from app.cli.group import CommandGroup
+from app.errors import seen_lines
 from app.settings import ENV_FILE_VARIABLE, SettingsRefused
 from app.terminal import shows_colours
 
@@ -135,7 +137,10 @@ def _run() -> int | str | None:
         click.echo(str(error), err=True)
         return 2
     except click.ClickException as error:
-        error.show()
+        # What it quotes was written by others.
+        words = io.StringIO()
+        error.show(words)
+        click.echo(seen_lines(words.getvalue()), err=True, nl=False)
         return error.exit_code
     except click.Abort as abort:
         click.echo("Aborted!", err=True)

@@ -10,10 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
 from app.cli.options import json_option
-from app.cli.output import document_of, show_json, show_table
+from app.cli.output import document_of, say, show_json, show_table
 from app.cli.progress import progress
 from app.cli.readiness import wait_until_ready
 from app.doctor import Check, Verdict, examine
+from app.errors import as_seen
 from app.mipos.answers import attributed
 from app.mipos.wiring import registrar, why_not_registering
 from app.problems.kinds import EXIT_STATUS, Severity
@@ -224,7 +225,7 @@ def register_command(*, as_json: bool) -> None:
         del document["account"]
         show_json(document)
     else:
-        click.echo(f"{registration.url}\n{attributed(registration.words)}")
+        say(f"{registration.url}\n{attributed(registration.words)}")
     sys.exit({RegistrationState.REGISTERED: 0, RegistrationState.FAILED: 1, RegistrationState.PENDING: 3}[registration.state])
 
 
@@ -274,4 +275,4 @@ def _shown(check: Check) -> str:
     verdict = click.style(f"{check.verdict.value:<8}", fg=_COLOURS[check.verdict])
     # What mipOS or the database said may end in a full stop of its own.
     reason = check.reason.rstrip(".") if check.remedy else check.reason
-    return f"{verdict} {check.name:<13} {reason}{f'. {check.remedy}' if check.remedy else ''}"
+    return f"{verdict} {check.name:<13} {as_seen(reason)}{f'. {as_seen(check.remedy)}' if check.remedy else ''}"

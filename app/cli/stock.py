@@ -13,7 +13,7 @@ from app.cli.options import MomentType, item_option, json_option, store_option
 from app.cli.output import document_of, show_json, show_table, to_shown
 from app.cli.progress import progress
 from app.cli.subjects import require_known
-from app.stock.csv_catalog import to_cell
+from app.stock.csv_cells import row_of
 from app.stock.quantity import ZERO, to_plain
 from app.storage.levels import LevelFilter, StockedItem, list_levels
 
@@ -122,6 +122,4 @@ def _write_csv(levels: Sequence[StockedItem]) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(_CSV)
     for level in levels:
-        document = document_of(level)
-        cells = {name: "" if document[name] is None else str(document[name]) for name in _CSV}
-        writer.writerow([text if name in _NUMBERS else to_cell(text) for name, text in cells.items()])
+        writer.writerow(row_of(document_of(level), _CSV, numbers=_NUMBERS))

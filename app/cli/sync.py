@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
 from app.cli.options import actor_option
-from app.cli.output import named_problems, show_json
+from app.cli.output import named_problems, say, show_json
 from app.cli.progress import progress
 from app.cli.subjects import unknown_store
 from app.errors.requests import CannotSync, NoStoreToSync, UnsendableCatalog
@@ -61,7 +61,7 @@ def command(store_id: str, inventory_system_id: str | None, actor: str, *, dry_r
     if as_json:
         show_json(asdict(result))
     else:
-        click.echo(
+        say(
             f"Store {store_id} with {result.inventory_system_id}: {result.state.value}. items: {result.items}, "
             f"units: {result.units}, suppliers: {result.suppliers}; messages that it made superfluous: {result.covered}.\n"
             f"{attributed(result.words)}"

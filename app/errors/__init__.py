@@ -46,6 +46,18 @@ def as_seen(value: str) -> str:
     return value if value.isprintable() else "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in value)
 
 
+def seen_lines(text: str) -> str:
+    """`text` of several lines as `as_seen`, line by line."""
+    return text if text.isprintable() else "\n".join(map(as_seen, text.split("\n")))
+
+
+def to_seen_json(text: str) -> str:
+    """JSON, of one line or indented, with what cannot be seen as escapes: it stays the same document."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def render(error: PosSyncError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, headers and JSON body of the answer for `error`; the one renderer for routes, middleware and protocol."""
     body = json.dumps({"message": error.message}).encode("ascii")

@@ -12,7 +12,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
-from app.errors import as_seen
+from app.errors import as_seen, to_seen_json
 from app.terminal import shows_colours
 
 _SHARED: list[Processor] = [
@@ -60,17 +60,10 @@ class _PatientFile:
 
 def _encode(fields: EventDict) -> str:
     try:
-        return _visible(orjson.dumps(fields, default=repr).decode())
+        return to_seen_json(orjson.dumps(fields, default=repr).decode())
     except TypeError:
         # Half a character, or an integer of more than 64 bits: rare, and worth a slow line rather than none.
         return json.dumps(fields, default=repr)
-
-
-def _visible(text: str) -> str:
-    """JSON in which no character is hidden: what controls a terminal or turns its text around is written as its code."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text)
 
 
 def _make_visible(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -19,7 +19,7 @@ from app.page.filters import Filters, read_time, text_of
 from app.page.jobs import Progress
 from app.page.rendering import UTC_ZONE, Zone, later
 from app.page.visitor import Visitor
-from app.stock.csv_catalog import to_cell
+from app.stock.csv_cells import to_cell
 from app.stock.quantity import to_canonical
 from app.stock.text import zone_of
 from app.storage.catalog import Store, list_stores

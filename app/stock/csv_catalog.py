@@ -1,7 +1,7 @@
 """The catalogue as three CSV tables, for a POS that exports spreadsheets: the same fields and rules as the JSON (`catalog`).
 
-Text that a spreadsheet would run as a formula is written with an apostrophe before it, and read without: an export may come
-back through a spreadsheet, and names in it were chosen by others.
+Cells are written and read by `csv_cells`: an export may come back through a spreadsheet, and names in it were chosen by
+others.
 """
 
 import csv
@@ -13,7 +13,8 @@ from typing import Any
 
 from app.errors import shown
 from app.stock.catalog import LISTS, Catalog, to_document
-from app.stock.damage import FORMULA, WrongEncoding, decode
+from app.stock.csv_cells import from_cell, row_of
+from app.stock.damage import WrongEncoding, decode
 
 COLUMNS: Mapping[str, Sequence[str]] = {
     "items": (
@@ -95,24 +96,8 @@ def _write(columns: Sequence[str], entries: Sequence[Mapping[str, str]]) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(columns)
-    writer.writerows([entry[c] if c in NUMBERS else to_cell(entry[c]) for c in columns] for entry in entries)
+    writer.writerows(row_of(entry, columns, numbers=NUMBERS) for entry in entries)
     return BYTE_ORDER_MARK + text.getvalue()
-
-
-# A spreadsheet of another language splits the file at another character, quotes or not: each of these may begin a cell.
-_BEGINNING = "(^|[;,\t\r\n|])"
-_TO_GUARD = re.compile(f"{_BEGINNING}({FORMULA.pattern})")
-_GUARDED = re.compile(f"{_BEGINNING}'({FORMULA.pattern})")
-
-
-def to_cell(value: str) -> str:
-    """`value` as no spreadsheet runs it as a formula."""
-    return _TO_GUARD.sub(r"\1'\2", value)
-
-
-def _from_cell(cell: str) -> str:
-    """What `to_cell` was given: an apostrophe goes only where it stands before what would be a formula."""
-    return _GUARDED.sub(r"\1\2", cell)
 
 
 class _Table:
@@ -154,7 +139,7 @@ class _Table:
                 self.problems.append(f"{place}: {fault}.")
                 continue
             cells = dict(zip(header, row, strict=False))
-            entry = {name: cells[name].strip() if name in NUMBERS else _from_cell(cells[name]) for name in self._columns}
+            entry = {name: cells[name].strip() if name in NUMBERS else from_cell(cells[name]) for name in self._columns}
             if blank := self._blank_keys(entry):
                 of = f" ({shown(entry['external_id'])})" if entry["external_id"].strip() else ""
                 self.problems.append(
