@@ -11,12 +11,13 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, PlainValidator, ValidationError, ValidationInfo
 
-from app.errors import NotParseable, shown
+from app.errors import NotParseable
 from app.stock.catalog import LISTS, Catalog, CatalogRefused, Item, Supplier, Unit, to_document
 from app.stock.csv_catalog import NUMBERS, CsvCatalog, Origin, split_tables
 from app.stock.damage import WrongEncoding, damage_in, decode, parse_number
 from app.stock.quantity import require_unsigned
 from app.stock.text import MAX_TEXT_LENGTH, fault_in
+from app.visible_text import shown
 from app.wire import parse_object, problem_of, read_id, read_quantity
 
 _NOUNS = {"items": "Item", "units": "Unit", "suppliers": "Supplier"}

@@ -13,9 +13,10 @@ from typing import Annotated, Any, TypeVar
 import jiter
 from pydantic import BaseModel, Field, PlainValidator, ValidationError, WithJsonSchema
 
-from app.errors import InvalidField, NotParseable, shown
+from app.errors import InvalidField, NotParseable
 from app.stock.quantity import parse_quantity, require_unsigned
 from app.stock.text import MAX_TEXT_LENGTH, fault_in, fault_in_id
+from app.visible_text import shown
 
 MAX_NESTING = 32
 MAX_DATE_LENGTH = 64

@@ -13,7 +13,7 @@ from app.cli.database import database_of, in_transaction, with_database
 from app.cli.group import CommandGroup
 from app.cli.options import actor_option, json_option
 from app.cli.output import document_of, say, show_json, show_table, shown_body, to_iso, to_shown
-from app.errors import PosSyncError, as_seen
+from app.errors import PosSyncError
 from app.operator.captures import Delivered, NotVerified, UnknownCaptured, deliver, verifies
 from app.receiving.body import read_subject
 from app.receiving.client_secrets import client_secrets
@@ -21,6 +21,7 @@ from app.receiving.signature import HEADER, Key
 from app.settings import SettingsRefused, load_settings
 from app.storage import captures
 from app.storage.captures import MAX_CAPTURE_TIME, MAX_KEPT, Capture, CapturedDelivery
+from app.visible_text import as_seen
 
 UNVERIFIED = "UNVERIFIED: anybody may have sent this."
 MAX_CELL_LENGTH = 40

@@ -17,13 +17,13 @@ from app.cli.options import MomentType, actor_option, json_option
 from app.cli.output import InputRefused, named_problems, say, show_json
 from app.cli.progress import progress
 from app.cli.subjects import unknown_store
-from app.errors import to_seen_json
 from app.errors.requests import CannotSync, NoStoreToSync
 from app.operator.catalog import Imported, ImportOrder, export_catalog, import_catalog
 from app.settings import load_database_settings
 from app.stock.catalog import Catalog, CatalogRefused, look_alikes, to_document
 from app.stock.csv_catalog import FILES, to_tables
 from app.stock.text import fault_in_id
+from app.visible_text import to_seen_json
 
 
 @click.group(cls=CommandGroup)

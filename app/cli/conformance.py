@@ -13,7 +13,7 @@ from app.conformance.cases import Result, Verdict, run
 from app.conformance.client import UnusableAddress, address_of
 from app.conformance.stock import OUR_FIELD, OUR_PATH, ReadStock, StockNotRead, stock_by_command, stock_by_url
 from app.conformance.vectors import EXAMPLE_VALUES, Case, packaged, read_cases
-from app.errors import as_seen
+from app.visible_text import as_seen
 
 AUTHORIZATION = "CONFORMANCE_STOCK_AUTHORIZATION"
 _COLOURS = {Verdict.PASSED: "green", Verdict.ADVISED: "yellow", Verdict.FAILED: "red"}

@@ -8,11 +8,11 @@ import click
 from app.cli.capture import UNVERIFIED, read_captured
 from app.cli.output import show_json
 from app.cli.progress import progress
-from app.errors import as_seen
 from app.receiving.client_secrets import exchanged_keys, own_keys
 from app.receiving.explanation import Deviation, Explanation, NamedKey, Place, explain
 from app.receiving.signature import HEADER
 from app.settings import Settings, SettingsRefused, load_settings
+from app.visible_text import as_seen
 
 MAX_FILE_BYTES = 1048576
 _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)

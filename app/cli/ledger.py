@@ -16,7 +16,6 @@ from app.cli.options import MomentType, json_option, limit_option
 from app.cli.output import document_of, show_json, show_table
 from app.cli.progress import Progress, progress
 from app.cli.subjects import require_known
-from app.errors import as_seen, to_seen_json
 from app.settings import load_database_settings
 from app.stock.csv_cells import row_of
 from app.stock.quantity import to_canonical, to_signed
@@ -25,6 +24,7 @@ from app.storage import change_feed
 from app.storage.catalog import find_store
 from app.storage.ledger_rows import Account, LedgerRow, Period, account, list_newest
 from app.storage.rules import read_rules
+from app.visible_text import as_seen, to_seen_json
 
 FOLLOW_SECONDS = 1.0
 PAGE = 500

@@ -20,12 +20,12 @@ from app.cli.options import (
 )
 from app.cli.output import document_of, show_json, show_outcomes, show_table, to_shown
 from app.cli.subjects import require_known
-from app.errors import as_seen
 from app.stock.movement import MovementType
 from app.stock.quantity import to_plain
 from app.storage import messages
 from app.storage.messages import ListedMessage
 from app.storage.outbox import OutboxState
+from app.visible_text import as_seen
 
 _STATES = [state.value for state in OutboxState]
 

@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 import click
 import httpx2
 
-from app.errors import as_seen, seen_lines, to_seen_json
 from app.operator.refusals import OperatorResult, Verdict
 from app.receiving.body import read_fields
 from app.settings import SettingsRefused, load_database_settings
@@ -24,6 +23,7 @@ from app.stock.text import DATE_FORMAT, zone_of
 from app.storage.duplicates import SuspectedDuplicate
 from app.storage.refusals import KeptDelivery
 from app.terminal import MIN_COLUMN_WIDTH, column_widths, padded, width_of, wrapped
+from app.visible_text import as_seen, seen_lines, to_seen_json
 
 _NOT_SHOWN = {"delivery_key", "after_version", "sent_at_text", "raw_body"}
 """Of kept deliveries: what is for our own look-ups, or shown as `fields` and `body`."""

@@ -13,9 +13,9 @@ import click
 from app import version
 from app.cli import INCOMPLETE, importing
 from app.cli.group import CommandGroup
-from app.errors import seen_lines
 from app.settings import ENV_FILE_VARIABLE, SettingsRefused
 from app.terminal import shows_colours
+from app.visible_text import seen_lines
 
 COMMANDS = {
     # name: (module, function, what it does)

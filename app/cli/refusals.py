@@ -218,17 +218,18 @@ def dismiss_command(numbers: tuple[int, ...], note: str, actor: str, *, as_json:
 
 @command.command("reopen")
 @numbers_argument
+@note_option
 @actor_option
 @json_option
-def reopen_command(numbers: tuple[int, ...], actor: str, *, as_json: bool) -> None:
+def reopen_command(numbers: tuple[int, ...], note: str, actor: str, *, as_json: bool) -> None:
     """Open dismissed deliveries again. Until then, such a movement is not applied when it comes again: it is answered 409.
 
     \b
-    Example:  pos-sync refused reopen 17
+    Example:  pos-sync refused reopen 17 --note "it was not typed by hand"
     """
 
     async def work(engine: AsyncEngine) -> dict[int, str]:
-        opened = {one.refused_delivery_id: one for one in await reopen(engine, numbers, actor=actor)}
+        opened = {one.refused_delivery_id: one for one in await reopen(engine, numbers, actor=actor, note=note)}
         async with engine.connect() as connection:
             found = await _outcomes(connection, {number: number in opened for number in numbers}, word=_REOPENED)
         for number, one in opened.items():

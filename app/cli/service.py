@@ -14,7 +14,6 @@ from app.cli.output import document_of, say, show_json, show_table
 from app.cli.progress import progress
 from app.cli.readiness import wait_until_ready
 from app.doctor import Check, Verdict, examine
-from app.errors import as_seen
 from app.mipos.answers import attributed
 from app.mipos.wiring import registrar, why_not_registering
 from app.problems.kinds import EXIT_STATUS, Severity
@@ -35,6 +34,7 @@ from app.storage.mipos_account import Registration, RegistrationState
 from app.storage.rules import read_rules, replace_rules
 from app.storage.schema_move import MissingRights
 from app.storage.turns import TurnNotGiven
+from app.visible_text import as_seen
 
 ZONES_OF_THEIR_OWN = "0007"
 """The revision from which a store may have no time zone of its own."""

@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import with_database
 from app.cli.output import say, show_json, to_iso, to_shown
-from app.errors import as_seen
 from app.mipos.wiring import token_account, why_not_registering
 from app.operations.readiness import describe_registration
 from app.operator.standing import Found, look
@@ -25,6 +24,7 @@ from app.storage.migrations import read_schema_state
 from app.storage.mipos_account import STOCK_WEBHOOK, read_registration, read_token
 from app.storage.retention import LastPrune
 from app.terminal import is_plain
+from app.visible_text import as_seen
 
 COLOURS = {Severity.CRITICAL: "red", Severity.WARNING: "yellow", Severity.INFO: None}
 WATCH_SECONDS = 5.0

@@ -13,7 +13,6 @@ from app.cli.group import CommandGroup
 from app.cli.options import json_option
 from app.cli.output import document_of, show_json, show_table, to_iso, to_shown
 from app.cli.subjects import unknown_store
-from app.errors import shown
 from app.setting_values import known_timezones
 from app.settings import load_database_settings
 from app.stock.rules import Rules
@@ -32,6 +31,7 @@ from app.storage.catalog import (
 from app.storage.messages import make_due
 from app.storage.rules import effective_rules
 from app.storage.transactions import sqlstate
+from app.visible_text import shown
 
 _DEFAULT = "default"
 _OPEN = "open"

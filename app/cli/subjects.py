@@ -3,9 +3,9 @@
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import shown
 from app.storage.catalog import find_store, has_system
 from app.storage.items import has_item
+from app.visible_text import shown
 
 
 async def require_known(

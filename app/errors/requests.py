@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import ClassVar
 
-from app.errors import DatabaseAway, PosSyncError, ShuttingDown, shown
+from app.errors import DatabaseAway, PosSyncError, ShuttingDown
+from app.visible_text import shown
 
 MAX_NAMED_PROBLEMS = 20
 

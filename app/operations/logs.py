@@ -12,8 +12,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
-from app.errors import as_seen, to_seen_json
 from app.terminal import shows_colours
+from app.visible_text import as_seen, to_seen_json
 
 _SHARED: list[Processor] = [
     structlog.stdlib.add_log_level,

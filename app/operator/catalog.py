@@ -8,7 +8,6 @@ from itertools import groupby
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.errors import shown
 from app.errors.requests import NoStoreToSync
 from app.stock.catalog import Catalog, CatalogRefused
 from app.stock.definitions import CatalogChanges, ChangedUnit, DefinedItem, changed_units, count_changes
@@ -26,6 +25,7 @@ from app.storage.catalog import (
 )
 from app.storage.ledger import apply_movements
 from app.storage.transactions import run_transaction
+from app.visible_text import shown
 
 BATCH = 1000
 """Movements in a statement; all of an import are one transaction."""

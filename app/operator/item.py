@@ -8,13 +8,13 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.errors import shown
 from app.stock.definitions import changed_units
 from app.stock.movement import recounted_movement
 from app.stock.quantity import ZERO, to_plain
 from app.storage import items
 from app.storage.ledger import apply_movements
 from app.storage.transactions import First, run_transaction
+from app.visible_text import shown
 
 
 class CannotChangeItem(Exception):

@@ -104,7 +104,7 @@ async def dismiss(connection: AsyncConnection, refused_delivery_ids: Iterable[in
 
 
 async def reopen(
-    engine: AsyncEngine, refused_delivery_ids: Sequence[int], *, actor: str, first: First = None
+    engine: AsyncEngine, refused_delivery_ids: Sequence[int], *, actor: str, note: str, first: First = None
 ) -> list[KeptDelivery]:
     """Open dismissed ones again, so that they can be replayed, and are applied when they come again; those that were.
 
@@ -113,7 +113,7 @@ async def reopen(
     async with engine.begin() as connection:
         if first is not None:
             await first(connection)
-        opened = await refusals.reopen(connection, refused_delivery_ids, actor=actor)
+        opened = await refusals.reopen(connection, refused_delivery_ids, actor=actor, note=note)
         kept = await refusals.read(connection, opened)
     return [kept[number] for number in opened]
 

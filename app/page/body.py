@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-from app.errors import as_seen
+from app.visible_text import as_seen
 
 MAX_SHOWN_BYTES = 16384
 _ROW = 16

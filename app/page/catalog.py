@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import as_seen
 from app.operator.item import CannotChangeItem, ItemChange, retire_items, set_item
 from app.page.access import Form
 from app.page.acting import Act, Check, new_act_id, use, words_of
@@ -15,7 +14,7 @@ from app.page.context import PageContext
 from app.page.faults import Changed, NothingThere, WrongField
 from app.page.filters import Filters, text_of
 from app.page.item import read_quantity, require_id
-from app.page.rendering import Zone, address, later, number
+from app.page.rendering import Zone, address, language_of, number, translations_of
 from app.page.visitor import Visitor
 from app.path_id import STORE_PATH
 from app.stock.definitions import DefinedItem
@@ -24,8 +23,11 @@ from app.storage.catalog import list_stores
 from app.storage.items import known_suppliers, known_units, list_items, list_items_by_name, lock_store
 from app.storage.page_lists import PAGE_ROWS
 from app.storage.rules import effective_rules
+from app.visible_text import as_seen
 
 STATES = ("all", "retired", "kept")
+FIELDS = ("name", "cost", "low_stock", "unit", "purchase_unit", "supplier")
+"""Of the form of an item"""
 
 
 def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its routes
@@ -94,11 +96,12 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
         )
 
     @router.post("/catalog/retired")
-    async def retire(form: Annotated[Form, Depends(page.access.order)]) -> Response:
+    async def retire(request: Request, form: Annotated[Form, Depends(page.access.order)]) -> Response:
         store_id, retires, item_ids = _chosen(form)
-        words = later("The chosen items were retired.") if retires else later("The chosen items were brought back.")
+        _ = translations_of(language_of(request)).gettext
+        words = _("The chosen items were retired.") if retires else _("The chosen items were brought back.")
         check = _none_changed(store_id, item_ids, retires=retires)
-        act = Act(form, location=address("/ui/catalog", store=store_id), words=words, check=check)
+        act = Act(form, location=address("/ui/catalog", store=store_id), words=f"{words} {', '.join(item_ids)}", check=check)
 
         async def case() -> None:
             try:
@@ -130,13 +133,17 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
         return page.render(request, visitor, "catalog_edit.html", store_id=store_id, back=back, act_id=new_act_id(), **found)
 
     @router.post(f"/catalog{STORE_PATH}/items/{{item_id:id}}")
-    async def set_definition(form: Annotated[Form, Depends(page.access.order)], store_id: str, item_id: str) -> Response:
+    async def set_definition(
+        request: Request, form: Annotated[Form, Depends(page.access.order)], store_id: str, item_id: str
+    ) -> Response:
         require_id(store_id, item_id)
         change = _change_of(form)
         if not change.values:
             raise WrongField("Nothing was changed in the form")
         place = address("/ui/catalog", store=store_id, q=item_id)
-        act = Act(form, location=place, words=later("The item was changed."), check=_as_shown(form, store_id, item_id))
+        changed = ", ".join(f"{name}: {form.text(f'was_{name}') or '-'} → {form.text(name) or '-'}" for name in _changed(form))
+        words = translations_of(language_of(request)).gettext("The item was changed.")
+        act = Act(form, location=place, words=f"{words} {item_id}: {changed}", check=_as_shown(form, store_id, item_id))
 
         async def case() -> None:
             try:
@@ -208,11 +215,17 @@ def _none_changed(store_id: str, item_ids: list[str], *, retires: bool) -> Check
     return check
 
 
+def _changed(form: Form) -> list[str]:
+    """The fields that differ from what the form was made with."""
+    return [name for name in FIELDS if form.text(name) != form.text(f"was_{name}")]
+
+
 def _change_of(form: Form) -> ItemChange:
     """What differs from what the form was made with; its hidden fields `was_...` say that."""
+    changed = _changed(form)
 
     def new(name: str) -> str | None:
-        return form.text(name) if form.text(name) != form.text(f"was_{name}") else None
+        return form.text(name) if name in changed else None
 
     name, cost, low = new("name"), new("cost"), new("low_stock")
     if name is not None and (fault := fault_in(name, max_length=MAX_TEXT_LENGTH)):

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, time, timedelta, tzinfo
 
 from fastapi import Request
 
-from app.errors import as_seen
 from app.page.faults import WrongField
 from app.page.rendering import address
 from app.stock.text import MAX_TEXT_LENGTH, fault_in
+from app.visible_text import as_seen
 
 MAX_SHOWN = 60
 _LOCAL_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?")

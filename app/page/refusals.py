@@ -177,7 +177,7 @@ class _Refusals:
         if form.text("decision") not in _DECISIONS:
             raise FormRefused("It says something else of the count than was asked")
         was_counted = _DECISIONS[form.text("decision")]
-        note = note_of(form) if was_counted is not None or form.text("note") else None
+        note = note_of(form)
         if form.text("all"):
             numbers, check = await self._whole_list(form)
             return await self._replay_many(form, numbers, note, was_counted=was_counted, check=check)
@@ -220,7 +220,7 @@ class _Refusals:
         return numbers, check
 
     async def _replay_many(
-        self, form: Form, numbers: Sequence[int], note: str | None, *, was_counted: bool | None, check: Check
+        self, form: Form, numbers: Sequence[int], note: str, *, was_counted: bool | None, check: Check
     ) -> Response:
         actor = form.visitor.actor
         keeps_all = len(numbers) <= MAX_RESULTS
@@ -256,13 +256,13 @@ class _Refusals:
     async def reopen(self, request: Request) -> Response:
         """Those that were dismissed."""
         form = await self._page.access.order(request)
-        seen = _open_only(versions_of(form), State.DISMISSED)
+        note, seen = note_of(form), _open_only(versions_of(form), State.DISMISSED)
         words = translations_of(language_of(request)).ngettext(
             "%(num)d refused delivery was opened again.", "%(num)d refused deliveries were opened again.", len(seen)
         )
         location = f"{HERE}/refused/{next(iter(seen))}" if len(seen) == 1 else HERE
         act = Act(form, location=location, words=words % {"num": len(seen)}, check=as_seen_check(seen))
-        return await use(act, lambda: reopen(self._page.engine, list(seen), actor=act.actor, first=act.guard))
+        return await use(act, lambda: reopen(self._page.engine, list(seen), actor=act.actor, note=note, first=act.guard))
 
 
 def _open_only(seen: Mapping[int, str], state: State) -> Mapping[int, str]:

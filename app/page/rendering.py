@@ -15,12 +15,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from app.errors import as_seen
 from app.page.location import location_of
 from app.page.visitor import Visitor
 from app.stock.movement import Source
 from app.stock.quantity import to_canonical
 from app.stock.text import DATE_FORMAT
+from app.visible_text import as_seen
 
 FOLDER = Path(__file__).parent
 LANGUAGES = {"en": "English", "es": "Español"}

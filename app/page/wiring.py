@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.page.access import Access
+from app.page.acts import acts_router
 from app.page.captures import captures_router
 from app.page.catalog import catalog_router
 from app.page.context import PageContext
@@ -43,7 +44,7 @@ _log = structlog.get_logger("pos_sync.page")
 
 ROUTERS = (
     overview_router, stock_router, item_router, catalog_router, syncs_router, search_router, system_router, deliveries_router,
-    refusals_router, duplicates_router, captures_router, outbox_router, jobs_router,
+    refusals_router, duplicates_router, captures_router, outbox_router, jobs_router, acts_router,
 )  # fmt: skip
 STATIC = Path(__file__).parent / "static"
 FILES = {file.name: file for file in sorted(STATIC.iterdir())}

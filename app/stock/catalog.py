@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from app.errors import shown
 from app.stock.quantity import to_plain
+from app.visible_text import shown
 
 LISTS = ("items", "units", "suppliers")
 

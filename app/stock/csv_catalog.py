@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.errors import shown
 from app.stock.catalog import LISTS, Catalog, to_document
 from app.stock.csv_cells import from_cell, row_of
 from app.stock.damage import WrongEncoding, decode
+from app.visible_text import shown
 
 COLUMNS: Mapping[str, Sequence[str]] = {
     "items": (

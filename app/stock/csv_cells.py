@@ -7,8 +7,8 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 
-from app.errors import as_seen
 from app.stock.damage import FORMULA
+from app.visible_text import as_seen
 
 # A spreadsheet of another language splits the file at another character, quotes or not: each of these may begin a cell.
 _BEGINNING = "(^|[;,\t\r\n|])"

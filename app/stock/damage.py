@@ -8,8 +8,8 @@ import codecs
 import re
 from decimal import Decimal
 
-from app.errors import shown
 from app.stock.quantity import NotAQuantity, parse_quantity
+from app.visible_text import shown
 
 DECIMAL_COMMA_OPTION = "--decimal-comma"
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from app.errors import shown
 from app.stock.quantity import ZERO, to_plain
+from app.visible_text import shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, literal_column, select, update
+from sqlalchemy import delete, func, literal_column, select, tuple_, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.page_tables import page_act, page_job
 
-KEEP_ACTS, KEEP_JOBS = timedelta(days=2), timedelta(days=30)
+KEEP_ACTS, KEEP_JOBS = timedelta(days=365), timedelta(days=30)
+"""An act is the record of who did what; a job holds results as large as a file."""
 CUT_OFF = timedelta(seconds=60)
 """A job that has shown no sign of life for so long has ended with its process."""
 
@@ -44,6 +45,31 @@ async def read_act(connection: AsyncConnection, act_id: str, *, within: timedelt
     query = select(page_act.c.location, page_act.c.words).where(page_act.c.act_id == act_id, is_recent)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else Done(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAct:
+    """One that was done: who did what, when, and where its effect is seen."""
+
+    act_id: str
+    actor: str
+    location: str
+    words: str
+    done_at: datetime
+
+
+_ACT_COLUMNS = [page_act.c[name] for name in RecordedAct.__slots__]
+
+
+async def list_acts(connection: AsyncConnection, *, after: str | None, limit: int) -> list[RecordedAct]:
+    """The newest first, from behind act `after`."""
+    place = tuple_(page_act.c.done_at, page_act.c.act_id)
+    query = select(*_ACT_COLUMNS).order_by(page_act.c.done_at.desc(), page_act.c.act_id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(
+            place < select(page_act.c.done_at, page_act.c.act_id).where(page_act.c.act_id == after).scalar_subquery()
+        )
+    return [RecordedAct(*row) for row in await connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)

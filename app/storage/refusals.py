@@ -214,7 +214,7 @@ async def dismiss(connection: AsyncConnection, refused_delivery_ids: Sequence[in
     return set(locked) & set(refused_delivery_ids)
 
 
-async def reopen(connection: AsyncConnection, refused_delivery_ids: Sequence[int], *, actor: str) -> list[int]:
+async def reopen(connection: AsyncConnection, refused_delivery_ids: Sequence[int], *, actor: str, note: str) -> list[int]:
     """Open dismissed ones again; those that it did so for.
 
     One whose body was deleted has nothing to replay: it becomes folded. If it comes again, it is judged then.
@@ -228,6 +228,7 @@ async def reopen(connection: AsyncConnection, refused_delivery_ids: Sequence[int
             state=case((has_body, State.OPEN.value), else_=State.FOLDED.value),
             closed_at=case((has_body, null()), else_=table.closed_at),
             actor=actor,
+            note=note,
         )
         .returning(table.refused_delivery_id)
     )

@@ -39,6 +39,8 @@ EXEMPT = {
     "id": "the field's word",
     "wire": "the field's word for bytes between systems",
     "csv": "a format",
+    "cells": "the field's word",
+    "visible": "an adjective: text in which nothing is hidden",
     "text": "a type of data",
     "dev": "the command",
     "doctor": "the command",

@@ -35,7 +35,7 @@ async def test_a_movement_that_was_dismissed_is_not_applied_when_it_comes_again_
     again = await deliver(client, external_id="new", now="later")
     other = await deliver(client, external_id="new", quantity="2")
     listed = await run("refused", "list")
-    reopened = await run("refused", "reopen", "1")
+    reopened = await run("refused", "reopen", "1", "--note", "it counts")
     applied = await deliver(client, external_id="new", now="later still")
 
     assert 409 == again.status_code

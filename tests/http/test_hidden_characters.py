@@ -17,9 +17,9 @@ from starlette.routing import Route
 
 from app.cli.program import commands
 from app.cli.program import run as run_program
-from app.errors import as_seen
 from app.stock.csv_catalog import FILES
 from app.stock.csv_cells import from_cell
+from app.visible_text import as_seen
 from tests.support.commands import Run
 from tests.support.mipos import listening
 from tests.support.outbox import connect_stores

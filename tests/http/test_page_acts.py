@@ -14,6 +14,7 @@ from app.storage import transactions
 from app.storage.engine import Database
 from tests.conftest import settings_for
 from tests.support.page import ORIGIN, PASSWORD, VIEWER_PASSWORD, Person, forms_of, person_at
+from tests.support.public_url import reached
 from tests.support.world import World
 
 FOR_EVERYBODY = {"/login", "/link/{link}", "/logout", "/language", "/stock/past"}
@@ -128,3 +129,67 @@ async def test_after_a_mistake_the_way_leads_back_to_the_form(world: World) -> N
         answer = await person.client.post("/ui/stores/1/items/avcc123/stock", data=fields, headers=headers)
         assert 'href="/ui/stores/1/items/avcc123/count?to=12.5"' in answer.text
         assert "Ana (operator)" in answer.text
+
+
+async def test_a_ping_whose_form_comes_again_is_sent_once(world: World) -> None:
+    async with reached(world) as settings, person_at(world, public_url=settings.public_url) as person:
+        await person.open("/ui/system")
+        (form,) = [one for one in forms_of(person.html) if one["action"] == "/ui/system/ping"]
+        fields = dict(form["fields"])
+        both = await asyncio.gather(*(person.client.post(form["action"], data=fields, headers=ORIGIN) for _ in range(2)))
+        late = await person.client.post(form["action"], data=fields, headers=ORIGIN)
+        assert {(303, both[0].headers["location"])} == {(one.status_code, one.headers["location"]) for one in [*both, late]}
+        await person.open(both[0].headers["location"])
+        assert "A ping was sent." in person.text
+        assert "leads to this service" in person.text
+    assert "returned" == await world.scalar("SELECT string_agg(state, ',') FROM pos_sync.ping")
+
+
+async def test_who_did_what_is_kept_and_shown(world: World) -> None:
+    async with person_at(world) as person:
+        await person.open("/ui/acts")
+        assert "Nothing was changed at this page yet" in person.text
+        await person.open("/ui/catalog/stores/1/items/tom001")
+        await person.send("/ui/catalog/stores/1/items/tom001", low_stock="30", name="Tomate")
+        await person.open("/ui/catalog?store=1")
+        await person.send("/ui/catalog/retire", item=["tom001", "saf001"], what="retire")
+        await person.send("/ui/catalog/retired")
+        await person.open("/ui/deliveries?kind=captured")
+        await person.send("/ui/deliveries/captured/start")
+        await person.log_in("Bea")
+        await person.open("/ui/stores/1/items/avcc123/count?to=3")
+        await person.send("/ui/stores/1/items/avcc123/stock", note="counted on Monday")
+        await person.open("/ui/acts")
+        rows = re.findall(
+            r'"when"><a href="([^"]*)">[^<]*(?:<[^>]*>[^<]*)*?</a></td><td>(page:\w+)</td><td>(.*?)</td>', person.html
+        )
+
+    started = "The capture is on. Let mipOS send a movement now, and load this page again."
+    changed = "tom001: name: Tomato → Tomate, low_stock: - → 30"
+    assert [
+        ("/ui/stores/1/items/avcc123", "page:Bea", "The count was recorded."),
+        ("/ui/deliveries?kind=captured", "page:Ana", started),
+        ("/ui/catalog?store=1", "page:Ana", "The chosen items were retired. saf001, tom001"),
+        ("/ui/catalog?store=1&amp;q=tom001", "page:Ana", f"The item was changed. {changed}"),
+    ] == rows
+
+
+async def test_acts_are_listed_by_pages_and_kept_for_a_year(world: World) -> None:
+    await world.execute(
+        "INSERT INTO pos_sync.page_act (act_id, actor, location, words, done_at)"
+        " SELECT lpad(to_hex(n), 32, '0'), 'page:Ana', '/ui/', 'act ' || n, now() - n * interval '6 days'"
+        " FROM generate_series(1, 70) n"
+    )
+    async with person_at(world) as person:
+        await person.send("/ui/language", language="en")
+        found = []
+        path = "/ui/acts"
+        while path:
+            await person.open(path)
+            found.append([int(one) for one in re.findall(r">act (\d+)<", person.html)])
+            path = "".join(re.findall(r'href="([^"]*)" rel="next"', person.html)).replace("&amp;", "&")
+        assert [[*range(1, 51)], [*range(51, 71)]] == found
+        fields = await _form_of_a_count(person, "12.5")
+        await person.client.post("/ui/stores/1/items/avcc123/stock", data=fields, headers=ORIGIN)
+    # 60 of them are younger than a year, and the count.
+    assert 61 == await world.scalar("SELECT count(*) FROM pos_sync.page_act")

@@ -181,6 +181,7 @@ async def test_a_replay_is_seen_before_it_is_done_and_done_once(world: World) ->
         assert ["open"] == await states(world)
 
         action, fields = fields_of(person, "/ui/deliveries/refused/replay")
+        fields["note"] = "it is known now"
         answers = await asyncio.gather(*(post(person, action, fields) for _ in range(3)))
 
         assert {303} == {one.status_code for one in answers}
@@ -191,13 +192,14 @@ async def test_a_replay_is_seen_before_it_is_done_and_done_once(world: World) ->
         assert ("replayed", "page:Ana") == (kept.state, kept.actor)
         assert Decimal("-1.25") == await world.level("new")
         assert 1 == len(await world.ledger("new"))
+        assert "it is known now" == kept.note
 
 
 async def test_what_is_refused_again_stays_open_and_says_why(world: World) -> None:
     async with refused(world) as person:
         (number,) = await numbers(world)
         await person.open(f"/ui/deliveries/refused/confirm?number={number}")
-        await person.send("/ui/deliveries/refused/replay")
+        await person.send("/ui/deliveries/refused/replay", note="it is known now")
         assert f"Refused delivery {number}: refused again." in person.text
         assert "Refused again 20" in person.text
 
@@ -210,6 +212,7 @@ async def test_several_are_replayed_as_a_job_that_shows_each(world: World) -> No
         await person.send("/ui/deliveries/refused/confirm", number=await numbers(world), act="replay")
         assert "4 refused deliveries are touched" in person.text
         action, fields = fields_of(person, "/ui/deliveries/refused/replay")
+        fields["note"] = "it is known now"
         one, other = await asyncio.gather(post(person, action, fields), post(person, action, fields))
         place = one.headers["location"]
         assert (303, 303, place) == (one.status_code, other.status_code, other.headers["location"])
@@ -234,11 +237,12 @@ async def test_all_that_match_are_replayed_unless_their_number_changed(world: Wo
         await person.open("/ui/deliveries/refused/confirm?all=1&reason=unknown_item")
         assert "3 refused deliveries are touched" in person.text
         action, fields = fields_of(person, "/ui/deliveries/refused/replay")
+        fields["note"] = "it is known now"
         first, *_ = await numbers(world)
         await put_aside(world, first)
         assert 409 == (await post(person, action, fields)).status_code
         await person.open("/ui/deliveries/refused/confirm?all=1&reason=unknown_item")
-        await person.send("/ui/deliveries/refused/replay")
+        await person.send("/ui/deliveries/refused/replay", note="it is known now")
         await ended(person, person.url.removeprefix("http://pos"))
         assert ["dismissed", "replayed", "replayed", "open"] == await states(world)
 
@@ -277,7 +281,8 @@ async def test_a_job_that_was_cut_off_offers_the_rest(world: World) -> None:
 DECISIONS = [
     ("other", "x", 400, "open"),
     ("counted", "", 422, "open"),
-    ("", "", 200, "open"),
+    ("", "", 422, "open"),
+    ("", "nobody knows", 200, "open"),
     ("counted", "in the list of the count", 200, "dismissed"),
     ("not_counted", "came later", 200, "replayed"),
 ]
@@ -313,8 +318,12 @@ async def test_some_are_dismissed_with_a_note_and_one_is_opened_again(world: Wor
         await person.open(f"/ui/deliveries/refused/{one}")
         assert "page:Ana" in person.text
         assert "typed by hand" in person.text
-        await person.send("/ui/deliveries/refused/reopen")
+        await person.send("/ui/deliveries/refused/reopen", note="")
+        assert 422 == person.status
+        await person.open(f"/ui/deliveries/refused/{one}")
+        await person.send("/ui/deliveries/refused/reopen", note="it was of another day")
         assert "1 refused delivery was opened again." in person.text
+        assert "(opened again by page:Ana) Note it was of another day" in person.text
         assert ["open", "dismissed", "open"] == await states(world)
 
 

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from app.errors import as_seen
+from app.visible_text import as_seen
 from tests.support.page import Person, person_at
 from tests.support.world import World
 

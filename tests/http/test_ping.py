@@ -2,35 +2,22 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
 from starlette.responses import PlainTextResponse
 
-from app.main import create_app
 from app.operator.ping import PingState, send_ping
 from app.receiving.ping import ping_body
-from app.settings import Settings
 from tests.conftest import new_world, running, settings_for
 from tests.support.commands import Run
 from tests.support.mipos import listening
+from tests.support.public_url import reached
 from tests.support.sender import PATH, signed
 from tests.support.service import free_port
 from tests.support.world import World
 
 OTHER_SECRET = "another-secret-of-another-account"
-
-
-@asynccontextmanager
-async def reached(world: World, **changes: object) -> AsyncIterator[Settings]:
-    """A service that listens at its PUBLIC_URL."""
-    port = free_port()
-    values = {"public_url": f"http://127.0.0.1:{port}", "mipos_register_on_startup": False, "ping_every": 0}
-    settings = settings_for(world, **{**values, **changes})
-    async with listening(create_app(settings), port=port):
-        yield settings
 
 
 async def test_it_comes_back_and_leaves_nothing_behind(world: World) -> None:

@@ -130,7 +130,7 @@ async def test_a_body_that_was_deleted_is_said_and_its_row_stays(world: World, r
         shown = json.loads((await run("refused", "show", "1", "--json")).stdout)
         read = await run("refused", "show", "1")
         replayed = await run("refused", "replay", "1")
-        reopened = await run("refused", "reopen", "1")
+        reopened = await run("refused", "reopen", "1", "--note", "it counts")
         folded = json.loads((await run("refused", "list", "--state", "folded", "--json")).stdout)
         again = await run("refused", "replay", "1")
         assert 409 == (await deliver(client, external_id="new", now="later")).status_code

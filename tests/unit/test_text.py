@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import shown
 from app.stock.text import MAX_ID_BYTES, fault_in, fault_in_id
+from app.visible_text import shown
 
 
 @pytest.mark.parametrize(
