@@ -1,6 +1,7 @@
 """The shipped proxy configurations as running programs; in each only that is changed which its head says to change."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from tests.support.service import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 _FOLDERS = os.pathsep.join(["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", str(Path(sys.executable).parent)])
+
+_SAMPLE_ADDRESSES = "192.0.2.0/24"
 
 Configure = Callable[[Path, int, Sequence[str]], list[str]]
 """Writes the configuration into a folder, for a port and two upstreams; the arguments of the program."""
@@ -40,8 +43,11 @@ class Product:
         return shutil.which(self.name, path=_FOLDERS)
 
     @contextmanager
-    def running(self, folder: Path, upstreams: Sequence[str]) -> Iterator[int]:
-        """The proxy before `upstreams` (address:port), of which there are two; its port."""
+    def running(self, folder: Path, upstreams: Sequence[str], *, allowed: str | None = None) -> Iterator[int]:
+        """The proxy before `upstreams` (address:port), of which there are two; its port.
+
+        With `allowed` (a range of addresses), only these may deliver: the lines that docs/proxies.md tells of are switched on.
+        """
         program = self.program
         assert program is not None
         assert 2 == len(upstreams)
@@ -49,6 +55,8 @@ class Product:
         folder.chmod(0o755)
         with (folder / "proxy.log").open("wb") as log:
             command = [program, *self.configure(folder, port, upstreams)]
+            if allowed is not None:
+                _let_only(allowed, folder)
             process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "HOME": str(folder)})
             try:
                 while not _has_routes(port):
@@ -58,6 +66,15 @@ class Product:
             finally:
                 process.terminate()
                 process.wait(20)
+
+
+def _let_only(allowed: str, folder: Path) -> None:
+    """Do what docs/proxies.md says in every configuration in `folder`."""
+    for path in folder.iterdir():
+        text = path.read_text()
+        if "#> " in text:
+            text = re.sub(r"^ *rule:.*\n(( *#.*\n)* *#> rule:)", r"\1", text, flags=re.MULTILINE)
+            path.write_text(text.replace("#> ", "").replace(_SAMPLE_ADDRESSES, allowed))
 
 
 def _has_routes(port: int) -> bool:

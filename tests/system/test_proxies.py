@@ -219,6 +219,28 @@ async def test_a_body_that_stops_is_never_taken_for_delivered(product: Product, 
         assert json.loads(body)["message"]
 
 
+async def test_only_named_addresses_can_deliver_where_the_marked_lines_are_switched_on(
+    product: Product, world: World, tmp_path: Path
+) -> None:
+    body = body_of()
+    found = {}
+    async with replicated(world) as replicas:
+        for allowed in ("192.0.2.0/24", "127.0.0.0/8"):
+            folder = tmp_path / allowed[:3]
+            folder.mkdir()
+            with product.running(folder, [one.address for one in replicas], allowed=allowed) as port:
+                async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                    answer = await client.post(PATH, content=body, headers=signed(body))
+                    found[allowed] = answer.status_code
+                    assert 200 == (await client.get("/livez")).status_code
+            if answer.status_code != 204:
+                assert answer.json()["message"]
+                assert 0 == len(await world.ledger())
+
+    stranger = 404 if product.name == "traefik" else 403
+    assert {"192.0.2.0/24": stranger, "127.0.0.0/8": 204} == found
+
+
 async def test_one_address_does_not_take_every_connection_of_haproxy(world: World, tmp_path: Path) -> None:
     product = next(product for product in PRODUCTS if product.name == "haproxy")
     if product.program is None:
