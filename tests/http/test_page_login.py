@@ -11,7 +11,7 @@ from app.page.login import MAX_WAIT
 from app.page.wiring import POLICY
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
-from tests.support.page import ORIGIN, PASSWORD, VIEWER_PASSWORD, Person, person_at
+from tests.support.page import ORIGIN, PASSWORD, VIEWER_PASSWORD, Person, browsing, person_at
 from tests.support.sender import SECRET
 from tests.support.service import serving
 from tests.support.world import World
@@ -25,7 +25,7 @@ async def test_without_a_password_there_is_no_page(client: httpx2.AsyncClient) -
 
 
 async def test_who_is_not_logged_in_is_led_to_the_login_and_back(world: World) -> None:
-    async with running(settings_for(world, **BOTH)) as (_, client):
+    async with browsing(settings_for(world, **BOTH)) as client:
         person = Person(client)
         await person.open("/ui/?x=1&y=2")
         assert "/ui/login" in person.url
@@ -50,16 +50,16 @@ async def test_a_session_ends_with_the_logout_for_its_cookie_too(world: World) -
 async def test_a_new_password_ends_the_sessions_of_the_old_one(world: World) -> None:
     async with person_at(world) as person:
         cookie = person.client.cookies["pos_sync_page"]
-    async with running(settings_for(world, operator_password="quite-another-one", operator_plain_http=True)) as (_, client):
+    async with browsing(settings_for(world, operator_password="quite-another-one", operator_plain_http=True)) as client:
         client.cookies.set("pos_sync_page", cookie)
         assert 303 == (await client.get("/ui/")).status_code
 
 
 async def test_a_cookie_is_kept_from_scripts_and_other_sites(world: World) -> None:
-    async with running(settings_for(world, **BOTH)) as (_, client):
-        answer = await client.post(
-            "https://pos/ui/login", data={"name": "Ana", "password": PASSWORD}, headers={"Origin": "https://pos"}
-        )
+    async with browsing(settings_for(world, **BOTH)) as client:
+        # As the proxy with TLS says it.
+        headers = {"Origin": "https://pos", "X-Forwarded-Proto": "https"}
+        answer = await client.post("/ui/login", data={"name": "Ana", "password": PASSWORD}, headers=headers)
         cookie = SimpleCookie(answer.headers["set-cookie"])["pos_sync_page"]
         assert cookie["httponly"]
         assert cookie["secure"]
@@ -68,7 +68,7 @@ async def test_a_cookie_is_kept_from_scripts_and_other_sites(world: World) -> No
 
 @pytest.mark.parametrize("path", ["/ui/", "/ui/login", "/ui/nothing", "/ui/static/page.css", "/ui/link/x"])
 async def test_each_answer_says_what_a_browser_may_do(world: World, path: str) -> None:
-    async with running(settings_for(world, **BOTH)) as (_, client):
+    async with browsing(settings_for(world, **BOTH)) as client:
         answer = await client.get(path)
         assert (POLICY, "nosniff", "same-origin") == tuple(
             answer.headers[name] for name in ("content-security-policy", "x-content-type-options", "referrer-policy")
@@ -102,7 +102,7 @@ async def test_wrong_passwords_are_slowed_and_never_lock(world: World, monkeypat
         waited.append(seconds)
 
     monkeypatch.setattr("app.page.login.pause", sleep)
-    async with running(settings_for(world, **BOTH)) as (_, client):
+    async with browsing(settings_for(world, **BOTH)) as client:
         person = Person(client)
         statuses = []
         for _ in range(6):
@@ -145,13 +145,13 @@ async def test_a_viewer_is_told_so(world: World) -> None:
 
 @pytest.mark.parametrize("cookie", ["operator.AAAA.ñ", "operator..", "x", "operator.%.%", "viewer.AAAA.AAAA"])
 async def test_a_cookie_of_nobody_lets_nobody_in(world: World, cookie: str) -> None:
-    async with running(settings_for(world, **BOTH)) as (_, client):
+    async with browsing(settings_for(world, **BOTH)) as client:
         answer = await client.get("/ui/", headers=[(b"cookie", f"pos_sync_page={cookie}".encode())])
         assert 303 == answer.status_code
 
 
 async def test_the_login_leads_back_to_ids_and_filters_as_they_were(world: World) -> None:
-    async with running(settings_for(world, **BOTH)) as (_, client):
+    async with browsing(settings_for(world, **BOTH)) as client:
         for path in ("/ui/stock?q=a%26b%25", "/ui/stores/a%2Fb/items/x%3Fy"):
             person = Person(client)
             await person.open(path)
@@ -162,7 +162,7 @@ async def test_the_login_leads_back_to_ids_and_filters_as_they_were(world: World
 
 
 async def test_a_part_of_a_page_is_never_replaced_by_a_page(world: World) -> None:
-    async with running(settings_for(world, **BOTH)) as (_, client):
+    async with browsing(settings_for(world, **BOTH)) as client:
         answer = await client.get("/ui/parts/needs", headers={"HX-Request": "true"})
         assert (204, "/ui/login") == (answer.status_code, answer.headers["hx-redirect"])
 
@@ -177,7 +177,7 @@ async def test_a_name_has_to_be_one(world: World, name: str) -> None:
     "asked_for", ["//elsewhere.example", "https://elsewhere.example/ui/", "/\\elsewhere", "/uix", "javascript:x"]
 )
 async def test_the_login_leads_nowhere_else(world: World, asked_for: str) -> None:
-    async with running(settings_for(world, **BOTH)) as (_, client):
+    async with browsing(settings_for(world, **BOTH)) as client:
         data = {"name": "Ana", "password": PASSWORD, "asked_for": asked_for}
         answer = await client.post("/ui/login", data=data, headers=ORIGIN)
         assert "/ui/" == answer.headers["location"]
@@ -191,7 +191,7 @@ async def test_a_link_logs_in_once_and_a_preview_does_not_spend_it(
     made = json.loads((await run("page", "link", "--name", "Bea", "--json")).output)
     path = made["url"].partition("8080")[2]
     assert 0 == await world.scalar(f"SELECT count(*) FROM pos_sync.page_link WHERE link_hash = '{path[9:]}'::bytea")
-    async with running(settings_for(world, **BOTH)) as (_, client):
+    async with browsing(settings_for(world, **BOTH)) as client:
         person = Person(client)
         for _ in range(2):
             await person.open(path)
@@ -206,7 +206,7 @@ async def test_a_link_logs_in_once_and_a_preview_does_not_spend_it(
 async def test_a_link_is_in_no_log(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     paths: list[object] = []
     monkeypatch.setattr(access_log, "write_line", lambda _level, _event, fields: paths.append(fields["path"]))
-    async with running(settings_for(world, **BOTH)) as (_, client):
+    async with browsing(settings_for(world, **BOTH)) as client:
         await client.get("/ui/link/a-secret-of-somebody")
         await client.post("/ui/link/a-secret-of-somebody", headers=ORIGIN)
     assert ["/ui/link/..."] * 2 == paths
@@ -227,7 +227,7 @@ async def test_spanish_is_spoken_to_who_asks_for_it_or_chooses_it(world: World) 
 
 
 async def test_while_the_database_is_away_only_who_was_logged_in_is_told_so(world: World) -> None:
-    async with person_at(world) as person, running(settings_for(world, database_url=NOWHERE, **BOTH)) as (_, client):
+    async with person_at(world) as person, browsing(settings_for(world, database_url=NOWHERE, **BOTH)) as client:
         assert 303 == (await client.get("/ui/")).status_code
         client.cookies.set("pos_sync_page", person.client.cookies["pos_sync_page"])
         answer = await client.get("/ui/")

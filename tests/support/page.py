@@ -1,5 +1,6 @@
 """A person at the operator page, over HTTP: logs in, follows forms as a browser would."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,8 +9,13 @@ from html.parser import HTMLParser
 from typing import Any
 
 import httpx2
+from uvicorn.server import ServerState
 
-from tests.conftest import running, settings_for
+from app.main import create_app
+from app.server.protocol import Protocol
+from app.server.run import server_config
+from app.settings import Settings
+from tests.conftest import settings_for
 from tests.support.world import World
 
 PASSWORD, VIEWER_PASSWORD = "an-operator-of-tests", "a-viewer-of-the-tests"
@@ -108,11 +114,44 @@ class Person:
         return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", bare)))
 
 
+class _Loopback(httpx2.AsyncHTTPTransport):
+    """Connects to a port of this machine, whatever machine the address names; `Host` stays as a browser sends it."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(verify=False, trust_env=False)
+        self._port = port
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        here = request.url.copy_with(scheme="http", host="127.0.0.1", port=self._port)
+        return await super().handle_async_request(
+            httpx2.Request(request.method, here, headers=request.headers, stream=request.stream, extensions=request.extensions)
+        )
+
+
+@asynccontextmanager
+async def browsing(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of `http://pos`: over TCP, a service in this process that speaks HTTP as in production."""
+    app = create_app(settings)
+    config = server_config("", settings, workers=1)
+    config.app, config.factory = app, False
+    config.load()
+    async with app.router.lifespan_context(app):
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Protocol(config=config, server_state=ServerState(), app_state={}), "127.0.0.1", 0
+        )
+        transport = _Loopback(server.sockets[0].getsockname()[1])
+        try:
+            async with httpx2.AsyncClient(transport=transport, base_url="http://pos", timeout=60) as client:
+                yield client
+        finally:
+            server.close()
+
+
 @asynccontextmanager
 async def person_at(world: World, *, name: str = "Ana", password: str = PASSWORD, **settings: Any) -> AsyncIterator[Person]:
     """An operator who has logged in at a service with a page."""
     kept = settings_for(world, operator_password=PASSWORD, viewer_password=VIEWER_PASSWORD, operator_plain_http=True, **settings)
-    async with running(kept) as (_, client):
+    async with browsing(kept) as client:
         person = Person(client)
         await person.log_in(name, password)
         yield person
