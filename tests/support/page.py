@@ -99,13 +99,29 @@ class Person:
         if form["method"].lower() == "get":
             answer = await self.client.get(form["action"], params=content, follow_redirects=follow)
         else:
-            answer = await self.client.post(form["action"], data=content, headers=ORIGIN, follow_redirects=follow)
+            answer = await self.client.post(form["action"], data=content, headers=self._headers, follow_redirects=follow)
         return await self._take(answer)
 
     async def _take(self, answer: httpx2.Response) -> str:
         self.html, self.status = answer.text, answer.status_code
         self.url = str(answer.url)
         return self.html
+
+    def fields(self, action: str) -> tuple[str, dict[str, Any]]:
+        """Address and fields of the form whose address begins with `action`, to send it more than once."""
+        (form,) = [one for one in forms_of(self.html) if one["action"].startswith(action)][:1]
+        fields: dict[str, list[str]] = {}
+        for name, value in form["fields"]:
+            fields.setdefault(name, []).append(value)
+        return form["action"], fields
+
+    async def post(self, action: str, fields: dict[str, Any]) -> httpx2.Response:
+        """Send these fields as a form of this page; what is shown stays."""
+        return await self.client.post(action, data=fields, headers=self._headers, follow_redirects=False)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {**ORIGIN, "Origin": str(self.client.base_url).rstrip("/")}
 
     @property
     def text(self) -> str:
