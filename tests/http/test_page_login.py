@@ -5,10 +5,10 @@ from http.cookies import SimpleCookie
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from app.operations import access_log
 from app.page.login import MAX_WAIT
-from app.page.wiring import POLICY
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
 from tests.support.page import ORIGIN, PASSWORD, VIEWER_PASSWORD, Person, browsing, person_at
@@ -17,6 +17,17 @@ from tests.support.service import serving
 from tests.support.world import World
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+POLICY = {
+    "default-src 'none'",
+    "style-src 'self'",
+    "script-src 'self'",
+    "img-src 'self'",
+    "connect-src 'self'",
+    "form-action 'self'",
+    "frame-ancestors 'none'",
+    "base-uri 'none'",
+}
+"""What a browser may load, run and show of an answer: files of the page itself, and nothing that stands in the text"""
 BOTH = {"operator_password": PASSWORD, "viewer_password": VIEWER_PASSWORD, "operator_plain_http": True}
 
 
@@ -70,10 +81,46 @@ async def test_a_cookie_is_kept_from_scripts_and_other_sites(world: World) -> No
 async def test_each_answer_says_what_a_browser_may_do(world: World, path: str) -> None:
     async with browsing(settings_for(world, **BOTH)) as client:
         answer = await client.get(path)
-        assert (POLICY, "nosniff", "same-origin") == tuple(
-            answer.headers[name] for name in ("content-security-policy", "x-content-type-options", "referrer-policy")
-        )
+        assert POLICY == {part.strip() for part in answer.headers["content-security-policy"].split(";")}
+        assert ("nosniff", "same-origin") == tuple(answer.headers[name] for name in ("x-content-type-options", "referrer-policy"))
         assert answer.headers["cache-control"] == ("public, max-age=300" if "static" in path else "no-store")
+
+
+PUBLIC_URL = "https://shop.example.com"
+OWN = [
+    {"Origin": "http://pos"},
+    {"Sec-Fetch-Site": "same-origin"},
+    {"Sec-Fetch-Site": "none"},
+    {"Origin": "http://pos", "Sec-Fetch-Site": "same-origin"},
+    {"Origin": PUBLIC_URL, "Sec-Fetch-Site": "same-origin"},
+    {"Origin": "http://other:8080", "Host": "other:8080"},
+    {"Origin": "https://pos", "X-Forwarded-Proto": "https"},
+]
+OF_OTHERS = [
+    {},
+    {"Origin": "null"},
+    {"Origin": "https://pos"},
+    {"Origin": "http://pos:8080"},
+    {"Origin": "http://pos", "Host": "other"},
+    {"Origin": "http://other", "X-Forwarded-Host": "other"},
+    {"Origin": PUBLIC_URL.replace("https", "http")},
+    {"Origin": f"{PUBLIC_URL}.elsewhere.example"},
+    {"Origin": PUBLIC_URL, "Sec-Fetch-Site": "cross-site"},
+    {"Origin": "http://pos", "Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site"},
+]
+
+
+async def test_a_form_is_taken_from_the_address_of_the_browser_and_from_public_url_and_from_nowhere_else(world: World) -> None:
+    data = {"name": "Ana", "password": PASSWORD}
+    async with browsing(settings_for(world, public_url=PUBLIC_URL, ping_every="0", **BOTH)) as client:
+        for headers in OWN:
+            assert 303 == (await client.post("/ui/login", data=data, headers=headers)).status_code, headers
+        client.cookies.clear()
+        for headers in OF_OTHERS:
+            answer = await client.post("/ui/login", data=data, headers=headers)
+            assert (400, False) == (answer.status_code, "set-cookie" in answer.headers), headers
+    assert len(OWN) == await world.scalar("SELECT count(*) FROM pos_sync.page_session")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +170,29 @@ async def test_wrong_passwords_are_slowed_and_never_lock(world: World, monkeypat
         await person.log_in()
         assert "Ana (operator)" in person.text
         assert 0 == await world.scalar("SELECT count(*) FROM pos_sync.page_failure")
+
+
+async def test_failed_logins_are_counted_and_the_log_names_their_network(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sleep(_seconds: float) -> None: ...
+
+    monkeypatch.setattr("app.page.login.pause", sleep)
+    async with browsing(settings_for(world, **BOTH)) as client:
+
+        async def counted() -> list[str]:
+            lines = (await client.get("/metrics")).text.splitlines()
+            return [line for line in lines if line.startswith("pos_sync_page_logins_failed_total")]
+
+        person = Person(client)
+        before = await counted()
+        with capture_logs() as logged:
+            for password in ("not-the-password", "nor-this-one-either", PASSWORD):
+                await person.log_in(password=password)
+        assert "Ana (operator)" in person.text
+        assert ["pos_sync_page_logins_failed_total 0.0"] == before
+        assert ["pos_sync_page_logins_failed_total 2.0"] == await counted()
+    failed = [line for line in logged if line["event"] == "page login failed"]
+    assert ["127.0.0.0/24"] * 2 == [line["network"] for line in failed]
+    assert all(word not in str(logged) for word in ("not-the-password", PASSWORD))
 
 
 async def test_a_password_over_plain_http_from_elsewhere_is_refused(world: World) -> None:
@@ -183,24 +253,63 @@ async def test_the_login_leads_nowhere_else(world: World, asked_for: str) -> Non
         assert "/ui/" == answer.headers["location"]
 
 
-async def test_a_link_logs_in_once_and_a_preview_does_not_spend_it(
-    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def make_link(run: Run, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("OPERATOR_PASSWORD", PASSWORD)
     monkeypatch.setenv("MIPOS_CLIENT_SECRET", SECRET)
     made = json.loads((await run("page", "link", "--name", "Bea", "--json")).output)
-    path = made["url"].partition("8080")[2]
+    return str(made["url"]).partition("8080")[2]
+
+
+async def test_a_link_logs_in_once_and_a_preview_does_not_spend_it(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await make_link(run, monkeypatch)
     assert 0 == await world.scalar(f"SELECT count(*) FROM pos_sync.page_link WHERE link_hash = '{path[9:]}'::bytea")
     async with browsing(settings_for(world, **BOTH)) as client:
         person = Person(client)
         for _ in range(2):
             await person.open(path)
+        of_another_site = await client.post(path, headers={"Origin": "https://elsewhere.example"})
+        assert (400, None) == (of_another_site.status_code, await world.scalar("SELECT spent_at FROM pos_sync.page_link"))
         await person.send(path)
         assert "Bea (operator)" in person.text
+        assert await world.scalar("SELECT spent_at IS NOT NULL FROM pos_sync.page_link")
         await person.send("/ui/logout")
         await person.open(path)
         await person.send(path)
         assert (401, True) == (person.status, "was used, or is too old" in person.text)
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(14, 200), (15, 401)])
+async def test_a_link_lasts_15_minutes(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, minutes: int, status: int
+) -> None:
+    path = await make_link(run, monkeypatch)
+    await world.execute(f"UPDATE pos_sync.page_link SET expires_at = expires_at - interval '{minutes} minutes'")
+    async with browsing(settings_for(world, **BOTH)) as client:
+        person = Person(client)
+        await person.open(path)
+        await person.send(path)
+        assert (status, status == 200) == (person.status, "Bea (operator)" in person.text)
+        assert (status == 401) == ("was used, or is too old" in person.text)
+
+
+async def test_a_session_lasts_12_hours_and_a_form_of_one_that_is_over_does_nothing(world: World) -> None:
+    async with person_at(world) as person:
+        data = {"name": "Ana", "password": PASSWORD}
+        cookie = SimpleCookie((await person.post("/ui/login", data)).headers["set-cookie"])["pos_sync_page"]
+        await person.open("/ui/stores/1/items/avcc123/count?to=3")
+        action, fields = person.fields("/ui/stores/1/items/avcc123/stock")
+        await world.execute("UPDATE pos_sync.page_session SET expires_at = expires_at - interval '11 hours 59 minutes'")
+        await person.open("/ui/stock")
+        assert "Ana (operator)" in person.text
+        await world.execute("UPDATE pos_sync.page_session SET expires_at = expires_at - interval '1 minute'")
+        late = await person.post(action, {**fields, "note": "counted"})
+        await person.open("/ui/stock")
+    assert str(12 * 60 * 60) == cookie["max-age"]
+    assert (401, True) == (late.status_code, "Log in first." in late.text)
+    assert person.url.endswith("/ui/login?asked_for=/ui/stock")
+    assert [] == await world.ledger()
 
 
 async def test_a_link_is_in_no_log(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
