@@ -73,8 +73,8 @@ async def enliven(world: World) -> None:
         " SELECT capture_id, 'x', convert_to('{\"store_id\": 1, \"note\": \"<script>\"}', 'UTF8'),"
         " ARRAY['X-Signature', 'deadbeef'], true FROM pos_sync.capture",
         "INSERT INTO pos_sync.page_job (job_id, kind, actor, asked, total, done, results, ended_at)"
-        " VALUES ('00000000000000000000000000000001', 'replay', 'page:Ana', '{}', 2, 2,"
-        ' \'[["refused delivery 1", "applied"], ["refused delivery 2", "refused again"]]\', now())',
+        " VALUES ('00000000000000000000000000000001', 'replay', 'page:Ana', '{\"numbers\": [1, 2]}', 2, 2,"
+        ' \'[["1", "APPLIED", "", ""], ["2", "REFUSED", "The POS does not know the item.", ""]]\', now())',
     )
     await refresh(world.engine, Rules(), limit=100)
     async with running(settings_for(world)) as (app, _):
