@@ -1,4 +1,4 @@
-"""What the page reads: from a standby where there is a fresh one, but not just after the visitor has changed something."""
+"""What the page reads: lists from a standby where there is a fresh one, but not just after the visitor has changed something."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,8 +29,11 @@ class PageReader:
     standby: Standby | None = None
 
     async def read(self, request: Request, work: Callable[[AsyncConnection], Awaitable[_Found]]) -> tuple[_Found, float]:
-        """What `work` finds, and how many seconds old that may be: 0 from the primary."""
-        if self.standby is not None and CHANGED_COOKIE not in request.cookies:
+        """What `work` finds, and how many seconds old that may be: 0 from the primary.
+
+        One thing, which the address names, is read from the primary: a visitor acts on what its page shows.
+        """
+        if self.standby is not None and not request.path_params and CHANGED_COOKIE not in request.cookies:
             try:
                 return await self.standby.read(work, limit=MAX_READ_TIME)
             except (ReadThePrimary, NothingThere):

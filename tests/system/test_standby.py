@@ -1,9 +1,12 @@
-"""Reading from a standby: lists come from it and say how old they may be, as long as it is fresh and answers."""
+"""Reading from a standby: lists come from it and say how old they may be, as long as it is fresh and answers; so at the page."""
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
+from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from app.storage.migrations import migrate
 from app.storage.standby import MAX_AGE_SECONDS, SILENCE_SECONDS
 from app.storage.watch import LOOK_SECONDS
 from tests.support.debian_postgres import Server, binaries, with_standby
+from tests.support.page import PASSWORD, Person
 from tests.support.postgres import SAMPLES, looking_engine
 from tests.support.sender import PATH, body_of, signed
 from tests.support.service import Service, run_command, serving
@@ -227,6 +231,79 @@ async def metric(service: Service, name: str) -> float:
         lines = (await client.get(f"{service.url}/metrics")).text.splitlines()
     (line,) = [line for line in lines if line.startswith(f"{name} ")]
     return float(line.split()[1])
+
+
+AGED = "Read from a standby: up to "
+STOCK, ITEM = "/ui/stock?store=1", "/ui/stores/1/items/avcc123"
+
+
+@asynccontextmanager
+async def person_of(primary: Server, standby: Server) -> AsyncIterator[Person]:
+    """An operator at the page of a service that reads from `standby`, once it does."""
+    with serving(role_url(primary), operator_password=PASSWORD, database_read_url=role_url(standby)) as service:
+        async with httpx2.AsyncClient(base_url=service.url, timeout=30) as client:
+            person = Person(client)
+            await person.log_in()
+            async with asyncio.timeout(20):
+                while AGED not in person.text:
+                    await person.open(STOCK)
+            yield person
+
+
+def stock_in(person: Person) -> str:
+    """Of avcc123, in a list of the page."""
+    row = next(row for row in re.findall("(?s)<tr.*?</tr>", person.html) if "items/avcc123" in row)
+    return re.findall('<td class="number">([^<]*)</td>', row)[0]
+
+
+async def test_the_page_lists_from_the_standby_with_its_age_and_shows_one_thing_as_it_is_now(
+    servers: tuple[Server, Server],
+) -> None:
+    primary, standby = servers
+    async with person_of(primary, standby) as person:
+        await person.open("/ui/system")
+        assert "Standby (DATABASE_READ_URL) read " in person.text
+        await person.open(STOCK)
+        before = stock_in(person)
+        async with paused(primary, standby):
+            await on_primary(primary, "SELECT pos_sync.record_pos_movement('1', 'avcc123', 'sale', 1, 'at the page')")
+            await person.open(STOCK)
+            listed, is_aged = stock_in(person), AGED in person.text
+            (age,) = re.findall(f"{AGED}([0-9.]+) s old", person.text)
+            await person.open(ITEM)
+            shown = re.findall("<b>([0-9.-]+) kg</b>", person.html)
+
+    assert (before, True) == (listed, is_aged)
+    assert 0 <= float(age) <= MAX_AGE_SECONDS
+    assert ([str(Decimal(before) - 1)], False) == (shown, AGED in person.text)
+
+
+async def test_after_a_change_a_visitor_reads_from_the_primary_for_30_seconds(servers: tuple[Server, Server]) -> None:
+    primary, standby = servers
+    async with person_of(primary, standby) as person:
+        await person.open(f"{ITEM}/count?to=77.5")
+        action, fields = person.fields(f"{ITEM}/stock")
+        async with paused(primary, standby):
+            changed = await person.post(action, {**fields, "note": "counted"})
+            await person.open(STOCK)
+            own, is_aged = stock_in(person), AGED in person.text
+            # As the browser does when they are over.
+            person.client.cookies.delete("pos_sync_changed")
+            await person.open(STOCK)
+            later = stock_in(person)
+
+    cookies = [SimpleCookie(one) for one in changed.headers.get_list("set-cookie")]
+    (kept,) = [one["pos_sync_changed"] for one in cookies if "pos_sync_changed" in one]
+    assert (303, "30", "/ui") == (changed.status_code, kept["max-age"], kept["path"])
+    assert ("77.5", False) == (own, is_aged)
+    assert (True, True) == (later != "77.5", AGED in person.text)
+
+
+async def on_primary(primary: Server, statement: str) -> None:
+    engine = looking_engine(primary.url)
+    async with engine.begin() as connection:
+        await connection.execute(text(statement))
+    await engine.dispose()
 
 
 def test_doctor_looks_at_the_standby(servers: tuple[Server, Server]) -> None:
