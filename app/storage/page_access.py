@@ -63,14 +63,15 @@ async def spend_link(connection: AsyncConnection, link_hash: bytes) -> Grant | N
 
 
 # One after another: each login waits until after the one before it, so that many at once are no faster. One that would have to
-# wait for too long is not queued, so that it makes no other login wait for longer.
+# wait for too long is not queued, so that it makes no other login wait for longer. In UTC, the sum is immutable: Citus takes
+# nothing else in an upsert.
 _QUEUE_LOGIN = text("""
 INSERT INTO pos_sync.page_failure AS kept (network, failures, failed_at, free_at)
 VALUES (:network, 0, :now, :now)
 ON CONFLICT (network) DO UPDATE SET
   failures = CASE WHEN kept.failed_at < :forgotten THEN 0 ELSE kept.failures END,
-  free_at = greatest(excluded.free_at, kept.free_at) + make_interval(secs => least(:max_delay, CASE
-    WHEN kept.failed_at < :forgotten OR kept.failures = 0 THEN 0 ELSE 0.25 * 2 ^ least(kept.failures, 10) END))
+  free_at = (greatest(excluded.free_at, kept.free_at) AT TIME ZONE 'UTC' + make_interval(secs => least(:max_delay, CASE
+    WHEN kept.failed_at < :forgotten OR kept.failures = 0 THEN 0 ELSE 0.25 * 2 ^ least(kept.failures, 10) END))) AT TIME ZONE 'UTC'
 WHERE kept.free_at <= :last
 RETURNING free_at
 """)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -17,6 +18,7 @@ from tests.support import citus
 from tests.support.citus import Cluster, clustered
 from tests.support.debian_postgres import Server
 from tests.support.mipos import AUTHORIZED, SYSTEM, Remote, mipos
+from tests.support.page import PASSWORD, Person
 from tests.support.postgres import SAMPLES
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.service import run_command, serving
@@ -26,6 +28,10 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(citus.why_not() is not None, reason=str(citus.why_not())),
 ]
+LISTS = (
+    "/ui/",
+    *(f"/ui/{name}" for name in ("stock", "deliveries", "outbox", "syncs", "catalog", "system", "jobs", "search?q=av")),
+)
 DELIVERIES = 40
 COPIES = 3
 
@@ -81,7 +87,8 @@ class Chain:
     @asynccontextmanager
     async def service(self, remote: Remote) -> AsyncIterator[httpx2.AsyncClient]:
         """A client of its service, with the key of the POS."""
-        with serving(self.url(), database_schema=self.schema, **remote.settings()) as service:
+        page = {"operator_password": PASSWORD}
+        with serving(self.url(), database_schema=self.schema, **page, **remote.settings()) as service:
             async with httpx2.AsyncClient(base_url=service.url, headers=AUTHORIZED, timeout=30) as client:
                 yield client
 
@@ -239,6 +246,33 @@ async def test_operators_commands_work(chains: tuple[Chain, Chain], tmp_path: Pa
     counted, pruned = (json.loads(chain.command("prune", "--json", *how).stdout)["messages"] for how in (["--dry-run"], []))
     assert counted == pruned > 0
     assert chain.rows("outbox_message") == 0
+
+
+async def test_the_page_shows_and_acts(chains: tuple[Chain, Chain]) -> None:
+    chain, _ = chains
+    async with mipos() as remote, chain.service(remote) as client:
+        refused = body_of(external_id="unknown")
+        assert 409 == (await client.post(PATH, content=refused, headers=signed(refused))).status_code
+        person = Person(client)
+        await person.log_in()
+        assert "Ana (operator)" in person.text, (person.status, person.text)
+        for path in LISTS:
+            await person.open(path)
+            assert 200 == person.status, (path, person.text)
+            assert ".csv" in path or "Ana (operator)" in person.text, path
+        number = chain.cluster.execute(
+            f"SELECT max(refused_delivery_id) FROM {chain.schema}.refused_delivery WHERE state = 'open'"
+        ).strip()
+        await person.open(f"/ui/deliveries/refused/confirm?number={number}")
+        await person.send("/ui/deliveries/refused/replay", note="tried")
+        assert f"Refused delivery {number}: refused again." in person.text
+        await person.open(f"/ui/deliveries/refused/{number}")
+        await person.send("/ui/deliveries/refused/dismiss", note="typed by hand")
+        await person.open("/ui/stores/1/items/avcc123/count?to=3")
+        await person.send("/ui/stores/1/items/avcc123/stock", note="counted")
+        await person.open("/ui/acts")
+        assert 3 == person.text.count("page:Ana")
+    assert Decimal(3) == Decimal(chain.level("avcc123"))
 
 
 def test_a_command_may_connect_to_any_server_of_the_cluster(chains: tuple[Chain, Chain]) -> None:
