@@ -70,8 +70,10 @@ INSERT INTO pos_sync.page_failure AS kept (network, failures, failed_at, free_at
 VALUES (:network, 0, :now, :now)
 ON CONFLICT (network) DO UPDATE SET
   failures = CASE WHEN kept.failed_at < :forgotten THEN 0 ELSE kept.failures END,
-  free_at = (greatest(excluded.free_at, kept.free_at) AT TIME ZONE 'UTC' + make_interval(secs => least(:max_delay, CASE
-    WHEN kept.failed_at < :forgotten OR kept.failures = 0 THEN 0 ELSE 0.25 * 2 ^ least(kept.failures, 10) END))) AT TIME ZONE 'UTC'
+  free_at = (
+    greatest(excluded.free_at, kept.free_at) AT TIME ZONE 'UTC' + make_interval(secs => least(:max_delay, CASE
+      WHEN kept.failed_at < :forgotten OR kept.failures = 0 THEN 0 ELSE 0.25 * 2 ^ least(kept.failures, 10) END))
+  ) AT TIME ZONE 'UTC'
 WHERE kept.free_at <= :last
 RETURNING free_at
 """)
