@@ -1,7 +1,5 @@
 """A replica of the release before, on the schema of this one: it answers 503, and neither books nor refuses for good."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,12 @@ from app.storage.embedded_postgres import SERVICE_ROLE
 from app.storage.migrations import migrate
 from tests.conftest import running, settings_for
 from tests.support.postgres import SAMPLES, url
+from tests.support.releases import forget_code, run_code, take_code, use_code
 from tests.support.sender import PATH, body_of, signed
-from tests.support.service import Service, environment, serving
+from tests.support.service import Service, serving
 from tests.support.world import World
 
 pytestmark = pytest.mark.slow
-TREE = Path(__file__).parents[2]
 RELEASES = {"0007": "7ee4515", "0005": "3ac84fa"}
 """Revisions of the code: the last before the own schema, and the last whose replicas write the ledger by their own rules."""
 
@@ -26,29 +24,16 @@ RELEASES = {"0007": "7ee4515", "0005": "3ac84fa"}
 @pytest.fixture(scope="session", params=["0007", pytest.param("0005", marks=pytest.mark.slow)])
 def old_tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of an older release."""
-    old = RELEASES[request.param]
-    folder = tmp_path_factory.mktemp("old")
-    archive = subprocess.run(["git", "-C", TREE, "archive", old, "app", "migrations"], capture_output=True, check=False)
-    if archive.returncode != 0:
-        pytest.skip(f"revision {old} is not in this checkout (a shallow clone, or no git)")
-    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
-    return folder
+    return take_code(RELEASES[request.param], tmp_path_factory.mktemp("old"))
 
 
 @pytest.fixture
 async def old_world(empty_world: World, old_tree: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A database that the release before has migrated and filled, and where processes run its code."""
-    # Processes look there first, and not in the folder where they are started.
-    monkeypatch.setenv("PYTHONPATH", str(old_tree))
-    monkeypatch.setenv("PYTHONSAFEPATH", "1")
-    run_old(empty_world, "migrate", "--grant-to", SERVICE_ROLE)
-    run_old(empty_world, "catalog", "import", "--store", "1", str(SAMPLES / "store-1.json"))
+    use_code(old_tree, monkeypatch)
+    run_code(empty_world.owner_url, "migrate", "--grant-to", SERVICE_ROLE)
+    run_code(empty_world.owner_url, "catalog", "import", "--store", "1", str(SAMPLES / "store-1.json"))
     return empty_world
-
-
-def run_old(world: World, *arguments: str) -> None:
-    command = [sys.executable, "-m", "app", *arguments]
-    subprocess.run(command, env=environment(DATABASE_URL=world.owner_url), capture_output=True, text=True, check=True, timeout=60)
 
 
 async def deliver(client: httpx2.AsyncClient, **changes: Any) -> int:
@@ -71,10 +56,10 @@ async def test_an_old_replica_answers_503_once_the_schema_is_new(
     role = f"service_of_{old_world.database}" if has_other_role else SERVICE_ROLE
     if has_other_role:
         await old_world.execute(f"CREATE ROLE {role} LOGIN")
-        run_old(old_world, "migrate", "--grant-to", role)
+        run_code(old_world.owner_url, "migrate", "--grant-to", role)
     with serving(url(old_world.database, user=role)) as old:
         assert [204, 409] == [await deliver_to(old), await deliver_to(old, external_id="unknown")]
-        monkeypatch.delenv("PYTHONPATH")
+        forget_code(monkeypatch)
         await migrate(old_world.engine, is_forced=True)
 
         answers = {
@@ -100,7 +85,7 @@ async def test_an_old_replica_answers_503_once_the_schema_is_new(
 async def test_a_till_that_may_call_the_function_still_may_and_is_told_on(
     old_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("PYTHONPATH")
+    forget_code(monkeypatch)
     role = f"till_{old_world.database}"
     await old_world.execute(f"CREATE ROLE {role}", f"GRANT EXECUTE ON FUNCTION record_pos_movement TO {role}")
     await old_world.execute("INSERT INTO integration (store_id, inventory_system_id, user_id_tps) VALUES ('1', 'other', '7')")

@@ -58,6 +58,26 @@ async def test_a_schema_that_is_not_at_head_is_refused(empty_world: World) -> No
     assert "Traceback" not in ended.stderr
 
 
+async def test_a_newer_schema_that_says_so_is_served(world: World) -> None:
+    await world.execute("UPDATE alembic_version SET version_num = '9999', compatible_from = '0008'")
+    with serving(world.service_url) as service:
+        ready = httpx2.get(f"{service.url}/readyz")
+        answer = post(service.url)
+
+    assert (200, 204) == (ready.status_code, answer.status_code)
+
+
+@pytest.mark.parametrize("compatible_from", ["'9999'", "NULL"])
+async def test_a_newer_schema_that_it_cannot_work_with_is_not_served(world: World, compatible_from: str) -> None:
+    await world.execute(f"UPDATE alembic_version SET version_num = '9999', compatible_from = {compatible_from}")
+    ended = run_command("serve", **{**GOOD, "DATABASE_URL": world.service_url})
+
+    assert 1 == ended.returncode
+    assert "The database schema is at revision 9999, which this version cannot work with" in ended.stderr
+    assert "Deploy that version." in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 async def test_a_port_in_use_ends_it_with_a_message(world: World) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
