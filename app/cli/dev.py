@@ -12,8 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import httpx2
@@ -25,6 +26,7 @@ from app.cli.dev_setup import (
     SAMPLES,
     OwnPostgres,
     Postgres,
+    client_secret,
     database_of,
     make_settings,
     prepare,
@@ -32,7 +34,7 @@ from app.cli.dev_setup import (
     write_files,
 )
 from app.cli.page import new_link
-from app.cli.sandbox import RUN_ID
+from app.cli.sandbox import CLIENT_SECRET, RUN_ID
 from app.page.visitor import Role
 from app.settings import ENV_FILE_VARIABLE, Settings
 from app.storage.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
@@ -41,6 +43,8 @@ from app.storage.migrations import WrongEncodingError
 from app.storage.page_access import Grant
 
 _PR_SET_PDEATHSIG = 1
+MAX_PORTS = 5
+"""How many ports are tried where another program takes each of them at the same moment"""
 READY_SECONDS = 60
 STOP_SECONDS = 15
 FOLLOW_SECONDS = 0.1
@@ -55,6 +59,13 @@ NEXT = (
     "pos-sync drift --all",
 )
 """What is shown to go on with; a test runs each line."""
+_LISTENING = "listening address=127.0.0.1:{} "
+"""What `serve` writes once it has the port"""
+_Running = TypeVar("_Running")
+
+
+class _PortTaken(Exception):
+    """Another program has taken the port since it was looked at."""
 
 
 @click.command()
@@ -128,21 +139,16 @@ def _run(postgres: Postgres, data: Path, *, port: int, sandbox_port: int) -> Non
         postgres.start()
         asyncio.run(prepare(postgres, secret(data / "database-password")))
         _step("Database", f"migrated, with the sample stores {' and '.join(SAMPLES)}")
-        service_port, sandbox_port = _free(port), _free(sandbox_port)
-        if service_port != port:
-            _step("Port", f"{port} is in use; taking {service_port}")
-        settings = make_settings(postgres, data, port=service_port, sandbox_port=sandbox_port)
-        env_file, activate = write_files(data, settings)
-        run_id = secrets.token_hex(8)
-        processes.append(_start_sandbox(settings, data, sandbox_port, run_id))
-        sandbox = f"{settings.mipos_base_url}/sandbox/received"
-        _wait_for(sandbox, processes[-1], data / "sandbox.log", until=lambda told: told.get("run_id") == run_id)
-        _step("Sandbox", f"a stand-in mipOS at {settings.mipos_base_url}")
-        processes.append(_start(["serve"], {ENV_FILE_VARIABLE: str(env_file.resolve())}, log))
-        assert settings.pos_api_key is not None
-        key = settings.pos_api_key.get_secret_value()
-        is_registered = _is_registered_at(f"{settings.public_url}/")
-        _wait_for(f"{settings.public_url}/pos/status", processes[-1], log, until=is_registered, key=key)
+        sandbox_port = _on_free_port(sandbox_port, lambda free: _run_sandbox(data, free, processes))
+        _step("Sandbox", f"a stand-in mipOS at http://127.0.0.1:{sandbox_port}")
+
+        def run_service(free: int) -> tuple[Path, Settings]:
+            if free != port:
+                _step("Port", f"{port} is in use; taking {free}")
+            settings = make_settings(postgres, data, port=free, sandbox_port=sandbox_port)
+            return _run_service(settings, data, processes), settings
+
+        activate, settings = _on_free_port(port, run_service)
         _step("Service", f"registered at the sandbox: {settings.public_url}/webhooks/stock")
         asyncio.run(demonstrate(database_of(postgres), settings))
         link = asyncio.run(new_link(database_of(postgres), settings, Grant(VISITOR, Role.OPERATOR)))
@@ -191,12 +197,35 @@ def _free(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _start_sandbox(settings: Settings, data: Path, port: int, run_id: str) -> subprocess.Popen[bytes]:
+def _on_free_port(wanted: int, run: Callable[[int], _Running]) -> _Running:
+    """What `run` makes of `wanted`, or of another port where that is in use."""
+    for _ in range(MAX_PORTS):
+        with suppress(_PortTaken):
+            return run(_free(wanted))
+    raise click.ClickException("Other programs take each port that is free, at the same moment. Start it again.")
+
+
+def _run_sandbox(data: Path, port: int, processes: list[subprocess.Popen[bytes]]) -> int:
+    """Start it, and return its port once it answers there."""
     catalogs = [part for store_id, sample in SAMPLES.items() for part in ("--catalog", store_id, str(SAMPLE_FOLDER / sample))]
-    state = str((data / "sandbox.json").resolve())
-    key = settings.mipos_client_secret.get_secret_value()
-    arguments = ["sandbox", "--port", str(port), "--state", state, *catalogs]
-    return _start(arguments, {"MIPOS_CLIENT_SECRET": key, RUN_ID: run_id}, data / "sandbox.log")
+    arguments = ["sandbox", "--port", str(port), "--state", str((data / "sandbox.json").resolve()), *catalogs]
+    run_id, log = secrets.token_hex(8), data / "sandbox.log"
+    processes.append(_start(arguments, {CLIENT_SECRET: client_secret(data), RUN_ID: run_id}, log))
+    # What else may listen there cannot know the id.
+    _wait_for("/sandbox/received", port, processes[-1], log, until=lambda told: told.get("run_id") == run_id)
+    return port
+
+
+def _run_service(settings: Settings, data: Path, processes: list[subprocess.Popen[bytes]]) -> Path:
+    """Start it, and return what finds it from a second terminal, once it is registered."""
+    env_file, activate = write_files(data, settings)
+    log = data / "service.log"
+    processes.append(_start(["serve"], {ENV_FILE_VARIABLE: str(env_file.resolve())}, log))
+    assert settings.pos_api_key is not None
+    key = settings.pos_api_key.get_secret_value()
+    is_registered = _is_registered_at(f"{settings.public_url}/")
+    _wait_for("/pos/status", settings.port, processes[-1], log, until=is_registered, key=key)
+    return activate
 
 
 def _start(arguments: list[str], variables: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -223,24 +252,36 @@ def _end_with_parent() -> None:
         return
 
 
-def _wait_for(
-    url: str,
+def _wait_for(  # noqa: PLR0913 - what it asks, and of whom
+    path: str,
+    port: int,
     process: subprocess.Popen[bytes],
     log: Path,
     *,
     until: Callable[[dict[str, Any]], bool] = lambda _: True,
-    key: str = "",
+    key: str | None = None,
 ) -> None:
-    """Return as soon as `url` answers 200 and `until` is content with what it says."""
+    """Return as soon as `process` answers 200 for `path` and `until` is content with what it says.
+
+    With a `key` it is asked only when it has written into its log that it listens: no other program gets the key, or is believed.
+
+    Raises:
+        _PortTaken: the process has ended, since another one has the port.
+    """
+    url = f"http://127.0.0.1:{port}{path}"
     deadline = time.monotonic() + READY_SECONDS
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            answer = httpx2.get(url, timeout=1, trust_env=False, headers={"Authorization": f"Bearer {key}"} if key else {})
-            if answer.status_code == httpx2.codes.OK and until(answer.json()):
-                return
-        except (httpx2.HTTPError, ValueError):
-            pass
+        if key is None or _LISTENING.format(port) in log.read_text(encoding="utf-8", errors="replace"):
+            try:
+                answer = httpx2.get(url, timeout=1, trust_env=False, headers=headers)
+                if answer.status_code == httpx2.codes.OK and until(answer.json()):
+                    return
+            except (httpx2.HTTPError, ValueError):
+                pass
         time.sleep(0.05)
+    if process.poll() is not None and _free(port) != port:
+        raise _PortTaken
     click.echo(log.read_text(encoding="utf-8", errors="replace"), err=True)
     raise click.ClickException(f"{url} did not become ready; the log lines above say why.")
 

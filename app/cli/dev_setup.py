@@ -109,7 +109,7 @@ def make_settings(postgres: Postgres, data: Path, *, port: int, sandbox_port: in
     return _NothingElse.model_validate(
         {
             "database_url": service.render_as_string(hide_password=False),
-            "mipos_client_secret": secret(data / "client-secret"),
+            "mipos_client_secret": client_secret(data),
             "pos_api_key": secret(data / "pos-api-key"),
             "operator_password": secret(data / "page-password"),
             "mipos_base_url": f"http://127.0.0.1:{sandbox_port}",
@@ -121,6 +121,11 @@ def make_settings(postgres: Postgres, data: Path, *, port: int, sandbox_port: in
             "log_format": "console",
         }
     )
+
+
+def client_secret(data: Path) -> str:
+    """What the sandbox signs with, and the service verifies by."""
+    return secret(data / "client-secret")
 
 
 def secret(file: Path) -> str:

@@ -17,6 +17,14 @@ START_SECONDS = 90
 @contextmanager
 def developing(data: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """`pos-sync dev`, once it has told how to go on; and the file of what it prints."""
+    with beginning(data, port, free_port()) as (process, log):
+        wait_until_told(process, log)
+        yield process, log
+
+
+@contextmanager
+def beginning(data: Path, port: int, sandbox_port: int) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """`pos-sync dev` while it starts."""
     log = data.with_suffix(".log")
     # Settings of a real service around it must not matter.
     values = {
@@ -30,19 +38,14 @@ def developing(data: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], P
     }
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app", "dev", "--data", str(data), "--port", str(port), "--sandbox-port", str(free_port())],
+            [sys.executable, "-m", "app", "dev", "--data", str(data), "--port", str(port), "--sandbox-port", str(sandbox_port)],
             env={**environment(), **values},
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
             preexec_fn=_start_as_a_background_job,  # noqa: PLW1509 - no threads here
         )
-    deadline = time.monotonic() + START_SECONDS
     try:
-        while "Ctrl-C stops everything" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
         yield process, log
     finally:
         if process.poll() is None:
@@ -51,6 +54,15 @@ def developing(data: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], P
             process.wait(30)
         finally:
             process.kill()
+
+
+def wait_until_told(process: subprocess.Popen[str], log: Path) -> None:
+    """Return once it has told how to go on."""
+    deadline = time.monotonic() + START_SECONDS
+    while "Ctrl-C stops everything" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
 
 
 def _start_as_a_background_job() -> None:

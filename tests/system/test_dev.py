@@ -1,16 +1,24 @@
 """`make run`'s command: from an empty folder to a movement that was applied, and nothing left behind."""
 
+import json
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import httpx2
 import psutil
 import pytest
 
-from tests.support.demo import developing
+from app.cli import dev
+from app.cli.dev_setup import OwnPostgres, client_secret, make_settings
+from tests.support.demo import beginning, developing, wait_until_told
 from tests.support.service import environment, free_port
 
 END_SECONDS = 60.0
@@ -96,6 +104,79 @@ def test_a_port_in_use_makes_it_take_another(tmp_path: Path) -> None:
         assert f"http://127.0.0.1:{port}/webhooks" in one.read_text()
         assert f"http://127.0.0.1:{port}/webhooks" not in two.read_text()
         assert "13.69  12.44" in two.read_text()
+
+
+@pytest.mark.slow
+def test_of_two_that_start_at_once_on_the_same_ports_each_gets_its_own(tmp_path: Path) -> None:
+    """Both have seen that the ports are free, and only one of them gets each."""
+    port, sandbox_port = free_port(), free_port()
+    with beginning(tmp_path / "one", port, sandbox_port) as one, beginning(tmp_path / "two", port, sandbox_port) as two:
+        for process, log in (one, two):
+            wait_until_told(process, log)
+        told = [log.read_text() for _, log in (one, two)]
+
+    assert ["13.69  12.44"] * 2 == [part for text in told for part in re.findall(r"13\.69  12\.44", text)]
+    for address in (f"http://127.0.0.1:{sandbox_port}\n", f"http://127.0.0.1:{port}/webhooks/stock\n"):
+        assert 1 == sum(address in text for text in told), address
+
+
+class Foreign(BaseHTTPRequestHandler):
+    """Says to everything what a sandbox and a registered service say, and notes what it is told."""
+
+    told: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.told.append(str(self.headers))
+        url = f"http://127.0.0.1:{self.server.server_port}/webhooks/stock"  # type: ignore[attr-defined]
+        said = json.dumps({"run_id": "1234567890abcdef", "registration": {"state": "registered", "url": url}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        """Quietly."""
+
+
+@pytest.fixture
+def foreign() -> Iterator[int]:
+    """The port on which it listens."""
+    Foreign.told.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Foreign) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_foreign_sandbox_that_took_the_port_is_not_believed(
+    tmp_path: Path, foreign: int, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    with pytest.raises(dev._PortTaken):  # noqa: SLF001
+        dev._run_sandbox(tmp_path, foreign, processes)  # noqa: SLF001
+
+    assert Foreign.told
+    assert client_secret(tmp_path) not in "".join(Foreign.told)
+
+
+def test_a_foreign_service_that_took_the_port_is_not_believed_and_gets_no_key(
+    tmp_path: Path, foreign: int, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    settings = make_settings(
+        OwnPostgres("postgresql://nobody@127.0.0.1:1/none", tmp_path), tmp_path, port=foreign, sandbox_port=1
+    )
+    with pytest.raises(dev._PortTaken):  # noqa: SLF001
+        dev._run_service(settings, tmp_path, processes)  # noqa: SLF001
+
+    assert [] == Foreign.told
 
 
 @pytest.mark.slow
