@@ -2,15 +2,10 @@
 
 import asyncio
 import time
-from contextlib import suppress
 
-import httpx2
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.operations.readiness import Readiness
+from app.operations.readiness import Readiness, ReadinessReport
 from tests.conftest import running, settings_for
 from tests.support.proxy import How, PostgresProxy
 from tests.support.sender import PATH, body_of, signed
@@ -45,32 +40,25 @@ async def test_a_writer_that_cannot_write_is_said_although_what_reads_is_answere
             assert 204 == (await client.post(PATH, content=body, headers=signed(body))).status_code
             proxy.arm(0, how, is_repeated=True, of=OF_THE_WRITER)
             refused = await client.post(PATH, content=further, headers=signed(further))
-            unready = await readiness_of(client, status=503)
-            read = await read_by(app.state.service.engine)
-            still = await client.get("/readyz")
+            unready = await while_it_reads(app.state.service.readiness)
+            answer = await client.get("/readyz")
             proxy.arm(None)
-            ready = await readiness_of(client, status=200)
+            while not (ready := await app.state.service.readiness.check()).is_ready:
+                await asyncio.sleep(0)
             applied = await client.post(PATH, content=further, headers=signed(further))
 
-    assert (503, 1) == (refused.status_code, read)
-    assert ["The database does not answer."] * 2 == [answer.json()["message"] for answer in (unready, still)]
-    assert ("Ready.", 204) == (ready.json()["message"], applied.status_code)
+    assert (503, 503, 204) == (refused.status_code, answer.status_code, applied.status_code)
+    assert ["The database does not answer.", "Ready."] == [report.message for report in (unready, ready)]
 
 
 OF_THE_WRITER = "pos_sync.service_rule"
 """What it asks when it connects"""
 
 
-async def readiness_of(client: httpx2.AsyncClient, *, status: int) -> httpx2.Response:
-    """The first answer with this status."""
-    while (found := await client.get("/readyz")).status_code != status:  # noqa: ASYNC110 - it is told of nobody
-        await asyncio.sleep(0.01)
-    return found
-
-
-async def read_by(engine: AsyncEngine) -> object:
-    """What a connection of the pool answers. All are dropped where the writer's is lost, so it is asked until one is left."""
+async def while_it_reads(readiness: Readiness) -> ReadinessReport:
+    """What it says when its own look is answered. All connections are dropped where one is lost, so it may take several."""
     while True:
-        with suppress(DBAPIError):
-            async with engine.connect() as connection:
-                return await connection.scalar(text("SELECT 1"))
+        readiness._checked_at = float("-inf")  # noqa: SLF001 - its answer is kept for a second
+        report = await readiness.check()
+        if readiness._latest[0] == "ok":  # noqa: SLF001
+            return report
