@@ -43,7 +43,7 @@ async def test_a_writer_that_cannot_write_is_said_although_what_reads_is_answere
             unready = await while_it_reads(app.state.service.readiness)
             answer = await client.get("/readyz")
             proxy.arm(None)
-            while not (ready := await app.state.service.readiness.check()).is_ready:
+            while not (ready := await app.state.service.readiness.check()).is_ready:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0)
             applied = await client.post(PATH, content=further, headers=signed(further))
 
