@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import asyncpg
 import httpx2
 import pytest
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database_address import Host, read_address
 from app.storage import engine as engine_module
 from app.storage.engine import CONNECT_SECONDS, STAGGER_SECONDS, Database, ServerUnreachable, unreachable
 from app.storage.watch import DatabaseWatch, ServerState
-from tests.conftest import running, settings_for
+from tests.conftest import new_world, running, settings_for
 from tests.support.commands import runner_for
+from tests.support.postgres import SAMPLES, TEMPLATE
 from tests.support.proxy import How, PostgresProxy
 from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
@@ -227,3 +230,62 @@ async def test_a_command_ends_where_its_server_goes_silent(
 
     assert 1 == ended.exit_code
     assert "has not answered for" in ended.output
+
+
+OF_THE_WORK = "SET LOCAL lock_timeout"
+"""What the command says in its transaction, and the connection that looks whether the server answers does not"""
+
+
+@pytest.mark.parametrize("lost", ["a statement", "the commit", "the answer to the commit"])
+@pytest.mark.parametrize(
+    "arguments", ["migrate", f"catalog import --store 7 {SAMPLES / 'store-1.json'}"], ids=["migrate", "import"]
+)
+async def test_a_command_whose_server_goes_silent_in_the_middle_says_that_its_outcome_is_unknown_and_may_be_run_again(
+    arguments: str, lost: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("app.storage.watch.COMMAND_LOOK_SECONDS", 0.1)
+    template = "template0" if arguments == "migrate" else TEMPLATE
+    async with new_world(template=template) as world, new_world(template=template) as other:
+        commit = await messages_until_commit(other, arguments, monkeypatch, tmp_path)
+        async with PostgresProxy(world.server_address).running() as proxy:
+            run = runner_for(owner_address(world, proxy.port), monkeypatch, tmp_path)
+            after = {"a statement": commit // 2, "the commit": commit, "the answer to the commit": commit + 1}[lost]
+            proxy.arm(after, How.FROZEN, of=OF_THE_WORK)
+            with monkeypatch.context() as impatient:
+                impatient.setattr("app.storage.watch.MAX_COMMAND_SILENCE_SECONDS", 0.5)
+                ended = await run(*arguments.split())
+            (first_lost,) = proxy.lost
+            proxy.thaw()
+            # The server notices that the client has gone.
+            proxy.reset_all()
+            again = await run(*arguments.split())
+        found = await world.scalar(ALL_OF_IT)
+        expected = await other.scalar(ALL_OF_IT)
+
+    assert (lost == "the commit") == (first_lost.text == "COMMIT;")
+    assert 1 == ended.exit_code
+    assert "Whether the command has done its work is not known. Run it again: what was done is not done twice." in ended.output
+    assert 0 == again.exit_code, again.output
+    assert expected == found
+
+
+ALL_OF_IT = """
+SELECT (SELECT version_num FROM alembic_version) || coalesce(
+  (SELECT string_agg(concat_ws(' ', store_id, item_id, source, quantity), ', ' ORDER BY store_id, item_id, level_version)
+   FROM stock_movement), '')
+"""
+"""Where the schema stands, and what is in the ledger"""
+
+
+async def messages_until_commit(world: World, arguments: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
+    """How many messages pass before the first commit of the command, where nothing is in its way."""
+    async with PostgresProxy(world.server_address).running() as proxy:
+        run = runner_for(owner_address(world, proxy.port), monkeypatch, folder)
+        done = await run(*arguments.split())
+        assert 0 == done.exit_code, done.output
+        return [message.text for message in proxy.passed_of(OF_THE_WORK)].index("COMMIT;")
+
+
+def owner_address(world: World, port: int) -> str:
+    """The database as its owner, by way of a proxy."""
+    return f"postgresql://{make_url(world.owner_url).username}@127.0.0.1:{port}/{world.database}"
