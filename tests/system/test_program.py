@@ -89,6 +89,19 @@ async def test_a_file_that_cannot_be_written_is_no_fault_of_the_database(world: 
     assert (1, b"Error: no/such.json: No such file or directory.\n") == (process.returncode, errors)
 
 
+@pytest.mark.parametrize("missing", ["click", "asyncpg", "sqlalchemy.dialects.postgresql.asyncpg"])
+async def test_a_part_that_cannot_be_loaded_is_no_fault_of_the_database(world: World, tmp_path: Path, missing: str) -> None:
+    """Before any command is known, when this one is loaded, and in the middle of asking the database."""
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{missing!r}] = None\n")
+    process = started(tmp_path, "stock", PYTHONPATH=str(tmp_path), DATABASE_URL=world.service_url)
+
+    _, errors = await anyio.to_thread.run_sync(process.communicate)
+
+    reason = f"import of {missing} halted; None in sys.modules"
+    said = f"Error: A part of this program cannot be loaded: {reason}. Install it again, with all that it requires.\n"
+    assert (1, said) == (process.returncode, errors.decode())
+
+
 HURRY = "import app.cli.status; app.cli.status.WATCH_SECONDS = 0.1"
 CLEARS = b"\x1b[2J"
 
