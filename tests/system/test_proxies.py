@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.page import PASSWORD
 from tests.support.proxies import DEPLOY, PRODUCTS, Product
 from tests.support.sender import PATH, body_of, raw_request, signed
 from tests.support.service import Connection, Service, free_port, serving
@@ -66,7 +67,7 @@ class Replica:
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        context = serving(self._world.service_url, port=self.port, drain_delay=self._drain_delay)
+        context = serving(self._world.service_url, port=self.port, drain_delay=self._drain_delay, operator_password=PASSWORD)
         self._service = await asyncio.to_thread(context.__enter__)
         self._context = context
 
@@ -155,6 +156,8 @@ INNER = [
     "/docs",
     "/openapi.json",
     "/pos/stores/1/stock",
+    "/ui/",
+    "/ui/login",
     "/",
     "/%6detrics",
     "/%70os/stores/1/stock",

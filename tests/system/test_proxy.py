@@ -145,8 +145,15 @@ async def test_a_service_that_is_away_is_503_and_not_502(tmp_path: Path) -> None
     assert "applied only once" in answer.json()["message"]
 
 
+NAMED_BY_A_PROXY = {"operator_user_header": "X-Forwarded-User", "operator_users": "mallory", "forwarded_allow_ips": "127.0.0.1"}
+"""The service believes who the proxy says it is."""
+
+
 async def test_the_page_is_let_out_only_where_its_file_lies(world: World, tmp_path: Path) -> None:
-    with serving(world.service_url, operator_password=PASSWORD) as service:
+    with serving(world.service_url, operator_password=PASSWORD, **NAMED_BY_A_PROXY) as service:
+        # Whom the service would believe, if it came through.
+        named = {"X-Forwarded-User": "mallory"}
+        assert "mallory (operator" in httpx2.get(f"{service.url}/ui/", headers=named).text
         for is_out in (False, True):
             folder = tmp_path / str(is_out)
             folder.mkdir()
@@ -155,10 +162,13 @@ async def test_the_page_is_let_out_only_where_its_file_lies(world: World, tmp_pa
             with proxying(folder, upstream=f"127.0.0.1:{service.port}") as port:
                 own = f"http://127.0.0.1:{port}"
                 async with httpx2.AsyncClient(base_url=own, follow_redirects=True) as client:
-                    shown = await client.get("/ui/login", headers={"X-Forwarded-User": "mallory"})
-                    assert (200 if is_out else 404) == shown.status_code
-                    assert "mallory" not in shown.text
+                    for path in ("/ui/", "/ui/login", "/ui/stock"):
+                        shown = await client.get(path, headers=named)
+                        assert (200 if is_out else 404) == shown.status_code
+                        assert not is_out or "/ui/login" == shown.url.path
+                        assert "mallory" not in shown.text
                     if is_out:
                         data = {"name": "Ana", "password": PASSWORD, "asked_for": "/ui/"}
-                        answer = await client.post("/ui/login", data=data, headers={"Origin": own})
+                        answer = await client.post("/ui/login", data=data, headers={"Origin": own, **named})
                         assert "Ana (operator)" in answer.text
+                        assert "mallory" not in answer.text
