@@ -18,6 +18,7 @@ from app.operator.standing import Found, look
 from app.problems import kinds
 from app.problems.kinds import EXIT_STATUS, Problem, Severity, worst
 from app.settings import Settings, load_settings
+from app.stock.quantity import to_plain
 from app.storage import retention, syncs
 from app.storage.levels import summarise
 from app.storage.migrations import read_schema_state
@@ -112,6 +113,10 @@ async def _read(connection: AsyncConnection, settings: Settings) -> tuple[dict[s
             "dead": sum(queue.dead for queue in standing.facts.queues),
             "oldest": min((queue.oldest_at for queue in standing.facts.queues if queue.oldest_at), default=None),
         },
+        "drift": [
+            {"store": one.store_id, "cause": one.cause, "items": one.items, "amount": to_plain(one.amount)}
+            for one in standing.facts.drift
+        ],
         "database_bytes": standing.facts.database_bytes,
         "last_prune": _prune_status(await retention.read_last(connection)),
         "looked_at": standing.looked_at,
