@@ -178,6 +178,32 @@ async def test_one_log_line_per_delivery_with_its_outcome_and_no_secret(
         assert hidden not in text
 
 
+async def test_an_answer_that_a_person_should_see_is_a_warning_in_the_log(
+    world: World, printed: Callable[..., Callable[[], str]]
+) -> None:
+    read = printed("json")
+    async with running(settings_for(world)) as (_, client):
+        await deliver(client)
+        await deliver(client, external_id="no")
+        for headers in (signed(body_of(), secret="some other secret of somebody"), signed(body_of(), X_Signature_Request=None)):
+            await client.post(PATH, content=body_of(), headers=headers)
+        await client.get("/nothing")
+        await client.get("/readyz")
+        await world.execute("ALTER FUNCTION pos_sync.apply_movements RENAME TO another")
+        await deliver(client, date="2026-11-24 08:00:00")
+
+    lines = [json.loads(line) for line in read().splitlines()]
+    assert [
+        (204, "info"),
+        (409, "info"),
+        (401, "warning"),
+        (401, "warning"),
+        (404, "info"),
+        (200, "debug"),
+        (503, "warning"),
+    ] == [(line["status"], line["level"]) for line in lines if line["event"] in {"delivery", "request"}]
+
+
 async def test_a_long_path_is_cut_in_the_log(world: World, printed: Callable[..., Callable[[], str]]) -> None:
     read = printed("json")
     async with running(settings_for(world)) as (_, client):
