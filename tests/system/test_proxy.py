@@ -151,7 +151,7 @@ NAMED_BY_A_PROXY = {"operator_user_header": "X-Forwarded-User", "operator_users"
 
 async def test_the_page_is_let_out_only_where_its_file_lies(world: World, tmp_path: Path) -> None:
     with serving(world.service_url, operator_password=PASSWORD, **NAMED_BY_A_PROXY) as service:
-        # Whom the service would believe, if it came through.
+        # The service would believe it, if it came through.
         named = {"X-Forwarded-User": "mallory"}
         assert "mallory (operator" in httpx2.get(f"{service.url}/ui/", headers=named).text
         for is_out in (False, True):
