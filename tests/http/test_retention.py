@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
 import httpx2
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import Connection, event, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.operations import problem_watch
 from app.operations.metrics import Metrics
@@ -17,8 +21,10 @@ from app.operator.prune import Ages, Pruner, prune
 from app.operator.standing import circumstances_of
 from app.stock.rules import Rules
 from app.storage import refusals
+from app.storage.retention import Pruned
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
+from tests.support.mipos import SYSTEM
 from tests.support.outbox import messages, sell, until
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.world import World
@@ -258,3 +264,66 @@ async def test_nothing_open_is_lost_while_deliveries_come(world: World, monkeypa
     assert ["pending"] * 60 == [message.state for message in await messages(world)]
     assert 60 == await world.scalar("SELECT count(*) FROM pos_sync.refused_delivery WHERE state = 'open' AND raw_body <> ''")
     assert {} == await world.broken_invariants()
+
+
+MANY = 20 * pruning.PART
+FILLED = f"""
+INSERT INTO pos_sync.item SELECT store_id, 'i' || n, 'x', purchase_unit_id, consumption_unit_id, supplier_id, cost
+  FROM pos_sync.item, generate_series(1, 100) AS n WHERE item_id = 'avcc123' AND store_id = '1';
+INSERT INTO pos_sync.stock_level SELECT '1', 'i' || n, {MANY // 100}, {MANY // 100} FROM generate_series(1, 100) AS n;
+INSERT INTO pos_sync.stock_movement (store_id, item_id, level_version, source, movement_type, quantity, balance_after)
+  SELECT '1', 'i' || n, v, 'pos_receipt', 1, 1, v FROM generate_series(1, 100) AS n, generate_series(1, {MANY // 100}) AS v;
+INSERT INTO pos_sync.outbox_message (store_id, item_id, level_version, inventory_system_id, state, closed_at)
+  SELECT store_id, item_id, level_version, '{SYSTEM}', 'sent', now() FROM pos_sync.stock_movement WHERE source = 'pos_receipt';
+INSERT INTO pos_sync.refused_delivery (delivery_key, reason, status_code, message, raw_body, item_id, state, closed_at)
+  SELECT decode(md5(n::text), 'hex'), 'unknown_item', 409, 'x', 'x', 'i' || n % 100 + 1,
+    CASE WHEN n % 2 = 0 THEN 'open' ELSE 'dismissed' END, CASE WHEN n % 2 = 1 THEN now() END
+  FROM generate_series(1, {MANY}) AS n;
+INSERT INTO pos_sync.suspected_duplicate (store_id, dedupe_key, occurrence, item_id, inventory_system_id, sent_at_text, raw_body,
+    after_version, state, closed_at)
+  SELECT '1', decode(md5(n::text), 'hex'), 2, 'i' || n % 100 + 1, '{SYSTEM}', '', 'x', 1,
+    CASE WHEN n % 2 = 0 THEN 'open' ELSE 'dismissed' END, CASE WHEN n % 2 = 1 THEN now() END
+  FROM generate_series(1, {MANY}) AS n;
+INSERT INTO pos_sync.sync_run (store_id, inventory_system_id, state, items, units, suppliers, words, actor, ended_at)
+  SELECT '1', '{SYSTEM}', 'done', 0, 0, 0, '', 'ana', now() FROM generate_series(1, {MANY})
+"""
+"""Much of all that a prune looks at, and none of it old"""
+_READ = (
+    "SELECT relname::text, seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE schemaname = 'pos_sync'"
+)
+
+
+@contextmanager
+def counting_reads(engine: AsyncEngine) -> Iterator[Counter[str]]:
+    """The rows that transactions read, by table, whether by an index or not."""
+    read: Counter[str] = Counter()
+
+    def count(connection: Connection, sign: int) -> None:
+        for table, rows in connection.exec_driver_sql(_READ):
+            read[table] += sign * rows
+
+    def begin(connection: Connection) -> None:
+        # What the session has counted before may still be there.
+        count(connection, -1)
+
+    def end(connection: Connection) -> None:
+        count(connection, 1)
+
+    listeners = (("begin", begin), ("commit", end), ("rollback", end))
+    for name, listener in listeners:
+        event.listen(engine.sync_engine, name, listener)
+    yield read
+    for name, listener in listeners:
+        event.remove(engine.sync_engine, name, listener)
+
+
+@pytest.mark.parametrize("is_analyzed", [True, False])
+async def test_where_there_is_nothing_to_delete_only_the_first_rows_are_looked_at(world: World, *, is_analyzed: bool) -> None:
+    await world.execute(*FILLED.split(";"), *(["ANALYZE"] if is_analyzed else []))
+    with counting_reads(world.engine) as read:
+        assert Pruned() == await prune(world.engine, AGES, actor="ana", max_share=1)
+
+    # A part of each, once to see how old it is, and once to see what of it is settled.
+    assert pruning.PART <= read["outbox_message"]
+    assert pruning.PART <= read["sync_run"]
+    assert {} == {table: rows for table, rows in read.items() if rows > 3 * pruning.PART}
