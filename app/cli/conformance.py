@@ -21,10 +21,12 @@ _COLOURS = {Verdict.PASSED: "green", Verdict.ADVISED: "yellow", Verdict.FAILED: 
 
 @click.command()
 @click.argument("url", required=False)
-@click.option("--secret", help="The client secret. Others see it: rather set MIPOS_CLIENT_SECRET, or use --secret-file.")
 @click.option(
-    "--secret-file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path), help="A file with the secret."
+    "--secret-file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="A file with the client secret; - is standard input. [default: the variable MIPOS_CLIENT_SECRET]",
 )
+@click.option("--secret", help="The client secret itself. Other users of this machine see it.")
 @click.option("--pos-id", "pos", default=EXAMPLE_VALUES["pos"], show_default=True, help="The POS.")
 @click.option("--store", default=EXAMPLE_VALUES["store"], show_default=True, help="A store that the receiver knows.")
 @click.option("--item", default=EXAMPLE_VALUES["item"], show_default=True, help="An item of it, best one for tests only.")

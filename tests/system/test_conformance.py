@@ -101,7 +101,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("MIPOS_CLIENT_SECRET", SECRET)
     monkeypatch.setenv("POS_API_KEY", KEY)
-    return lambda *arguments: CliRunner().invoke(commands, ["conformance", *arguments], prog_name="pos-sync")
+    return lambda *arguments, **more: CliRunner().invoke(commands, ["conformance", *arguments], prog_name="pos-sync", **more)
 
 
 async def test_our_service_passes_every_case_with_the_answers_that_the_vectors_name(
@@ -136,6 +136,26 @@ def test_a_receiver_that_is_not_there_or_does_not_know_the_item_ends_it_in_words
     assert "Only the answers were looked at" in only_answers.output
     assert [2, 2, 2] == [one.exit_code for one in usage]
     assert packaged() == invoke("--vectors").output
+
+
+def test_the_secret_comes_from_a_variable_a_file_or_standard_input(
+    tmp_path: Path, invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n")
+    with receiving() as receiver:
+        asked = (receiver.url, "--case", "applies")
+        by_variable = invoke(*asked)
+        monkeypatch.setenv("MIPOS_CLIENT_SECRET", "another secret than the receiver has")
+        by_another, by_file = invoke(*asked), invoke(*asked, "--secret-file", str(file))
+        by_input = invoke(*asked, "--secret-file", "-", input=f"{SECRET}\n")
+        monkeypatch.delenv("MIPOS_CLIENT_SECRET")
+        none = invoke(*asked)
+
+    assert [0, 1, 0, 0, 2] == [one.exit_code for one in (by_variable, by_another, by_file, by_input, none)]
+    assert "Set MIPOS_CLIENT_SECRET, or use --secret-file" in none.output
+    help_text = invoke("--help").output
+    assert help_text.index("MIPOS_CLIENT_SECRET") < help_text.index("--secret-file") < help_text.index("--secret TEXT")
 
 
 def test_a_secret_on_the_command_line_is_seen_by_others_and_one_in_a_file_is_not(
