@@ -48,6 +48,7 @@ EXEMPT = {
     "setup": "the field's word",
     "options": "click's word",
     "subjects": "what a command is asked about: store, item, system",
+    "processes": "the field's word",
     "program": "the field's word",
     "group": "click's word for a command that has commands",
     "completion": "the field's word for what a shell adds at Tab",

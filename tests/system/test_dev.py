@@ -16,7 +16,7 @@ import httpx2
 import psutil
 import pytest
 
-from app.cli import dev
+from app.cli import dev_processes
 from app.cli.dev_setup import OwnPostgres, client_secret, make_settings
 from tests.support.demo import beginning, developing, wait_until_told
 from tests.support.service import environment, free_port
@@ -160,8 +160,8 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
 def test_a_foreign_sandbox_that_took_the_port_is_not_believed(
     tmp_path: Path, foreign: int, processes: list[subprocess.Popen[bytes]]
 ) -> None:
-    with pytest.raises(dev._PortTaken):  # noqa: SLF001
-        dev._run_sandbox(tmp_path, foreign, processes)  # noqa: SLF001
+    with pytest.raises(dev_processes.PortTaken):
+        dev_processes.run_sandbox(tmp_path, foreign, processes)
 
     assert Foreign.told
     assert client_secret(tmp_path) not in "".join(Foreign.told)
@@ -173,8 +173,8 @@ def test_a_foreign_service_that_took_the_port_is_not_believed_and_gets_no_key(
     settings = make_settings(
         OwnPostgres("postgresql://nobody@127.0.0.1:1/none", tmp_path), tmp_path, port=foreign, sandbox_port=1
     )
-    with pytest.raises(dev._PortTaken):  # noqa: SLF001
-        dev._run_service(settings, tmp_path, processes)  # noqa: SLF001
+    with pytest.raises(dev_processes.PortTaken):
+        dev_processes.run_service(settings, tmp_path, processes)
 
     assert [] == Foreign.told
 
