@@ -1,11 +1,13 @@
 """Synchronisations, catalog, system and search, as people see them at the page."""
 
+import re
+
 from app.page.text import CAUSES
 from app.stock.causes import CauseKind
 from tests.support.mipos import SYSTEM, mipos
 from tests.support.outbox import connect_stores
 from tests.support.page import VIEWER_PASSWORD, person_at
-from tests.support.page_world import enliven
+from tests.support.page_world import PAGES, enliven
 from tests.support.world import World
 
 
@@ -14,6 +16,16 @@ async def test_every_page_opens(world: World) -> None:
         for path in ("", "stock", "syncs", "catalog", "system", "search?q=chicken"):
             await person.open(f"/ui/{path}")
             assert 200 == person.status, (path, person.text)
+
+
+async def test_every_page_of_a_full_world_opens_and_has_each_id_once(world: World) -> None:
+    await enliven(world)
+    async with mipos() as remote, person_at(world, **remote.settings()) as person:
+        for path in PAGES:
+            await person.open(path)
+            # A label of the second field with an id would name the first one.
+            ids = re.findall(r'\sid="([^"]*)"', person.html)
+            assert (200, sorted(set(ids))) == (person.status, sorted(ids)), path
 
 
 async def test_the_settings_are_shown_without_secrets(world: World) -> None:
