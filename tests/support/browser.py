@@ -6,8 +6,10 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,6 +21,7 @@ MISSING = (
     if importlib.util.find_spec("playwright") is None
     else ""
 )
+_NUMBER = re.compile("[0-9a-f]{32}|[0-9]+")
 needs_browser = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 
@@ -30,11 +33,36 @@ class Window:
     base: str
     complaints: list[str] = field(default_factory=list)
     runs_scripts: bool = True
+    faults: list[str] = field(default_factory=list)
+    """What is wrong with the pages that were looked at"""
+    _seen: set[tuple[str, str, bool]] = field(default_factory=set)
+    _refused: set[str] = field(default_factory=set)
 
-    async def open(self, path: str) -> None:
+    async def open(self, path: str, *, status: int = 200) -> None:
+        if status >= HTTPStatus.BAD_REQUEST:
+            self._refused.add(f"{self.base}{path}")
         answer = await self.page.goto(f"{self.base}{path}")
         assert answer is not None
-        assert 200 == answer.status, (path, answer.status)
+        assert status == answer.status, (path, answer.status)
+
+    def hear(self, said: Any) -> None:
+        """Of the console; it complains of a page that was to be refused too."""
+        if said.type in {"error", "warning"} and said.location["url"] not in self._refused:
+            self.complaints.append(said.text)
+
+    async def look(self) -> None:
+        """Note what is wrong with this page."""
+        self.faults += [f"{self.page.url.removeprefix(self.base)}: {one}" for one in await self.violations()]
+
+    async def shows(self, *words: str) -> None:
+        """This page says so; the first page of its kind is looked at."""
+        text = await self.text()
+        assert not [one for one in words if one not in text], (words, text)
+        path = urlsplit(self.page.url).path
+        kind = (_NUMBER.sub("N", path), _NUMBER.sub("N", await self.page.title()), await self.page.locator(".done").count() > 0)
+        if kind not in self._seen:
+            self._seen.add(kind)
+            await self.look()
 
     async def press(self, words: str) -> None:
         """The button, or else the link, with these words."""
@@ -49,7 +77,7 @@ class Window:
         await self.page.get_by_label(re.compile(f"^{re.escape(label)}")).first.fill(text)
 
     async def reload_until(self, words: str) -> None:
-        """Without scripts a page refreshes itself too, but seldom."""
+        """The page refreshes itself too, but seldom."""
         while words not in await self.text():
             await self.page.reload()
 
@@ -63,8 +91,8 @@ class Window:
             found.append("wider than the window")
         if self.runs_scripts:
             await self.page.evaluate(axe())
-            result = await self.page.evaluate("axe.run()")
-            found += [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in result["violations"]]
+            violations = await self.page.evaluate("axe.run().then(result => result.violations)")
+            found += [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in violations]
         return found
 
 
@@ -104,7 +132,7 @@ async def window(  # noqa: PLR0913 - how it looks
     )
     page = await context.new_page()
     opened = Window(page, base, runs_scripts=runs_scripts)
-    page.on("console", lambda said: opened.complaints.append(said.text) if said.type in {"error", "warning"} else None)
+    page.on("console", opened.hear)
     page.on("pageerror", lambda error: opened.complaints.append(str(error)))
     # One that was under way when the person went on is no complaint.
     page.on(
@@ -118,6 +146,7 @@ async def window(  # noqa: PLR0913 - how it looks
     finally:
         await context.close()
     assert [] == opened.complaints
+    assert [] == opened.faults
 
 
 async def log_in(opened: Window, *, password: str, name: str = "Ana") -> None:

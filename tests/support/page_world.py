@@ -3,8 +3,10 @@
 from datetime import timedelta
 
 from app.operator.drift import refresh
+from app.receiving.signature import HEADER, sign
 from app.stock.rules import Rules
 from app.storage import captures
+from app.storage.captures import Unverified
 from tests.conftest import running, settings_for
 from tests.support.mipos import SYSTEM
 from tests.support.outbox import connect_stores, sell
@@ -19,6 +21,7 @@ PAGES = (
     "/ui/stores/1/items/avcc123?span=all",
     "/ui/stores/1/items/avcc123?explain=1",
     "/ui/stores/1/items/avcc123/count?to=3",
+    f"/ui/stores/1/items/tom001/adopt?system={SYSTEM}",
     "/ui/stores/1/items/avcc123/rows/1/reverse",
     "/ui/deliveries",
     "/ui/deliveries?kind=suspected",
@@ -26,8 +29,10 @@ PAGES = (
     "/ui/deliveries/refused/1",
     "/ui/deliveries/refused/confirm?number=1&number=2",
     "/ui/deliveries/refused/confirm?act=dismiss&number=1",
+    "/ui/deliveries/refused/confirm?number=3",
     "/ui/deliveries/suspected/1",
     "/ui/deliveries/captured/1?explain=1",
+    "/ui/deliveries/captured/2?explain=1",
     "/ui/outbox",
     "/ui/outbox/1",
     "/ui/outbox/confirm?number=1&number=2",
@@ -35,16 +40,25 @@ PAGES = (
     "/ui/jobs",
     "/ui/jobs/00000000000000000000000000000001",
     "/ui/syncs",
+    f"/ui/syncs/confirm?store=1&system={SYSTEM}",
     "/ui/catalog?store=1",
     "/ui/catalog/stores/1/items/avcc123",
     "/ui/system",
     "/ui/search?q=o",
 )
-"""Of a world that was enlivened"""
+"""Of a world that was enlivened, at a service with a mipOS account"""
+_LEMON = """
+INSERT INTO pos_sync.item (store_id, item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)
+SELECT store_id, 'lem001', 'Lemon', purchase_unit_id, consumption_unit_id, supplier_id, cost
+FROM pos_sync.item WHERE item_id = 'avcc123' AND store_id = '1'
+"""
 
 
 async def enliven(world: World) -> None:
-    """Deliveries that are applied, refused, suspected and captured; sales that wait and that are not sent any more; a drift."""
+    """Deliveries that are applied, refused, suspected and captured; sales that wait and that are not sent any more; drifts.
+
+    What waits is sent when a person says so.
+    """
     await connect_stores(world)
     async with running(settings_for(world)) as (_, client):
 
@@ -56,17 +70,23 @@ async def enliven(world: World) -> None:
         assert 204 == await deliver(date="2026-11-23 09:10:01", quantity="0.4", current_stock="11.5")
         assert 409 == await deliver(external_id="<b>unknown</b>", date="2026-11-23 09:20:01")
         assert 409 == await deliver(external_id="unknown too, with a name that is long " + "x" * 90, date="2026-11-23 09:30:01")
+        assert 409 == await deliver(external_id="lem001", date="2024-11-23 09:40:01")
+        assert 204 == await deliver(external_id="tom001", date="2026-11-23 09:50:01", quantity="1", current_stock="20")
         # Twice the same change in one second, with another between: a movement of its own, or a copy.
-        for kind, quantity, stock, now in ((1, "5", "16.5", "one"), (2, "5", "11.5", "two"), (1, "5", "16.5", "three")):
-            await deliver(date="2026-11-23 10:00:00", movement_type=kind, quantity=quantity, current_stock=stock, now=now)
-        assert 1 == await world.scalar("SELECT count(*) FROM pos_sync.suspected_duplicate")
+        for date in ("2026-11-23 10:00:00", "2026-11-23 11:00:00"):
+            for kind, quantity, stock, now in ((1, "5", "16.5", "one"), (2, "5", "11.5", "two"), (1, "5", "16.5", "three")):
+                await deliver(date=date, movement_type=kind, quantity=quantity, current_stock=stock, now=f"{date} {now}")
+        assert 2 == await world.scalar("SELECT count(*) FROM pos_sync.suspected_duplicate")
         async with world.engine.begin() as connection:
             await captures.start(connection, length=timedelta(minutes=10), max_kept=20, actor="ana")
         for key in ("one", "two", "three"):
             await sell(world, "0.25", key)
     await world.execute(
+        _LEMON,
+        "SELECT pos_sync.record_pos_movement('1', 'lem001', 'count', 40, 'a count of lemons')",
         "UPDATE pos_sync.outbox_message SET state = 'dead', words = 'mipOS does not know the item', closed_at = now()"
         " WHERE outbox_message_id = (SELECT min(outbox_message_id) FROM pos_sync.outbox_message WHERE state = 'pending')",
+        "UPDATE pos_sync.outbox_message SET next_attempt_at = now() + interval '1 day' WHERE state = 'pending'",
         "INSERT INTO pos_sync.sync_run (store_id, inventory_system_id, state, items, units, suppliers, words, actor, ended_at)"
         f" VALUES ('1', '{SYSTEM}', 'done', 3, 2, 1, 'Inventory synchronised.', 'ana', now())",
         "INSERT INTO pos_sync.captured_delivery (capture_id, content_hash, raw_body, signatures, names_known_pair)"
@@ -76,6 +96,10 @@ async def enliven(world: World) -> None:
         " VALUES ('00000000000000000000000000000001', 'replay', 'page:Ana', '{\"numbers\": [1, 2]}', 2, 2,"
         ' \'[["1", "APPLIED", "", ""], ["2", "REFUSED", "The POS does not know the item.", ""]]\', now())',
     )
+    body = body_of(date="2026-11-23 08:30:01", quantity="0.25")
+    signatures = ((HEADER, sign(body, SECRET.encode())),)
+    async with world.engine.begin() as connection:
+        await captures.keep(connection, [Unverified(body, signatures, "application/json", "192.0.2.1", "1", SYSTEM)])
     await refresh(world.engine, Rules(), limit=100)
     async with running(settings_for(world)) as (app, _):
         await app.state.service._problem_watch().look()  # noqa: SLF001 - as it does every 15 seconds
