@@ -5,11 +5,10 @@ import re
 from html import unescape
 from typing import Any
 
-import httpx2
 import pytest
 
 from tests.support.outbox import OTHER, connect_stores, messages, sell
-from tests.support.page import ORIGIN, VIEWER_PASSWORD, Person, forms_of, person_at
+from tests.support.page import VIEWER_PASSWORD, forms_of, person_at
 from tests.support.world import World
 
 HOSTILE = "<script>alert(1)</script>\x1b"
@@ -31,18 +30,6 @@ async def queue(world: World, count: int = 3) -> list[int]:
 
 async def states(world: World) -> list[str]:
     return [one.state for one in await messages(world)]
-
-
-def fields_of(person: Person, action: str) -> tuple[str, dict[str, Any]]:
-    (form,) = [one for one in forms_of(person.html) if one["action"].startswith(action)][:1]
-    fields: dict[str, list[str]] = {}
-    for name, value in form["fields"]:
-        fields.setdefault(name, []).append(value)
-    return form["action"], fields
-
-
-async def post(person: Person, action: str, fields: dict[str, Any]) -> httpx2.Response:
-    return await person.client.post(action, data=fields, headers=ORIGIN, follow_redirects=False)
 
 
 async def test_an_empty_outbox_teaches_and_what_is_not_there_is_said_so(world: World) -> None:
@@ -89,14 +76,14 @@ async def test_the_chosen_are_sent_now_once(world: World) -> None:
         await person.open("/ui/outbox")
         await person.send("/ui/outbox/confirm", number=[first, second], act="retry")
         assert "2 stock updates are touched" in person.text
-        action, fields = fields_of(person, "/ui/outbox/retry")
-        answers = await asyncio.gather(*(post(person, action, fields) for _ in range(3)))
+        action, fields = person.fields("/ui/outbox/retry")
+        answers = await asyncio.gather(*(person.post(action, fields) for _ in range(3)))
         assert {(303, answers[0].headers["location"])} == {(one.status_code, one.headers["location"]) for one in answers}
         await person.open(answers[0].headers["location"])
         assert "2 stock updates are sent now." in person.text
         assert ["page:Ana", "page:Ana", None] == [one.actor for one in await messages(world)]
         assert ["pending"] * 3 == await states(world)
-        assert 303 == (await post(person, action, fields)).status_code
+        assert 303 == (await person.post(action, fields)).status_code
 
 
 async def test_one_is_dismissed_with_a_note_and_shows_who_and_why(world: World) -> None:
@@ -134,15 +121,15 @@ async def test_a_whole_list_is_done_at_once_unless_it_changed(world: World, act:
         await person.open(f"/ui/outbox/confirm?act={act}&" + "&".join(f"{name}={value}" for name, value in whole["fields"]))
         assert "60 stock updates are touched" in person.text
         assert "The last 50 of them." in person.text
-        action, fields = fields_of(person, f"/ui/outbox/{act}")
+        action, fields = person.fields(f"/ui/outbox/{act}")
         await world.execute(f"UPDATE pos_sync.outbox_message SET state = 'sent' WHERE outbox_message_id = {ids[7]}")
-        answer = await post(person, action, {**fields, "note": "x"})
+        answer = await person.post(action, {**fields, "note": "x"})
         assert (409, True) == (answer.status_code, "The list is another one by now: 59 stock updates" in answer.text)
         assert {"dead", "sent"} == set(await states(world))
 
         await refuse_all(world)
         await sell(world, "1", "later")
-        answers = await asyncio.gather(*(post(person, action, {**fields, "note": "x"}) for _ in range(3)))
+        answers = await asyncio.gather(*(person.post(action, {**fields, "note": "x"}) for _ in range(3)))
         assert {303} == {one.status_code for one in answers}
         await person.open(answers[0].headers["location"])
         assert "60 stock updates " in person.text
@@ -157,11 +144,11 @@ async def test_a_whole_list_of_as_many_but_other_rows_is_not_the_one_that_was_se
     async with person_at(world) as person:
         await world.execute(f"UPDATE pos_sync.outbox_message SET state = 'sent' WHERE outbox_message_id = {one}")
         await person.open("/ui/outbox/confirm?act=dismiss&all=1&state=dead")
-        action, fields = fields_of(person, "/ui/outbox/dismiss")
+        action, fields = person.fields("/ui/outbox/dismiss")
         # As many, with the same last number.
         await refuse_all(world)
         await world.execute(f"UPDATE pos_sync.outbox_message SET state = 'sent' WHERE outbox_message_id = {others[0]}")
-        assert 409 == (await post(person, action, {**fields, "note": "x"})).status_code
+        assert 409 == (await person.post(action, {**fields, "note": "x"})).status_code
         assert ["dead", "dead", "sent"] == sorted(await states(world))
 
 
@@ -190,12 +177,12 @@ async def test_one_that_is_on_its_way_is_not_offered_and_is_left(world: World, a
     first, second, _ = await queue(world)
     async with person_at(world) as person:
         await person.open(f"/ui/outbox/confirm?act={act}&number={first}&number={second}")
-        action, fields = fields_of(person, f"/ui/outbox/{act}")
+        action, fields = person.fields(f"/ui/outbox/{act}")
         await world.execute(
             "UPDATE pos_sync.outbox_message SET claimed_until = now() + interval '1 minute', attempts = attempts + 1"
             f" WHERE outbox_message_id = {second}"
         )
-        answer = await post(person, action, {**fields, "note": "x"})
+        answer = await person.post(action, {**fields, "note": "x"})
         assert (409, True) == (answer.status_code, f"stock update {second} is on its way just now" in answer.text)
         assert ["dead", "pending", "pending"] == await states(world)
         await person.open("/ui/outbox")
@@ -206,9 +193,9 @@ async def test_one_that_is_on_its_way_is_not_offered_and_is_left(world: World, a
         await person.open(f"/ui/outbox/{second}")
         assert "It is on its way" in person.text
         await world.execute(f"UPDATE pos_sync.outbox_message SET claimed_until = NULL WHERE outbox_message_id = {second}")
-        changed = await post(person, action, {**fields, "note": "x"})
+        changed = await person.post(action, {**fields, "note": "x"})
         assert (409, True) == (changed.status_code, f"stock update {second} is pending by now, after 1 tries" in changed.text)
-        unknown = await post(person, action, {**fields, "note": "x", "number": ["999:dead.2"]})
+        unknown = await person.post(action, {**fields, "note": "x", "number": ["999:dead.2"]})
         assert (409, True) == (unknown.status_code, "there is no stock update 999" in unknown.text)
 
 
@@ -222,10 +209,10 @@ async def test_who_may_only_look_changes_nothing(world: World, settings: dict[st
                 form["action"] for form in forms_of(person.html) if form["method"] == "post"
             ]
             assert "confirm" not in person.html
-        _, fields = fields_of(person, "/ui/logout")
+        _, fields = person.fields("/ui/logout")
         for act in ("retry", "dismiss"):
             sent = {**fields, "act_id": "f" * 32, "note": "x", "number": f"{first}:dead.2"}
-            assert 403 == (await post(person, f"/ui/outbox/{act}", sent)).status_code
+            assert 403 == (await person.post(f"/ui/outbox/{act}", sent)).status_code
         await person.open(f"/ui/outbox/confirm?number={first}")
         assert 403 == person.status
         assert "dead" == (await states(world))[0]
