@@ -100,7 +100,7 @@ def _end_with_parent() -> None:
         return
 
 
-def _wait_for(  # noqa: PLR0913 - what it asks, and of whom
+def _wait_for(  # noqa: PLR0913 - what is asked, and where
     path: str,
     port: int,
     process: subprocess.Popen[bytes],
