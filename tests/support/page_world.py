@@ -38,6 +38,7 @@ PAGES = (
     "/ui/outbox/confirm?number=1&number=2",
     "/ui/outbox/confirm?act=dismiss&number=1",
     "/ui/jobs",
+    "/ui/acts",
     "/ui/jobs/00000000000000000000000000000001",
     "/ui/syncs",
     f"/ui/syncs/confirm?store=1&system={SYSTEM}",

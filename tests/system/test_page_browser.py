@@ -154,13 +154,13 @@ async def _replay_and_dismiss_and_open_again(opened: Window) -> None:
     await opened.open("/ui/deliveries/refused/1")
     await opened.press("Replay: first see what would happen")
     await opened.shows("refused again")
+    await opened.fill("Note", "to see why")
     await opened.press("Replay 1 delivery")
     await opened.shows("Refused delivery 1: refused again.")
     await opened.fill("Note", "typed by hand")
     await opened.press("Dismiss")
     await opened.shows("1 refused delivery was dismissed.")
-    if await opened.page.get_by_label("Note", exact=False).count():
-        await opened.fill("Note", "the item is imported now")
+    await opened.fill("Note", "the item is imported now")
     await opened.press("Open again")
     await opened.shows("was opened again")
 
@@ -193,6 +193,7 @@ async def _replay_several(opened: Window) -> None:
     for number in (1, 2):
         await opened.page.get_by_label(f"Choose number {number}", exact=True).check()
     await opened.press("Replay the chosen: first see what would happen")
+    await opened.fill("Note", "both at once")
     await opened.press("Replay 2 deliveries")
     assert "/ui/jobs/" in opened.page.url
     if opened.runs_scripts:
@@ -214,6 +215,7 @@ async def _replay_and_dismiss_a_whole_list(opened: Window, world: World) -> None
     await opened.press("First page")
     await opened.press("Replay all of this list, on every page: first see what would happen")
     await opened.shows("60 refused deliveries are touched.", "The first 50 of them.")
+    await opened.fill("Note", "the whole list")
     await opened.press("Replay 60 deliveries")
     await opened.reload_until("It has ended.")
     await opened.shows("60 / 60")
