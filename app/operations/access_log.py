@@ -6,12 +6,13 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable
+from http import HTTPStatus
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import InternalError, PosSyncError, ShuttingDown, render
-from app.errors.requests import NotSigned, ReadStopped
+from app.errors.requests import ReadStopped
 from app.operations.logs import write_line
 from app.operations.metrics import Metrics
 from app.operations.traffic import Traffic
@@ -62,7 +63,7 @@ class AccessLogMiddleware:
         delivery: DeliveryLog | None = scope.get(DELIVERY_LOG)
         self._metrics.observe_request(status=status, seconds=seconds, delivery=delivery)
         path = _shown(scope["path"])
-        is_strange = status >= _FIRST_FAILURE or (delivery is not None and status == NotSigned.status)
+        is_strange = status >= _FIRST_FAILURE or status == HTTPStatus.UNAUTHORIZED
         level = "debug" if path in _PROBES else "warning" if is_strange else "info"
         client = scope.get("client")
         fields: dict[str, object] = {

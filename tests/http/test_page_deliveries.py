@@ -8,7 +8,6 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,7 @@ from app.receiving.signature import sign
 from app.storage import captures
 from app.storage.captures import Unverified
 from tests.support.outbox import until
-from tests.support.page import ORIGIN, VIEWER_PASSWORD, Person, forms_of, person_at
+from tests.support.page import VIEWER_PASSWORD, Person, forms_of, person_at
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.world import World
 
@@ -63,19 +62,6 @@ async def ended(person: Person, place: str) -> list[str]:
 
     await until(is_over)
     return seen
-
-
-def fields_of(person: Person, action: str) -> tuple[str, dict[str, Any]]:
-    """Address and fields of a form, to send it more than once."""
-    (form,) = [one for one in forms_of(person.html) if one["action"].startswith(action)][:1]
-    fields: dict[str, list[str]] = {}
-    for name, value in form["fields"]:
-        fields.setdefault(name, []).append(value)
-    return form["action"], fields
-
-
-async def post(person: Person, action: str, fields: dict[str, Any]) -> httpx2.Response:
-    return await person.client.post(action, data=fields, headers=ORIGIN, follow_redirects=False)
 
 
 @asynccontextmanager
@@ -180,9 +166,9 @@ async def test_a_replay_is_seen_before_it_is_done_and_done_once(world: World) ->
         assert f"{number} 1 new applied" in person.text
         assert ["open"] == await states(world)
 
-        action, fields = fields_of(person, "/ui/deliveries/refused/replay")
+        action, fields = person.fields("/ui/deliveries/refused/replay")
         fields["note"] = "it is known now"
-        answers = await asyncio.gather(*(post(person, action, fields) for _ in range(3)))
+        answers = await asyncio.gather(*(person.post(action, fields) for _ in range(3)))
 
         assert {303} == {one.status_code for one in answers}
         assert 1 == len({one.headers["location"] for one in answers})
@@ -211,9 +197,9 @@ async def test_several_are_replayed_as_a_job_that_shows_each(world: World) -> No
         await person.open("/ui/deliveries")
         await person.send("/ui/deliveries/refused/confirm", number=await numbers(world), act="replay")
         assert "4 refused deliveries are touched" in person.text
-        action, fields = fields_of(person, "/ui/deliveries/refused/replay")
+        action, fields = person.fields("/ui/deliveries/refused/replay")
         fields["note"] = "it is known now"
-        one, other = await asyncio.gather(post(person, action, fields), post(person, action, fields))
+        one, other = await asyncio.gather(person.post(action, fields), person.post(action, fields))
         place = one.headers["location"]
         assert (303, 303, place) == (one.status_code, other.status_code, other.headers["location"])
         part = place.replace("/ui/jobs", "/ui/parts/jobs")
@@ -223,7 +209,7 @@ async def test_several_are_replayed_as_a_job_that_shows_each(world: World) -> No
         assert "4 / 4" in person.text
         assert (3, 1) == (person.text.count(" applied"), person.text.count("refused again"))
         assert "page:Ana" in person.text
-        assert (303, place) == ((again := await post(person, action, fields)).status_code, again.headers["location"])
+        assert (303, place) == ((again := await person.post(action, fields)).status_code, again.headers["location"])
         assert Decimal("-3.75") == await world.level("new")
         await person.open("/ui/jobs")
         assert place in person.html
@@ -236,11 +222,11 @@ async def test_all_that_match_are_replayed_unless_their_number_changed(world: Wo
         await world.execute(NEW_ITEM)
         await person.open("/ui/deliveries/refused/confirm?all=1&reason=unknown_item")
         assert "3 refused deliveries are touched" in person.text
-        action, fields = fields_of(person, "/ui/deliveries/refused/replay")
+        action, fields = person.fields("/ui/deliveries/refused/replay")
         fields["note"] = "it is known now"
         first, *_ = await numbers(world)
         await put_aside(world, first)
-        assert 409 == (await post(person, action, fields)).status_code
+        assert 409 == (await person.post(action, fields)).status_code
         await person.open("/ui/deliveries/refused/confirm?all=1&reason=unknown_item")
         await person.send("/ui/deliveries/refused/replay", note="it is known now")
         await ended(person, person.url.removeprefix("http://pos"))
@@ -252,10 +238,10 @@ async def test_all_that_match_are_dismissed_unless_their_number_changed(world: W
         await deliver(person, store_id=9)
         await person.open("/ui/deliveries/refused/confirm?all=1&act=dismiss&reason=unknown_item")
         assert "3 refused deliveries are touched" in person.text
-        action, fields = fields_of(person, "/ui/deliveries/refused/dismiss")
+        action, fields = person.fields("/ui/deliveries/refused/dismiss")
         first, *_ = await numbers(world)
         await put_aside(world, first)
-        assert 409 == (await post(person, action, {**fields, "note": "by hand"})).status_code
+        assert 409 == (await person.post(action, {**fields, "note": "by hand"})).status_code
         await person.open("/ui/deliveries/refused/confirm?all=1&act=dismiss&reason=unknown_item")
         await person.send("/ui/deliveries/refused/dismiss", note="by hand")
         assert "2 refused deliveries were dismissed." in person.text
@@ -331,13 +317,13 @@ async def test_what_changed_meanwhile_is_told_and_nothing_is_done(world: World) 
     async with refused(world, 2) as person:
         one, other = await numbers(world)
         await person.open(f"/ui/deliveries/refused/confirm?act=dismiss&number={one}&number={other}")
-        action, fields = fields_of(person, "/ui/deliveries/refused/dismiss")
+        action, fields = person.fields("/ui/deliveries/refused/dismiss")
         await put_aside(world, other)
-        answer = await post(person, action, {**fields, "note": "x"})
+        answer = await person.post(action, {**fields, "note": "x"})
         assert 409 == answer.status_code
         assert f"refused delivery {other} is dismissed by now (by bob), and was open" in answer.text
         assert ["open", "dismissed"] == await states(world)
-        unknown = await post(person, action, {**fields, "note": "x", "number": ["999:open"]})
+        unknown = await person.post(action, {**fields, "note": "x", "number": ["999:open"]})
         assert (409, True) == (unknown.status_code, "there is no refused delivery 999" in unknown.text)
         await person.open(f"/ui/deliveries/refused/confirm?number={one}&number={other}&number=999")
         assert f"{other} (dismissed), 999 (not found)" in person.text
@@ -363,9 +349,9 @@ async def test_a_suspected_duplicate_is_decided_once_with_a_note(world: World, a
         await person.open("/ui/deliveries?kind=suspected")
         assert "may be another one" in person.text
         await person.open(f"/ui/deliveries/suspected/{number}")
-        action, fields = fields_of(person, f"/ui/deliveries/suspected/{act}")
-        assert 422 == (await post(person, action, fields)).status_code
-        answers = await asyncio.gather(*(post(person, action, {**fields, "note": "two notes"}) for _ in range(2)))
+        action, fields = person.fields(f"/ui/deliveries/suspected/{act}")
+        assert 422 == (await person.post(action, fields)).status_code
+        answers = await asyncio.gather(*(person.post(action, {**fields, "note": "two notes"}) for _ in range(2)))
         assert [303, 303] == [one.status_code for one in answers]
         await person.open(answers[0].headers["location"])
         assert f"Suspected duplicate {number}:" in person.text
@@ -373,7 +359,7 @@ async def test_a_suspected_duplicate_is_decided_once_with_a_note(world: World, a
         assert Decimal(level) == await world.level()
         assert state == await world.scalar("SELECT state FROM pos_sync.suspected_duplicate")
         act_id = {**fields, "note": "again", "act_id": ["b" * 32]}
-        late = await post(person, action, act_id)
+        late = await person.post(action, act_id)
         assert (409, True) == (late.status_code, f"is {state} by now (by page:Ana)" in late.text)
         assert {} == await world.broken_invariants()
 
@@ -419,27 +405,27 @@ async def test_a_captured_delivery_is_explained_without_a_digest_and_delivered_o
         assert SECRET not in person.html
         await person.open(f"/ui/deliveries/captured/{right}?explain=1")
         assert "It verifies, with MIPOS_CLIENT_SECRET" in person.text
-        action, fields = fields_of(person, "/ui/deliveries/captured/deliver")
-        answers = await asyncio.gather(*(post(person, action, fields) for _ in range(2)))
+        action, fields = person.fields("/ui/deliveries/captured/deliver")
+        answers = await asyncio.gather(*(person.post(action, fields) for _ in range(2)))
         assert [303, 303] == [one.status_code for one in answers]
         await person.open(answers[0].headers["location"])
         assert "page:Ana: applied" in person.text or "page:Ana: already applied" in person.text
         assert 1 == len(await world.ledger())
-        refused = await post(person, action, {**fields, "number": [f"{wrong}:"], "act_id": ["c" * 32]})
+        refused = await person.post(action, {**fields, "number": [f"{wrong}:"], "act_id": ["c" * 32]})
         assert (409, True) == (refused.status_code, "does not match" in refused.text)
-        unknown = await post(person, action, {**fields, "number": ["999:"], "act_id": ["d" * 32]})
+        unknown = await person.post(action, {**fields, "number": ["999:"], "act_id": ["d" * 32]})
         assert 404 == unknown.status_code
 
 
 async def test_a_capture_is_started_and_stopped(world: World) -> None:
     async with person_at(world) as person:
         await person.open("/ui/deliveries?kind=captured")
-        action, fields = fields_of(person, "/ui/deliveries/captured/start")
-        assert 422 == (await post(person, action, {**fields, "most": "201"})).status_code
+        action, fields = person.fields("/ui/deliveries/captured/start")
+        assert 422 == (await person.post(action, {**fields, "most": "201"})).status_code
         await person.send("/ui/deliveries/captured/start", minutes="60", most="5")
         assert "A capture is on until" in person.text
         assert "page:Ana" in person.text
-        late = await post(person, action, {**fields, "act_id": ["e" * 32]})
+        late = await person.post(action, {**fields, "act_id": ["e" * 32]})
         assert (409, True) == (late.status_code, "a capture was started by page:Ana" in late.text)
         await person.send("/ui/deliveries/captured/stop")
         assert "The capture has ended." in person.text
@@ -457,13 +443,13 @@ async def test_who_may_only_look_finds_no_button_and_changes_nothing(world: Worl
             await person.open(f"/ui/{path}")
             assert 200 == person.status
             assert ["/ui/language", "/ui/logout"] == [f["action"] for f in forms_of(person.html) if f["method"] == "post"], path
-        _, fields = fields_of(person, "/ui/logout")
+        _, fields = person.fields("/ui/logout")
         for act in (
             "refused/replay", "refused/dismiss", "refused/reopen", "suspected/apply", "suspected/dismiss", "captured/start",
             "captured/stop", "captured/deliver",
         ):  # fmt: skip
             sent = {**fields, "act_id": "f" * 32, "note": "x", "number": f"{number}:open"}
-            assert 403 == (await post(person, f"/ui/deliveries/{act}", sent)).status_code
+            assert 403 == (await person.post(f"/ui/deliveries/{act}", sent)).status_code
         await person.open(f"/ui/deliveries/refused/confirm?number={number}")
         assert 403 == person.status
         assert ["open"] == await states(world)

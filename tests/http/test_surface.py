@@ -182,11 +182,12 @@ async def test_an_answer_that_a_person_should_see_is_a_warning_in_the_log(
     world: World, printed: Callable[..., Callable[[], str]]
 ) -> None:
     read = printed("json")
-    async with running(settings_for(world)) as (_, client):
+    async with running(settings_for(world, pos_api_key="a-key-of-the-pos-for-tests")) as (_, client):
         await deliver(client)
         await deliver(client, external_id="no")
         for headers in (signed(body_of(), secret="some other secret of somebody"), signed(body_of(), X_Signature_Request=None)):
             await client.post(PATH, content=body_of(), headers=headers)
+        await client.get("/pos/stores/1/stock", headers={"Authorization": "Bearer of-nobody"})
         await client.get("/nothing")
         await client.get("/readyz")
         await world.execute("ALTER FUNCTION pos_sync.apply_movements RENAME TO another")
@@ -196,6 +197,7 @@ async def test_an_answer_that_a_person_should_see_is_a_warning_in_the_log(
     assert [
         (204, "info"),
         (409, "info"),
+        (401, "warning"),
         (401, "warning"),
         (401, "warning"),
         (404, "info"),

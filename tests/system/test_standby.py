@@ -308,6 +308,8 @@ async def on_primary(primary: Server, statement: str) -> None:
 
 def test_doctor_looks_at_the_standby(servers: tuple[Server, Server]) -> None:
     primary, standby = servers
+    # Tests before this one hold up the replay.
+    standby.wait_for(primary)
     nobody = Server(debian_programs(), Path("/nonexistent"))
 
     def check(read_url: str) -> tuple[str, str]:
