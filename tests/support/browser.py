@@ -33,6 +33,8 @@ class Window:
     base: str
     complaints: list[str] = field(default_factory=list)
     runs_scripts: bool = True
+    has_axe: bool = True
+    """Whether axe looks at its pages. Whether they are too wide is always looked at."""
     faults: list[str] = field(default_factory=list)
     """What is wrong with the pages that were looked at"""
     _seen: set[tuple[str, str, bool]] = field(default_factory=set)
@@ -89,7 +91,7 @@ class Window:
         found = []
         if await self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
             found.append("wider than the window")
-        if self.runs_scripts:
+        if self.runs_scripts and self.has_axe:
             await self.page.evaluate(axe())
             violations = await self.page.evaluate("axe.run().then(result => result.violations)")
             found += [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in violations]

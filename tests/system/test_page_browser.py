@@ -40,6 +40,9 @@ PICTURES = {
 """The pictures of the documents"""
 EACH_SIZE = [(width, scheme) for scheme in ("light", "dark") for width in (320, 768, 1280)]
 
+SIZES_OF_AXE = {(320, "light"), (1280, "dark")}
+"""Where the pages that acts lead to are looked at by axe"""
+
 
 @asynccontextmanager
 async def at_work(world: World) -> AsyncIterator[Service]:
@@ -109,6 +112,8 @@ async def test_every_act_as_a_person_does_it(world: World, width: int, scheme: s
         chromium() as browser,
         window(browser, service.url, width=width, scheme=scheme, runs_scripts=runs_scripts) as opened,
     ):
+        # Each page is looked at in every window by another test; axe takes as long as all the acts.
+        opened.has_axe = (width, scheme) in SIZES_OF_AXE
         await _log_in_by_a_link(opened, world)
         await log_in(opened, password=PASSWORD)
         await _replay_and_dismiss_and_open_again(opened)
