@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.cli.database import in_transaction, with_database
 from app.cli.group import CommandGroup
 from app.cli.options import actor_option, json_option
-from app.cli.output import document_of, say, show_json, show_table, to_iso, to_shown
+from app.cli.output import document_of, show_json, show_table, to_iso, to_shown
 from app.cli.progress import progress
 from app.cli.status import COLOURS
 from app.operations.alert_message import test_message
@@ -22,6 +22,7 @@ from app.problems.kinds import BY_NAME
 from app.settings import load_settings
 from app.storage import problems
 from app.storage.problems import Known
+from app.visible_text import as_seen
 
 
 @click.group(cls=CommandGroup)
@@ -154,5 +155,5 @@ def ping_command(*, as_json: bool) -> None:
     if as_json:
         show_json(document_of(result))
     else:
-        say(f"{result.words}.", err=result.state is not PingState.RETURNED)
+        click.echo(f"{as_seen(result.words)}.", err=result.state is not PingState.RETURNED)
     sys.exit(0 if result.state is PingState.RETURNED else 1)

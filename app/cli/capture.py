@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.cli.database import database_of, in_transaction, with_database
 from app.cli.group import CommandGroup
 from app.cli.options import actor_option, json_option
-from app.cli.output import document_of, say, show_json, show_table, shown_body, to_iso, to_shown
+from app.cli.output import document_of, show_json, show_table, shown_body, to_iso, to_shown
 from app.errors import PosSyncError
 from app.operator.captures import Delivered, NotVerified, UnknownCaptured, deliver, verifies
 from app.receiving.body import read_subject
@@ -179,7 +179,7 @@ def deliver_command(number: int, actor: str, *, as_json: bool) -> None:
     if as_json:
         show_json({"number": number, **document_of(delivered)})
     else:
-        say(f"{number}, verified with the {delivered.key} client secret: {delivered.outcome}")
+        click.echo(f"{number}, verified with the {delivered.key} client secret: {as_seen(delivered.outcome)}")
     sys.exit(0 if delivered.is_good else 1)
 
 

@@ -14,7 +14,7 @@ from app.catalog_body import read_catalog, read_tables
 from app.cli.database import with_database
 from app.cli.group import CommandGroup
 from app.cli.options import MomentType, actor_option, json_option
-from app.cli.output import InputRefused, named_problems, say, show_json
+from app.cli.output import InputRefused, named_problems, show_json
 from app.cli.progress import progress
 from app.cli.subjects import unknown_store
 from app.errors.requests import CannotSync, NoStoreToSync
@@ -23,7 +23,7 @@ from app.settings import load_database_settings
 from app.stock.catalog import Catalog, CatalogRefused, look_alikes, to_document
 from app.stock.csv_catalog import FILES, to_tables
 from app.stock.text import fault_in_id
-from app.visible_text import to_seen_json
+from app.visible_text import as_seen, to_seen_json
 
 
 @click.group(cls=CommandGroup)
@@ -119,11 +119,11 @@ def import_command(  # noqa: PLR0913 - one parameter per option
     if as_json:
         show_json({"store_id": store_id, "is_dry": is_dry, **asdict(imported), "ignored_columns": list(ignored)})
     else:
-        say(f"{'Nothing was changed. It would be: ' if is_dry else ''}{_summary(store_id, catalog, imported)}")
+        click.echo(f"{'Nothing was changed. It would be: ' if is_dry else ''}{_summary(store_id, catalog, imported)}")
         if ignored:
-            say(f"Ignored columns: {', '.join(ignored)}.")
+            click.echo(as_seen(f"Ignored columns: {', '.join(ignored)}."))
     if warnings := look_alikes(catalog):
-        say(f"Check these:\n{named_problems(warnings)}", err=True)
+        click.echo(f"Check these:\n{named_problems(warnings)}", err=True)
 
 
 def _read(
@@ -158,7 +158,7 @@ def _summary(store_id: str, catalog: Catalog, imported: Imported) -> str:
             f"Items whose unit changed: {imported.held}. Stock updates about them wait for a full synchronisation: "
             f"pos-sync sync --store {store_id}"
         )
-    return "\n".join(lines)
+    return "\n".join(map(as_seen, lines))
 
 
 def _read_folder(

@@ -23,7 +23,7 @@ from app.stock.text import DATE_FORMAT, zone_of
 from app.storage.duplicates import SuspectedDuplicate
 from app.storage.refusals import KeptDelivery
 from app.terminal import MIN_COLUMN_WIDTH, column_widths, padded, width_of, wrapped
-from app.visible_text import as_seen, seen_lines, to_seen_json
+from app.visible_text import as_seen, to_seen_json
 
 _NOT_SHOWN = {"delivery_key", "after_version", "sent_at_text", "raw_body"}
 """Of kept deliveries: what is for our own look-ups, or shown as `fields` and `body`."""
@@ -39,7 +39,7 @@ class InputRefused(click.ClickException):
 
 def named_problems(problems: Sequence[str]) -> str:
     """The first of `problems`, one on a line, and how many more there are."""
-    lines = [f"  {problem}" for problem in problems[:MAX_SHOWN]]
+    lines = [f"  {as_seen(problem)}" for problem in problems[:MAX_SHOWN]]
     if len(problems) > MAX_SHOWN:
         lines.append(f"  ... and {len(problems) - MAX_SHOWN} more.")
     return "\n".join(lines)
@@ -98,11 +98,6 @@ def _coloured(text: str, row: int, column: int, colours: Mapping[tuple[int, int]
     return text if colour is None else click.style(text, fg=colour)
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print lines of ours that quote others: what cannot be seen in them is shown as code points."""
-    click.echo(seen_lines(text), err=err)
-
-
 def show_json(document: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Print `document` for people and programs alike."""
     click.echo(to_seen_json(json.dumps(document, ensure_ascii=False, indent=2)))
@@ -115,7 +110,7 @@ def end_with_answer(answer: httpx2.Response, *, done: str, as_json: bool = False
     if as_json:
         show_json({"status": answer.status_code, "message": words})
     else:
-        say(f"{answer.status_code}: {done if words is None else as_seen(words)}", err=not is_done)
+        click.echo(f"{answer.status_code}: {done if words is None else as_seen(words)}", err=not is_done)
     sys.exit(0 if is_done else 1)
 
 
@@ -218,7 +213,7 @@ def show_results(results: Sequence[OperatorResult], *, lead: str = "", as_json: 
     counts = Counter(one.verdict for one in results)
     click.echo(lead + ", ".join(f"{verdict.value}: {counts[verdict]}" for verdict in Verdict if counts[verdict]))
     for one in failures[:MAX_SHOWN]:
-        say(f"  {one.number}{f' ({one.about})' if one.about else ''}, {one.verdict.value}: {one.message}")
+        click.echo(as_seen(f"  {one.number}{f' ({one.about})' if one.about else ''}, {one.verdict.value}: {one.message}"))
     if len(failures) > MAX_SHOWN:
         click.echo(f"  ... and {len(failures) - MAX_SHOWN} more")
     sys.exit(1 if failures else 0)
@@ -232,5 +227,5 @@ def show_outcomes(outcomes: Mapping[int, str], *, done: str, as_json: bool) -> N
     else:
         click.echo(f"{done}: {len(outcomes) - len(left)}")
         for number, outcome in left.items():
-            say(f"  {number}: {outcome}")
+            click.echo(as_seen(f"  {number}: {outcome}"))
     sys.exit(1 if left else 0)

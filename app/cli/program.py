@@ -60,6 +60,13 @@ BROKEN_PIPE = 141
 """As a shell counts one that wrote to a pipe that nobody reads any more"""
 
 
+class _Shown(io.StringIO):
+    """Takes all of a text: click strips what is for terminals where it writes to none."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 class _UnreadOutput(Exception):
     """Nobody reads what is printed any more."""
 
@@ -138,7 +145,7 @@ def _run() -> int | str | None:
         return 2
     except click.ClickException as error:
         # What it quotes was written by others.
-        words = io.StringIO()
+        words = _Shown()
         error.show(words)
         click.echo(seen_lines(words.getvalue()), err=True, nl=False)
         return error.exit_code

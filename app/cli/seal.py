@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.cli.database import with_database
 from app.cli.group import CommandGroup
 from app.cli.options import json_option, store_option
-from app.cli.output import InputRefused, say, show_json
+from app.cli.output import InputRefused, show_json
 from app.cli.progress import progress
 from app.cli.subjects import require_known
 from app.operator import seal
@@ -24,6 +24,7 @@ from app.operator.seal_key import SealKey, SigningNotInstalled, seal_key_of
 from app.setting_values import SEED_BYTES, seal_seed
 from app.settings import load_database_settings, load_settings
 from app.stock.seal import Checkpoint
+from app.visible_text import as_seen
 
 _PUBLIC = "A public key in base64 (pos-sync seal key): each checkpoint has to be signed by it."
 
@@ -109,7 +110,7 @@ def verify_command(*, store_id: str | None, against: Path | None, public_key: st
         click.echo(f"Verified: {verified.rows} rows in {verified.checkpoints} checkpoints.")
         for one in verified.findings:
             row = f"item {one.item_id}, ledger row {one.level_version}, " if one.item_id is not None else ""
-            say(f"Store {one.store_id}: {row}{one.words}.", err=True)
+            click.echo(as_seen(f"Store {one.store_id}: {row}{one.words}."), err=True)
     sys.exit(1 if verified.findings else 0)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
 from app.cli.options import json_option
-from app.cli.output import document_of, say, show_json, show_table
+from app.cli.output import document_of, show_json, show_table
 from app.cli.progress import progress
 from app.cli.readiness import wait_until_ready
 from app.doctor import Check, Verdict, examine
@@ -225,7 +225,7 @@ def register_command(*, as_json: bool) -> None:
         del document["account"]
         show_json(document)
     else:
-        say(f"{registration.url}\n{attributed(registration.words)}")
+        click.echo(f"{as_seen(registration.url)}\n{as_seen(attributed(registration.words))}")
     sys.exit({RegistrationState.REGISTERED: 0, RegistrationState.FAILED: 1, RegistrationState.PENDING: 3}[registration.state])
 
 

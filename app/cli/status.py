@@ -11,7 +11,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.output import say, show_json, to_iso, to_shown
+from app.cli.output import show_json, to_iso, to_shown
 from app.mipos.wiring import token_account, why_not_registering
 from app.operations.readiness import describe_registration
 from app.operator.standing import Found, look
@@ -169,13 +169,14 @@ def _print(numbers: dict[str, Any], found: Sequence[Found]) -> None:
     for pair in numbers.get("last_deliveries", []):
         closed = f", closed until {to_shown(pair['closed_until'])}" if pair["closed_until"] else ""
         last = to_shown(pair["last_delivery"]) or "none yet"
-        say(f"last delivery of store {pair['store']}, system {pair['system']}: {last}{closed}")
+        click.echo(as_seen(f"last delivery of store {pair['store']}, system {pair['system']}: {last}{closed}"))
     for run in numbers.get("last_syncs", []):
         state = run["state"].replace("_", " ")
-        say(
+        told = (
             f"sync of store {run['store']} with {run['system']}: {state}, {to_shown(run['started_at'])}, "
             f"items {run['items']}, by {run['actor']}: {run['mipos_says'] or '-'}"
         )
+        click.echo(as_seen(told))
 
 
 def _print_problems(found: Sequence[Found]) -> None:

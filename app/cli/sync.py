@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
 from app.cli.options import actor_option
-from app.cli.output import named_problems, say, show_json
+from app.cli.output import named_problems, show_json
 from app.cli.progress import progress
 from app.cli.subjects import unknown_store
 from app.errors.requests import CannotSync, NoStoreToSync, UnsendableCatalog
@@ -20,6 +20,7 @@ from app.mipos.sync import OnProgress, Order, Phase, Synchronised, check, synchr
 from app.mipos.wiring import mipos_of, why_not_sending
 from app.settings import Settings, load_database_settings, load_settings
 from app.storage.syncs import State
+from app.visible_text import as_seen
 
 STATUS = {State.DONE: 0, State.REFUSED: 1, State.FAILED: 3, State.UNKNOWN: 3}
 
@@ -61,10 +62,10 @@ def command(store_id: str, inventory_system_id: str | None, actor: str, *, dry_r
     if as_json:
         show_json(asdict(result))
     else:
-        say(
+        click.echo(
             f"Store {store_id} with {result.inventory_system_id}: {result.state.value}. items: {result.items}, "
             f"units: {result.units}, suppliers: {result.suppliers}; messages that it made superfluous: {result.covered}.\n"
-            f"{attributed(result.words)}"
+            f"{as_seen(attributed(result.words))}"
         )
     sys.exit(STATUS[result.state])
 

@@ -176,7 +176,9 @@ async def _replay_one(engine: AsyncEngine, refused_delivery_id: int, order: _Ord
             # Applying it has closed all refusals of the movement; who did it, and how, is told of them here.
             await refusals.note_replayed(connection, left.delivery_key, actor=actor, note=order.note)
         elif isinstance(outcome, Refused):
-            await refusals.note_replay(connection, refused_delivery_id, message=outcome.error.message, actor=actor)
+            await refusals.note_replay(
+                connection, refused_delivery_id, message=outcome.error.message, actor=actor, note=order.note
+            )
         return _as_replay(delivery, outcome)
 
     try:
@@ -192,7 +194,7 @@ async def _keep_unstorable(engine: AsyncEngine, refused_delivery_id: int, order:
     async with engine.begin() as connection:
         if order.first is not None:
             await order.first(connection)
-        await refusals.note_replay(connection, refused_delivery_id, message=refusal.message, actor=order.actor)
+        await refusals.note_replay(connection, refused_delivery_id, message=refusal.message, actor=order.actor, note=order.note)
     return OperatorResult(refused_delivery_id, Verdict.REFUSED, refusal.message)
 
 

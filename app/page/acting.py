@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from gettext import NullTranslations
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -18,7 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.page.access import Form
 from app.page.faults import Changed, FormRefused, WrongField
+from app.page.jobs import Jobs
 from app.page.reader import note_change
+from app.page.sentence import Sentence
 from app.stock.text import fault_in
 from app.storage import page_acts
 from app.storage.transactions import run_transaction
@@ -156,11 +159,12 @@ async def _nothing(_connection: AsyncConnection) -> None: ...
 class Act:
     """One form that changes something. `guard` goes first in the transaction that does it."""
 
-    def __init__(self, form: Form, *, location: str, words: str, check: Check = _nothing) -> None:
+    def __init__(self, form: Form, said: Sentence | str, *, location: str = "", check: Check = _nothing) -> None:
+        """`said` stands at the page to which it leads. Without a `location` that is the page of its job."""
         self.act_id = act_id_of(form)
         self.actor = form.visitor.actor
-        self.location = location
-        self.words = words
+        self.location = location or f"/ui/jobs/{self.act_id}"
+        self.said = said if isinstance(said, Sentence) else Sentence(said)
         self._check = check
 
     async def guard(self, connection: AsyncConnection) -> None:
@@ -170,10 +174,16 @@ class Act:
             DoneBefore: it was done.
             Changed: it must not be done.
         """
-        if not await page_acts.claim(connection, self.act_id, actor=self.actor, location=self.location, words=self.words):
+        kept = {"actor": self.actor, "location": self.location, "words": self.said.to_text()}
+        if not await page_acts.claim(connection, self.act_id, **kept):
             done = await page_acts.read_act(connection, self.act_id)
             raise DoneBefore(self.location if done is None else done.location)
         await self._check(connection)
+
+    def log(self) -> None:
+        """Tell that it was done."""
+        words = self.said.told(NullTranslations())
+        _log.info("page act", actor=self.actor, act=words, location=self.location, act_id=self.act_id)
 
     @property
     def answer(self) -> Response:
@@ -204,14 +214,26 @@ async def use(act: Act, case: Callable[[], Awaitable[object]]) -> Response:
         await case()
     except DoneBefore as before:
         return led_to(before.location, act_id=act.act_id)
-    _log.info("page act", actor=act.actor, act=act.words, location=act.location, act_id=act.act_id)
+    act.log()
     return act.answer
 
 
-async def tell(engine: AsyncEngine, act: Act, words: str) -> None:
+async def start(jobs: Jobs, act: Act, **job: Any) -> Response:  # noqa: ANN401 - as `Jobs.start`
+    """Do an act as a job; to the page of its progress.
+
+    Raises:
+        Changed: nothing was started.
+    """
+    location = await jobs.start(act.act_id, actor=act.actor, first=act.guard, **job)
+    act.log()
+    return led_to(location)
+
+
+async def tell(engine: AsyncEngine, act: Act, said: Sentence) -> None:
     """Let the page that the act leads to say what became of it, where that is known only now."""
+    act.said = said
     async with engine.begin() as connection:
-        await page_acts.reword(connection, act.act_id, words)
+        await page_acts.reword(connection, act.act_id, said.to_text())
 
 
 def led_to(location: str, *, act_id: str | None = None) -> Response:

@@ -8,9 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.page.clock import read_clocks
 from app.page.context import PageContext
+from app.page.faults import NothingThere
 from app.page.filters import Filters
 from app.page.visitor import Visitor
-from app.storage.page_acts import KEEP_ACTS, list_acts
+from app.storage.page_acts import KEEP_ACTS, list_acts, read_act
 from app.storage.page_lists import PAGE_ROWS
 
 
@@ -23,14 +24,17 @@ def acts_router(page: PageContext) -> APIRouter:
         filters = Filters(request, ("after",))
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:
-            rows = await list_acts(connection, after=filters.get("after"), limit=PAGE_ROWS + 1)
+            after = filters.get("after")
+            if after is not None and await read_act(connection, after) is None:
+                raise NothingThere("such act; each is kept for %(days)s days", days=KEEP_ACTS.days)
+            rows = await list_acts(connection, after=after, limit=PAGE_ROWS + 1)
             more, rows = len(rows) > PAGE_ROWS, rows[:PAGE_ROWS]
             clocks = await read_clocks(connection, page.settings)
             return {
                 "rows": rows,
                 "days": KEEP_ACTS.days,
                 "zone": clocks.alone(None),
-                "first": "/ui/acts" if filters.get("after") else None,
+                "first": "/ui/acts" if after else None,
                 "next": filters.address("/ui/acts", after=rows[-1].act_id) if more else None,
             }
 

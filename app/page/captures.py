@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.operator.captures import NotVerified, UnknownCaptured, deliver, verifies
 from app.page.access import Form
-from app.page.acting import Act, Check, do, new_act_id, use, versions_of, words_of
+from app.page.acting import Act, Check, do, new_act_id, note_of, use, versions_of, words_of
 from app.page.body import show_body
 from app.page.clock import read_clocks
 from app.page.context import PageContext
@@ -19,7 +19,8 @@ from app.page.deliveries import HERE
 from app.page.faults import Changed, FormRefused, NothingThere, WrongField
 from app.page.filters import Filters
 from app.page.refusals import require_number
-from app.page.rendering import address, language_of, translations_of
+from app.page.rendering import address, later
+from app.page.sentence import Sentence
 from app.receiving.body import read_fields, read_subject
 from app.receiving.client_secrets import client_secrets, exchanged_keys, own_keys
 from app.receiving.explanation import Explanation, explain
@@ -84,9 +85,8 @@ class _Captures:
         form = await self._page.access.order(request)
         length = timedelta(minutes=_whole(form, "minutes", most=int(MAX_CAPTURE_TIME.total_seconds()) // 60))
         max_kept = _whole(form, "most", most=MAX_KEPT)
-        _ = translations_of(language_of(request)).gettext
-        words = _("The capture is on. Let mipOS send a movement now, and load this page again.")
-        act = Act(form, location=LIST, words=words, check=_as_seen(form))
+        words = later("The capture is on. Let mipOS send a movement now, and load this page again.")
+        act = Act(form, words, location=LIST, check=_as_seen(form))
         return await do(
             self._page.engine,
             act,
@@ -96,23 +96,18 @@ class _Captures:
     async def stop(self, request: Request) -> Response:
         """What was kept stays for its day."""
         form = await self._page.access.order(request)
-        _ = translations_of(language_of(request)).gettext
-        act = Act(form, location=LIST, words=_("The capture has ended."), check=_as_seen(form))
+        act = Act(form, later("The capture has ended."), location=LIST, check=_as_seen(form))
         return await do(self._page.engine, act, captures.stop)
 
     async def deliver(self, request: Request) -> Response:
         """One that verifies under the secrets of today; nothing can force it."""
         form = await self._page.access.order(request)
-        seen = versions_of(form)
+        note, seen = note_of(form), versions_of(form)
         if len(seen) != 1:
             raise FormRefused("It names several captured deliveries")
         (number,) = seen
-        _ = translations_of(language_of(request)).gettext
-        act = Act(
-            form,
-            location=f"{HERE}/captured/{number}",
-            words=_("Captured delivery %(number)s was delivered. What became of it stands below.") % {"number": number},
-        )
+        words = later("Captured delivery %(number)s was delivered. What became of it stands below.")
+        act = Act(form, Sentence(words, {"number": number}, note=note), location=f"{HERE}/captured/{number}")
 
         async def case() -> None:
             await deliver(

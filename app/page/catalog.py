@@ -14,7 +14,8 @@ from app.page.context import PageContext
 from app.page.faults import Changed, NothingThere, WrongField
 from app.page.filters import Filters, text_of
 from app.page.item import read_quantity, require_id
-from app.page.rendering import Zone, address, language_of, number, translations_of
+from app.page.rendering import Zone, address, later, number
+from app.page.sentence import Sentence
 from app.page.visitor import Visitor
 from app.path_id import STORE_PATH
 from app.stock.definitions import DefinedItem
@@ -26,8 +27,15 @@ from app.storage.rules import effective_rules
 from app.visible_text import as_seen
 
 STATES = ("all", "retired", "kept")
-FIELDS = ("name", "cost", "low_stock", "unit", "purchase_unit", "supplier")
-"""Of the form of an item"""
+LABELS = {
+    "name": later("Name"),
+    "cost": later("Cost"),
+    "low_stock": later("Low below"),
+    "unit": later("Unit of the stock"),
+    "purchase_unit": later("Unit of purchases"),
+    "supplier": later("Supplier"),
+}
+"""The fields of the form of an item"""
 
 
 def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its routes
@@ -96,12 +104,15 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
         )
 
     @router.post("/catalog/retired")
-    async def retire(request: Request, form: Annotated[Form, Depends(page.access.order)]) -> Response:
+    async def retire(form: Annotated[Form, Depends(page.access.order)]) -> Response:
         store_id, retires, item_ids = _chosen(form)
-        _ = translations_of(language_of(request)).gettext
-        words = _("The chosen items were retired.") if retires else _("The chosen items were brought back.")
+        retired, restored = (
+            later("The chosen items were retired. %(items)s"),
+            later("The chosen items were brought back. %(items)s"),
+        )
         check = _none_changed(store_id, item_ids, retires=retires)
-        act = Act(form, location=address("/ui/catalog", store=store_id), words=f"{words} {', '.join(item_ids)}", check=check)
+        said = Sentence(retired if retires else restored, {"items": ", ".join(item_ids)})
+        act = Act(form, said, location=address("/ui/catalog", store=store_id), check=check)
 
         async def case() -> None:
             try:
@@ -133,17 +144,15 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
         return page.render(request, visitor, "catalog_edit.html", store_id=store_id, back=back, act_id=new_act_id(), **found)
 
     @router.post(f"/catalog{STORE_PATH}/items/{{item_id:id}}")
-    async def set_definition(
-        request: Request, form: Annotated[Form, Depends(page.access.order)], store_id: str, item_id: str
-    ) -> Response:
+    async def set_definition(form: Annotated[Form, Depends(page.access.order)], store_id: str, item_id: str) -> Response:
         require_id(store_id, item_id)
         change = _change_of(form)
         if not change.values:
             raise WrongField("Nothing was changed in the form")
         place = address("/ui/catalog", store=store_id, q=item_id)
-        changed = ", ".join(f"{name}: {form.text(f'was_{name}') or '-'} → {form.text(name) or '-'}" for name in _changed(form))
-        words = translations_of(language_of(request)).gettext("The item was changed.")
-        act = Act(form, location=place, words=f"{words} {item_id}: {changed}", check=_as_shown(form, store_id, item_id))
+        fields = [(LABELS[name], f"{form.text(f'was_{name}') or '-'} → {form.text(name) or '-'}") for name in _changed(form)]
+        said = Sentence(later("The item was changed. %(item)s: %(fields)s"), {"item": item_id, "fields": fields})
+        act = Act(form, said, location=place, check=_as_shown(form, store_id, item_id))
 
         async def case() -> None:
             try:
@@ -217,7 +226,7 @@ def _none_changed(store_id: str, item_ids: list[str], *, retires: bool) -> Check
 
 def _changed(form: Form) -> list[str]:
     """The fields that differ from what the form was made with."""
-    return [name for name in FIELDS if form.text(name) != form.text(f"was_{name}")]
+    return [name for name in LABELS if form.text(name) != form.text(f"was_{name}")]
 
 
 def _change_of(form: Form) -> ItemChange:

@@ -15,7 +15,8 @@ from app.page.context import PageContext
 from app.page.deliveries import HERE
 from app.page.faults import Changed, FormRefused, NothingThere
 from app.page.refusals import require_number
-from app.page.rendering import language_of, later, translations_of
+from app.page.rendering import later
+from app.page.sentence import Sentence, Value
 from app.page.text import SUSPECT_STATES, SUSPICIONS, VERDICTS
 from app.receiving.body import read_fields
 from app.storage import duplicates
@@ -74,11 +75,11 @@ class _Duplicates:
         if len(seen) != 1:
             raise FormRefused("It names several suspected duplicates")
         (number,) = seen
-        _ = translations_of(language_of(request)).gettext
+        about: dict[str, Value] = {"number": number}
         act = Act(
             form,
+            Sentence(later("Suspected duplicate %(number)s was decided."), about, note=note),
             location=f"{HERE}/suspected/{number}",
-            words=_("Suspected duplicate %(number)s was decided.") % {"number": number},
             check=_as_seen(number, seen[number]),
         )
         decide = apply_suspected if applies else dismiss_suspected
@@ -86,8 +87,10 @@ class _Duplicates:
         async def case() -> None:
             result = await decide(self._page.engine, number, actor=act.actor, note=note, first=act.guard)
             _require_done(result)
-            became = {"number": number, "became": _(VERDICTS[result.verdict])}
-            await tell(self._page.engine, act, _("Suspected duplicate %(number)s: %(became)s.") % became)
+            became = {"became": VERDICTS[result.verdict]}
+            await tell(
+                self._page.engine, act, Sentence(later("Suspected duplicate %(number)s: %(became)s."), about, became, note=note)
+            )
 
         answer = await use(act, case)
         self._page.on_recorded()

@@ -20,6 +20,7 @@ from app.page.context import PageContext
 from app.page.faults import Changed, NothingThere, WrongField
 from app.page.filters import Filters, start_of_day, text_of
 from app.page.rendering import Zone, later, segment
+from app.page.sentence import Sentence
 from app.page.text import CAUSES
 from app.page.visitor import Visitor
 from app.path_id import STORE_PATH
@@ -169,7 +170,8 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
             else Adoption(store_id=store_id, item_id=item_id, to=read_quantity(form.text("to")), window=2)
         )
         words = later("The number was adopted.") if system else later("The count was recorded.")
-        act = Act(form, location=path_of(store_id, item_id), words=words, check=_same_version(form, store_id, item_id))
+        check = _same_version(form, store_id, item_id)
+        act = Act(form, Sentence(words, note=note), location=path_of(store_id, item_id), check=check)
         answer = await use(act, lambda: _reconcile(adoption, actor=act.actor, note=note, first=act.guard))
         page.on_recorded()
         return answer
@@ -212,7 +214,8 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
         _require_row(version)
         note = note_of(form)
         check = _same_version(form, store_id, item_id)
-        act = Act(form, location=path_of(store_id, item_id), words=later("The row was taken back."), check=check)
+        said = Sentence(later("The row was taken back."), note=note)
+        act = Act(form, said, location=path_of(store_id, item_id), check=check)
         answer = await use(act, lambda: _reverse(store_id, item_id, version, actor=act.actor, note=note, first=act.guard))
         page.on_recorded()
         return answer

@@ -68,16 +68,16 @@ class Jobs:
         asked: Mapping[str, Any],
         total: int,
         work: Work,
-        check: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+        first: Callable[[AsyncConnection], Awaitable[None]] | None = None,
     ) -> str:
         """Start it unless this id was started before; the address of its page either way.
 
-        `check` is asked in the transaction that starts it. What it raises is raised here, and nothing is started.
+        `first` is done in the transaction that starts it. What it raises is raised here, and nothing is started.
         """
         async with self._engine.begin() as connection:
             is_new = await page_acts.start_job(connection, job_id, kind=kind, actor=actor, asked=asked, total=total)
-            if is_new and check is not None:
-                await check(connection)
+            if is_new and first is not None:
+                await first(connection)
         if is_new:
             task = asyncio.create_task(self._run(job_id, work), name=f"page job {kind}")
             self._running.add(task)

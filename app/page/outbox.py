@@ -26,7 +26,8 @@ from app.page.deliveries import ANY, chosen
 from app.page.faults import Changed, NothingThere, WrongField
 from app.page.filters import Filters
 from app.page.refusals import numbers_in, require_number
-from app.page.rendering import language_of, later, translations_of
+from app.page.rendering import later
+from app.page.sentence import counted, plurals
 from app.page.text import OUTBOX_STATES
 from app.storage import messages
 from app.storage.outbox import OutboxState
@@ -45,6 +46,8 @@ HERE = "/ui/outbox"
 ACTS = ("retry", "dismiss")
 FILTERS = ("state", "store", "system", "item")
 OPEN_STATES = {OutboxState.PENDING, OutboxState.DEAD}
+_SENT = plurals("%(num)d stock update is sent now.", "%(num)d stock updates are sent now.")
+_DISMISSED = plurals("%(num)d stock update was dismissed.", "%(num)d stock updates were dismissed.")
 _NOT_THESE = later("The list is another one by now: %(count)s stock updates that are not on their way, and %(seen)s were shown")
 WAITING = "open"
 """The state that stands for both that need to be looked at: those that wait, and those that were refused."""
@@ -163,10 +166,7 @@ class _Outbox:
         """Send them now."""
         form = await self._page.access.order(request)
         numbers, check = await self._confirmed(form)
-        words = translations_of(language_of(request)).ngettext(
-            "%(num)d stock update is sent now.", "%(num)d stock updates are sent now.", len(numbers)
-        )
-        act = Act(form, location=_location(numbers), words=words % {"num": len(numbers)}, check=check)
+        act = Act(form, counted(_SENT, len(numbers)), location=_location(numbers), check=check)
         answer = await do(self._page.engine, act, lambda connection: messages.retry(connection, numbers, actor=act.actor))
         self._page.on_recorded()
         return answer
@@ -176,10 +176,7 @@ class _Outbox:
         form = await self._page.access.order(request)
         note = note_of(form)
         numbers, check = await self._confirmed(form)
-        words = translations_of(language_of(request)).ngettext(
-            "%(num)d stock update was dismissed.", "%(num)d stock updates were dismissed.", len(numbers)
-        )
-        act = Act(form, location=_location(numbers), words=words % {"num": len(numbers)}, check=check)
+        act = Act(form, counted(_DISMISSED, len(numbers), note=note), location=_location(numbers), check=check)
 
         async def work(connection: AsyncConnection) -> None:
             done = await messages.dismiss(connection, numbers, actor=act.actor, note=note)

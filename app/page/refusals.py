@@ -12,14 +12,13 @@ from app.page.access import Form
 from app.page.acting import (
     Act,
     Check,
-    act_id_of,
     do,
-    led_to,
     new_act_id,
     note_of,
     require_all_as_seen,
     require_as_seen,
     seen_all,
+    start,
     tell,
     upto_of,
     use,
@@ -33,7 +32,8 @@ from app.page.deliveries import HERE
 from app.page.faults import FormRefused, NothingThere, WrongField
 from app.page.filters import Filters
 from app.page.jobs import MAX_RESULTS, Progress
-from app.page.rendering import address, language_of, later, translations_of
+from app.page.rendering import address, later
+from app.page.sentence import Sentence, Value, counted, plurals
 from app.page.text import REASONS, REFUSAL_STATES, VERDICTS
 from app.receiving.body import read_fields
 from app.storage import refusals
@@ -46,6 +46,9 @@ MAX_NUMBER = 2**63
 ACTS = ("replay", "dismiss")
 REPLAY = later("replay")
 """The kind of its jobs"""
+_REPLAYING = plurals("Replay of %(num)d refused delivery.", "Replay of %(num)d refused deliveries.")
+_DISMISSED = plurals("%(num)d refused delivery was dismissed.", "%(num)d refused deliveries were dismissed.")
+_REOPENED = plurals("%(num)d refused delivery was opened again.", "%(num)d refused deliveries were opened again.")
 _GONE = later("there is no refused delivery %(number)s")
 _NOT_THESE = later("The list is another one by now: %(count)s open refused deliveries, and %(seen)s were shown")
 _MOVED = later("refused delivery %(number)s is %(state)s by now%(by)s, and was %(seen)s")
@@ -184,21 +187,19 @@ class _Refusals:
         seen = versions_of(form)
         if len(seen) > 1:
             return await self._replay_many(form, sorted(seen), note, was_counted=was_counted, check=as_seen_check(seen))
-        _ = translations_of(language_of(request)).gettext
         (number,) = seen
-        act = Act(
-            form,
-            location=f"{HERE}/refused/{number}",
-            words=_("Refused delivery %(number)s was replayed. What became of it stands below.") % {"number": number},
-            check=as_seen_check(seen),
-        )
+        about: dict[str, Value] = {"number": number}
+        words = later("Refused delivery %(number)s was replayed. What became of it stands below.")
+        said = Sentence(words, about, note=note)
+        act = Act(form, said, location=f"{HERE}/refused/{number}", check=as_seen_check(seen))
 
         async def case() -> None:
             (result,) = await replay(
                 self._page.engine, [number], actor=act.actor, note=note, was_counted=was_counted, first=act.guard
             )
-            became = {"number": number, "became": _(VERDICTS[result.verdict])}
-            await tell(self._page.engine, act, _("Refused delivery %(number)s: %(became)s.") % became)
+            became = {"became": VERDICTS[result.verdict]}
+            said = Sentence(later("Refused delivery %(number)s: %(became)s."), about, became, note=note)
+            await tell(self._page.engine, act, said)
 
         answer = await use(act, case)
         self._page.on_recorded()
@@ -222,20 +223,17 @@ class _Refusals:
     async def _replay_many(
         self, form: Form, numbers: Sequence[int], note: str, *, was_counted: bool | None, check: Check
     ) -> Response:
-        actor = form.visitor.actor
+        act = Act(form, counted(_REPLAYING, len(numbers), note=note), check=check)
         keeps_all = len(numbers) <= MAX_RESULTS
 
         async def work(progress: Progress) -> None:
             for number in numbers:
-                (result,) = await replay(self._page.engine, [number], actor=actor, note=note, was_counted=was_counted)
+                (result,) = await replay(self._page.engine, [number], actor=act.actor, note=note, was_counted=was_counted)
                 await progress.step(*([_told(result)] if keeps_all or not result.verdict.is_good else []))
                 self._page.on_recorded()
 
-        asked = {"numbers": list(numbers), "was_counted": was_counted}
-        location = await self._page.jobs.start(
-            act_id_of(form), kind=REPLAY, actor=actor, asked=asked, total=len(numbers), work=work, check=check
-        )
-        return led_to(location)
+        asked = {"numbers": list(numbers), "was_counted": was_counted, "note": note}
+        return await start(self._page.jobs, act, kind=REPLAY, asked=asked, total=len(numbers), work=work)
 
     async def dismiss(self, request: Request) -> Response:
         """All in one transaction."""
@@ -246,22 +244,16 @@ class _Refusals:
         else:
             seen = _open_only(versions_of(form), State.OPEN)
             numbers, check = list(seen), as_seen_check(seen)
-        words = translations_of(language_of(request)).ngettext(
-            "%(num)d refused delivery was dismissed.", "%(num)d refused deliveries were dismissed.", len(numbers)
-        )
         location = f"{HERE}/refused/{numbers[0]}" if len(numbers) == 1 else HERE
-        act = Act(form, location=location, words=words % {"num": len(numbers)}, check=check)
+        act = Act(form, counted(_DISMISSED, len(numbers), note=note), location=location, check=check)
         return await do(self._page.engine, act, lambda connection: dismiss(connection, numbers, actor=act.actor, note=note))
 
     async def reopen(self, request: Request) -> Response:
         """Those that were dismissed."""
         form = await self._page.access.order(request)
         note, seen = note_of(form), _open_only(versions_of(form), State.DISMISSED)
-        words = translations_of(language_of(request)).ngettext(
-            "%(num)d refused delivery was opened again.", "%(num)d refused deliveries were opened again.", len(seen)
-        )
         location = f"{HERE}/refused/{next(iter(seen))}" if len(seen) == 1 else HERE
-        act = Act(form, location=location, words=words % {"num": len(seen)}, check=as_seen_check(seen))
+        act = Act(form, counted(_REOPENED, len(seen), note=note), location=location, check=as_seen_check(seen))
         return await use(act, lambda: reopen(self._page.engine, list(seen), actor=act.actor, note=note, first=act.guard))
 
 

@@ -4,7 +4,7 @@ import gettext
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -16,6 +16,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from app.page.location import location_of
+from app.page.sentence import told
 from app.page.visitor import Visitor
 from app.stock.movement import Source
 from app.stock.quantity import to_canonical
@@ -88,7 +89,8 @@ def environment(language: str) -> Environment:
     translations = translations_of(language)
     made.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
     made.globals.update(_translators(translations))
-    made.filters.update(number=number, moment=_moment, local=_local, segment=segment, said=translations.gettext)
+    made.filters.update(number=number, moment=_moment, local=_local, segment=segment)
+    made.filters["said"] = partial(told, translations=translations)
     shared: dict[str, Any] = {
         "sources": {source.value: translations.gettext(words) for source, words in SOURCES.items()},
         "language": language,

@@ -12,7 +12,7 @@ from app.errors import PosSyncError
 from app.mipos.sync import Order, Phase, check, synchronise
 from app.mipos.wiring import mipos_of, why_not_sending
 from app.page.access import Form
-from app.page.acting import Check, act_id_of, led_to, new_act_id
+from app.page.acting import Act, Check, new_act_id, start
 from app.page.clock import read_clocks
 from app.page.context import PageContext
 from app.page.faults import Changed, FormRefused, WrongField
@@ -20,6 +20,7 @@ from app.page.filters import Filters
 from app.page.item import require_id
 from app.page.jobs import Progress
 from app.page.rendering import later
+from app.page.sentence import Sentence
 from app.page.visitor import Visitor
 from app.storage import syncs
 from app.storage.page_lists import PAGE_ROWS, count_kept_items, list_syncs
@@ -95,16 +96,10 @@ def syncs_router(page: PageContext) -> APIRouter:
         require_id(store, system)
         order = Order(store, actor=form.visitor.actor, inventory_system_id=system)
         total = _whole(form, "items")
-        location = await page.jobs.start(
-            act_id_of(form),
-            kind=JOB_KIND,
-            actor=form.visitor.actor,
-            asked={"store": store, "system": system},
-            total=total,
-            work=partial(_synchronise, page, order),
-            check=_as_shown(store, system, items=total, newest=_whole(form, "newest")),
-        )
-        return led_to(location)
+        said = Sentence(later("Synchronisation of store %(store)s with %(system)s."), {"store": store, "system": system})
+        act = Act(form, said, check=_as_shown(store, system, items=total, newest=_whole(form, "newest")))
+        asked = {"store": store, "system": system}
+        return await start(page.jobs, act, kind=JOB_KIND, asked=asked, total=total, work=partial(_synchronise, page, order))
 
     return router
 

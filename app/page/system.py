@@ -60,7 +60,7 @@ def system_router(page: PageContext) -> APIRouter:
         if page.settings.public_url is None:
             raise WrongField("PUBLIC_URL is not set, so there is no way to try")
 
-        act = Act(form, location="/ui/system", words=later("A ping was sent. What came of it stands below."))
+        act = Act(form, later("A ping was asked for. What came of it stands below."), location="/ui/system")
 
         async def case() -> None:
             # It calls ourselves, so it is sent when the act is committed: a form that comes twice sends one.

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ColumnElement, case, func, null, select, update
+from sqlalchemy import ColumnElement, case, func, literal, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import PutAside
@@ -215,7 +215,7 @@ async def dismiss(connection: AsyncConnection, refused_delivery_ids: Sequence[in
 
 
 async def reopen(connection: AsyncConnection, refused_delivery_ids: Sequence[int], *, actor: str, note: str) -> list[int]:
-    """Open dismissed ones again; those that it did so for.
+    """Open dismissed ones again; those that it did so for. The note of the dismissal stays behind `note`.
 
     One whose body was deleted has nothing to replay: it becomes folded. If it comes again, it is judged then.
     """
@@ -228,7 +228,8 @@ async def reopen(connection: AsyncConnection, refused_delivery_ids: Sequence[int
             state=case((has_body, State.OPEN.value), else_=State.FOLDED.value),
             closed_at=case((has_body, null()), else_=table.closed_at),
             actor=actor,
-            note=note,
+            # Why it was dismissed stays beside it.
+            note=func.concat(note, literal(" / dismissed by "), table.actor, literal(": "), table.note),
         )
         .returning(table.refused_delivery_id)
     )
@@ -260,13 +261,20 @@ async def note_replayed(connection: AsyncConnection, delivery_key: bytes, *, act
         refused_delivery.c.state == State.RESOLVED,
         refused_delivery.c.closed_at >= func.now(),
     )
-    await connection.execute(statement.values(state=State.REPLAYED, actor=actor, **({} if note is None else {"note": note})))
+    await connection.execute(statement.values(state=State.REPLAYED, **_acted(actor, note)))
 
 
-async def note_replay(connection: AsyncConnection, refused_delivery_id: int, *, message: str, actor: str) -> None:
+def _acted(actor: str, note: str | None) -> dict[str, str]:
+    """What of a replay is kept in the row. Without a note, the one that was there stays."""
+    return {"actor": actor} if note is None else {"actor": actor, "note": note}
+
+
+async def note_replay(
+    connection: AsyncConnection, refused_delivery_id: int, *, message: str, actor: str, note: str | None = None
+) -> None:
     """Keep why a replay was refused again."""
     statement = update(refused_delivery).where(refused_delivery.c.refused_delivery_id == refused_delivery_id)
-    await connection.execute(statement.values(replay_message=message, replayed_at=func.now(), actor=actor))
+    await connection.execute(statement.values(replay_message=message, replayed_at=func.now(), **_acted(actor, note)))
 
 
 def _kept(row: Any) -> KeptDelivery:  # noqa: ANN401 - a row of `_COLUMNS`

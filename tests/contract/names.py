@@ -33,6 +33,7 @@ EXEMPT = {
     "search": "the field's word",
     "lists": "the field's word",
     "words": "of the page, to be translated",
+    "sentence": "of the page, kept and told in each visitor's language",
     "certificate": "TLS's word",
     "path": "HTTP's word",
     "location": "HTTP's word",

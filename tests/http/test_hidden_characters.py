@@ -148,6 +148,4 @@ def test_an_error_that_quotes_is_seen(monkeypatch: pytest.MonkeyPatch, capsys: p
         run_program()
 
     words = capsys.readouterr().err
-    # What colours a text is cut out where no terminal is written to.
-    seen = as_seen(HIDDEN.replace("\x1b[31m", ""))
-    assert (1, f"Error: Of two\nlines {seen}\n") == (end.value.code, words)
+    assert (1, f"Error: Of two\nlines {as_seen(HIDDEN)}\n") == (end.value.code, words)

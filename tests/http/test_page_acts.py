@@ -140,7 +140,7 @@ async def test_a_ping_whose_form_comes_again_is_sent_once(world: World) -> None:
         late = await person.client.post(form["action"], data=fields, headers=ORIGIN)
         assert {(303, both[0].headers["location"])} == {(one.status_code, one.headers["location"]) for one in [*both, late]}
         await person.open(both[0].headers["location"])
-        assert "A ping was sent." in person.text
+        assert "A ping was asked for." in person.text
         assert "leads to this service" in person.text
     assert "returned" == await world.scalar("SELECT string_agg(state, ',') FROM pos_sync.ping")
 
@@ -160,18 +160,28 @@ async def test_who_did_what_is_kept_and_shown(world: World) -> None:
         await person.open("/ui/stores/1/items/avcc123/count?to=3")
         await person.send("/ui/stores/1/items/avcc123/stock", note="counted on Monday")
         await person.open("/ui/acts")
-        rows = re.findall(
-            r'"when"><a href="([^"]*)">[^<]*(?:<[^>]*>[^<]*)*?</a></td><td>(page:\w+)</td><td>(.*?)</td>', person.html
-        )
+        html = person.html
+        await person.send("/ui/language", language="es")
+        spanish = await person.open("/ui/acts")
+        rows = re.findall(r'"when"><a href="([^"]*)">[^<]*(?:<[^>]*>[^<]*)*?</a></td><td>(page:\w+)</td><td>(.*?)</td>', html)
 
     started = "The capture is on. Let mipOS send a movement now, and load this page again."
-    changed = "tom001: name: Tomato → Tomate, low_stock: - → 30"
+    changed = "tom001: Name: Tomato → Tomate, Low below: - → 30"
     assert [
-        ("/ui/stores/1/items/avcc123", "page:Bea", "The count was recorded."),
+        ("/ui/stores/1/items/avcc123", "page:Bea", "The count was recorded. Note: counted on Monday"),
         ("/ui/deliveries?kind=captured", "page:Ana", started),
         ("/ui/catalog?store=1", "page:Ana", "The chosen items were retired. saf001, tom001"),
         ("/ui/catalog?store=1&amp;q=tom001", "page:Ana", f"The item was changed. {changed}"),
     ] == rows
+    # Kept as they are, so that each visitor reads them in their own language; a note is in that of who wrote it.
+    assert "El conteo se registró. Nota: counted on Monday" in spanish
+    assert "tom001: Nombre: Tomato → Tomate" in spanish
+
+
+async def test_a_place_that_is_no_act_is_not_an_empty_list(world: World) -> None:
+    async with person_at(world) as person:
+        await person.open(f"/ui/acts?after={'a' * 32}")
+        assert (404, True) == (person.status, "365 days" in person.text)
 
 
 async def test_acts_are_listed_by_pages_and_kept_for_a_year(world: World) -> None:

@@ -186,8 +186,9 @@ async def test_what_is_refused_again_stays_open_and_says_why(world: World) -> No
         (number,) = await numbers(world)
         await person.open(f"/ui/deliveries/refused/confirm?number={number}")
         await person.send("/ui/deliveries/refused/replay", note="it is known now")
-        assert f"Refused delivery {number}: refused again." in person.text
+        assert f"Refused delivery {number}: refused again. Note: it is known now" in person.text
         assert "Refused again 20" in person.text
+        assert "(last act by page:Ana) Note it is known now" in person.text
 
 
 async def test_several_are_replayed_as_a_job_that_shows_each(world: World) -> None:
@@ -214,6 +215,9 @@ async def test_several_are_replayed_as_a_job_that_shows_each(world: World) -> No
         await person.open("/ui/jobs")
         assert place in person.html
         assert "ended" in person.text
+        await person.open("/ui/acts")
+        assert place in person.html
+        assert "page:Ana Replay of 4 refused deliveries. Note: it is known now" in person.text
 
 
 async def test_all_that_match_are_replayed_unless_their_number_changed(world: World) -> None:
@@ -309,7 +313,7 @@ async def test_some_are_dismissed_with_a_note_and_one_is_opened_again(world: Wor
         await person.open(f"/ui/deliveries/refused/{one}")
         await person.send("/ui/deliveries/refused/reopen", note="it was of another day")
         assert "1 refused delivery was opened again." in person.text
-        assert "(opened again by page:Ana) Note it was of another day" in person.text
+        assert "(last act by page:Ana) Note it was of another day / dismissed by page:Ana: typed by hand" in person.text
         assert ["open", "dismissed", "open"] == await states(world)
 
 
@@ -406,6 +410,8 @@ async def test_a_captured_delivery_is_explained_without_a_digest_and_delivered_o
         await person.open(f"/ui/deliveries/captured/{right}?explain=1")
         assert "It verifies, with MIPOS_CLIENT_SECRET" in person.text
         action, fields = person.fields("/ui/deliveries/captured/deliver")
+        assert 422 == (await person.post(action, fields)).status_code
+        fields["note"] = ["the secret was another one"]
         answers = await asyncio.gather(*(person.post(action, fields) for _ in range(2)))
         assert [303, 303] == [one.status_code for one in answers]
         await person.open(answers[0].headers["location"])

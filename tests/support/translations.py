@@ -28,6 +28,7 @@ KEYWORDS = {
     "_": None,
     "gettext": None,
     "ngettext": (1, 2),
+    "plurals": (1, 2),
     "said": None,
     "later": None,
     "NotAllowed": None,

@@ -1,0 +1,65 @@
+"""What an act says of itself: kept as it is, and told to each visitor in their own language."""
+
+import gettext
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Value = int | str | list[tuple[str, str]]
+"""A number or an id; or fields, each a label to be translated and a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """Words with the places of `values` and `codes` in them, in the form of gettext."""
+
+    words: str
+    values: Mapping[str, Value] = field(default_factory=dict)
+    codes: Mapping[str, str] = field(default_factory=dict)
+    """Values that are words of ours too"""
+    plural: str | None = None
+    """The words for any other number than one, which is the value `num`"""
+    note: str = ""
+    """Of the person who did it, in their words"""
+
+    def to_text(self) -> str:
+        """For keeping."""
+        return json.dumps([self.words, self.values, self.codes, self.plural, self.note])
+
+    def told(self, translations: gettext.NullTranslations) -> str:
+        """In the language of `translations`."""
+        said = {name: translations.gettext(word) for name, word in self.codes.items()}
+        for name, value in self.values.items():
+            said[name] = (
+                ", ".join(translations.gettext(label) + f": {text}" for label, text in value)
+                if isinstance(value, list)
+                else str(value)
+            )
+        words = (
+            translations.gettext(self.words)
+            if self.plural is None
+            else translations.ngettext(self.words, self.plural, int(str(self.values["num"])))
+        )
+        said_note = translations.gettext("Note")
+        note = f" {said_note}: {self.note}" if self.note else ""
+        # %d of gettext's plurals takes no text.
+        return words.replace("%(num)d", "%(num)s") % said + note
+
+
+def plurals(one: str, several: str) -> tuple[str, str]:
+    """The words for one and for several: named so that they are collected for the translation."""
+    return one, several
+
+
+def counted(words: tuple[str, str], num: int, *, note: str = "") -> Sentence:
+    """`words` of `plurals`, for this number."""
+    one, several = words
+    return Sentence(one, {"num": num}, plural=several, note=note)
+
+
+def told(text: str, translations: gettext.NullTranslations) -> str:
+    """What was kept, or words of ours, in the language of `translations`."""
+    if not text.startswith("["):
+        return translations.gettext(text)
+    words, values, codes, plural, note = json.loads(text)
+    return Sentence(words, values, codes, plural, note).told(translations)
