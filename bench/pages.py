@@ -35,16 +35,21 @@ PAGES = (
     "/ui/deliveries?store=1&reason=unknown_item",
     "/ui/deliveries?kind=suspected",
     "/ui/deliveries?kind=captured",
+    "/ui/deliveries/refused/10",
+    "/ui/deliveries/refused/confirm?number=10&number=20",
     "/ui/outbox",
     "/ui/outbox?state=sent",
     "/ui/outbox?state=dead",
     "/ui/outbox?store=1&item=item7",
+    "/ui/outbox/100",
     "/ui/syncs",
     "/ui/catalog?store=1",
+    "/ui/catalog/stores/1/items/item7",
     "/ui/system",
     "/ui/search?q=item77",
     "/ui/search?q=a-request-id",
     "/ui/jobs",
+    "/ui/acts",
 )
 
 ITEMS_OF_A_STORE, VERSIONS, PART = 5000, 200, 10
@@ -93,6 +98,11 @@ _FILL = (
     )
     SELECT store_id, item_id, 'other', CASE WHEN random() < 0.01 THEN 1 ELSE 0 END, 0, version, now(), '{}'
     FROM pos_sync.stock_level
+    """,
+    """
+    INSERT INTO pos_sync.page_act (act_id, actor, location, words, done_at)
+    SELECT lpad(to_hex(number), 32, '0'), 'page:Ana', '/ui/', 'The count was recorded.', now() - number * interval '1 minute'
+    FROM generate_series(1, 10000) AS number
     """,
     "VACUUM ANALYZE",
     "CHECKPOINT",
