@@ -1,7 +1,7 @@
 """What goes out: messages to inventory systems, full synchronisations, and movements that the POS itself records.
 
 A trigger queues the messages in the transaction of the ledger row, for every writer: a delivery, an operator, the POS by HTTP or
-by SQL. So the rule for whom a movement is told has one place.
+by SQL. So the rule which systems are told of a movement has one place.
 """
 
 import sqlalchemy as sa

@@ -163,7 +163,7 @@ async def test_all_that_a_restaurant_meets(world: World, monkeypatch: pytest.Mon
         await it.mipos_comes()
         held = await break_all(it)
         places.check_promise(await places.shown(held), title="told")
-        ended = await mend_all(it)
+        ended = await end_all(it)
         seen = await places.over(ended)
         places.check_promise(seen, title="over", beyond={"webhook": CLEAR})
 
@@ -229,7 +229,7 @@ async def break_all(it: Restaurant) -> dict[tuple[str, str], float]:
     return held
 
 
-async def mend_all(it: Restaurant) -> dict[kinds.Kind, float]:
+async def end_all(it: Restaurant) -> dict[kinds.Kind, float]:
     """Remove the cause of each failure. Return when each condition ended."""
     world, run, now = it.world, it.places.run, lambda: it.places.now
     by = ("--actor", "ana")
