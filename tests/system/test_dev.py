@@ -19,9 +19,12 @@ import pytest
 from app.cli import dev_processes
 from app.cli.dev_setup import OwnPostgres, client_secret, make_settings
 from tests.support.demo import beginning, developing, wait_until_told
+from tests.support.page import Person
 from tests.support.service import environment, free_port
 
 END_SECONDS = 60.0
+LOOK_SECONDS = 60.0
+"""In which the service has compared, and has looked for what a person has to act on"""
 
 
 def left_behind(data: Path) -> list[str]:
@@ -78,6 +81,50 @@ def test_it_sends_a_movement_like_the_documented_one_and_goes_on_from_there_the_
         process.send_signal(signal.SIGHUP if folder == "data" else signal.SIGTERM)
         assert 0 == process.wait(30)
     assert [] == left_behind_in_the_end(data)
+
+
+@pytest.mark.slow
+async def test_its_link_leads_once_to_a_page_that_shows_what_waits_for_a_person(tmp_path: Path) -> None:
+    with developing(tmp_path / "data", free_port()) as (_, log):
+        (link,) = re.findall(r"^  (http://\S+/ui/link/\S+)$", log.read_text(), re.MULTILINE)
+        base, _, path = link.partition("/ui/")
+        async with httpx2.AsyncClient(base_url=base, timeout=30, trust_env=False) as client:
+            person = Person(client)
+            # To look at it, as a chat does that previews it, does not spend it.
+            for _ in range(2):
+                await person.open(link)
+                assert "Log in by this link" in person.text
+            await person.send(f"/ui/{path}")
+            assert (200, f"{base}/ui/") == (person.status, person.url)
+            assert "dev (operator)" in person.text
+            await person.open("/ui/deliveries")
+            assert 'The POS has no item with external_id "tofu01".' in person.text
+            await person.open("/ui/stores/1/items/tom001")
+            # The sale stays sold, though the count was recorded after it.
+            assert "Stock 20 kg" in person.text
+            assert re.search(r"3 count, counted 22 -0\.5 20 .* 2 sale -2 20\.5 .* 1 opening, counted 22\.5 \+22\.5", person.text)
+            await person.open("/ui/outbox")
+            assert re.search(r"waits 2 item_abc123 \S+ -1 u2 10\.22 u2 .* status 503, without a word", person.text)
+            await until_shown(person, "/ui/stock?differs=1", "1 saf001 Saffron")
+            await person.open("/ui/stores/1/items/saf001")
+            assert re.search(r"0\.04 kg 0\.03 kg .* \+0\.01 kg 0\.01 kg, a difference from the beginning", person.text)
+            await until_shown(person, "/ui/", "Refused deliveries wait for a person (unknown_item)")
+        async with httpx2.AsyncClient(base_url=base, timeout=30, trust_env=False) as client:
+            stranger = Person(client)
+            await stranger.open(link)
+            await stranger.send(f"/ui/{path}")
+            assert "dev (operator)" not in stranger.text
+            await stranger.open("/ui/deliveries")
+            assert f"{base}/ui/login" == stranger.url.partition("?")[0]
+
+
+async def until_shown(person: Person, path: str, words: str) -> None:
+    """Read what the service looks at now and then until it shows `words`."""
+    deadline = time.monotonic() + LOOK_SECONDS
+    await person.open(path)
+    while words not in person.text:
+        assert time.monotonic() < deadline, person.text
+        await person.open(path)
 
 
 @pytest.mark.slow
