@@ -14,6 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.operator.ping import PingState, send_ping
+from tests.conftest import settings_for
 from tests.support.page import PASSWORD
 from tests.support.proxies import DEPLOY, PRODUCTS, Product
 from tests.support.sender import PATH, body_of, raw_request, signed
@@ -226,7 +228,7 @@ async def test_only_named_addresses_can_deliver_where_the_marked_lines_are_switc
     product: Product, world: World, tmp_path: Path
 ) -> None:
     body = body_of()
-    found = {}
+    found, pings = {}, {}
     async with replicated(world) as replicas:
         for allowed in ("192.0.2.0/24", "127.0.0.0/8"):
             folder = tmp_path / allowed[:3]
@@ -236,12 +238,18 @@ async def test_only_named_addresses_can_deliver_where_the_marked_lines_are_switc
                     answer = await client.post(PATH, content=body, headers=signed(body))
                     found[allowed] = answer.status_code
                     assert 200 == (await client.get("/livez")).status_code
+                pings[allowed] = await send_ping(settings_for(world, public_url=f"http://127.0.0.1:{port}"), world.engine)
             if answer.status_code != 204:
                 assert answer.json()["message"]
                 assert 0 == len(await world.ledger())
 
     stranger = 404 if product.name == "traefik" else 403
     assert {"192.0.2.0/24": stranger, "127.0.0.0/8": 204} == found
+    # The service's own ping comes from its own address, which is to be named too.
+    assert {"192.0.2.0/24": PingState.LOST, "127.0.0.0/8": PingState.RETURNED} == {
+        allowed: ping.state for allowed, ping in pings.items()
+    }
+    assert pings["192.0.2.0/24"].words.endswith(f" is answered by something else ({stranger})")
 
 
 async def test_one_address_does_not_take_every_connection_of_haproxy(world: World, tmp_path: Path) -> None:
