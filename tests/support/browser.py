@@ -21,6 +21,7 @@ MISSING = (
     if importlib.util.find_spec("playwright") is None
     else ""
 )
+_REFUSAL = "Failed to load resource: the server responded with a status of"
 _NUMBER = re.compile("[0-9a-f]{32}|[0-9]+")
 needs_browser = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
@@ -48,8 +49,9 @@ class Window:
         assert status == answer.status, (path, answer.status)
 
     def hear(self, said: Any) -> None:
-        """Of the console; it complains of a page that was to be refused too."""
-        if said.type in {"error", "warning"} and said.location["url"] not in self._refused:
+        """Of the console; it complains of the status of a page that was to be refused too."""
+        was_to_be = said.text.startswith(_REFUSAL) and said.location["url"] in self._refused
+        if said.type in {"error", "warning"} and not was_to_be:
             self.complaints.append(said.text)
 
     async def look(self) -> None:
