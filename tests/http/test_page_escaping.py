@@ -18,12 +18,14 @@ PAGES = (
     "/ui/catalog?store=1",
     "/ui/catalog/stores/1/items/avcc123",
     "/ui/syncs",
+    "/ui/acts",
 )
 _WRITE = (
     "UPDATE pos_sync.item SET name = :text WHERE item_id = 'avcc123'",
     "UPDATE pos_sync.store SET name = :text WHERE store_id = '1'",
     "UPDATE pos_sync.unit SET name = :text, short_name = :text WHERE store_id = '1'",
     "UPDATE pos_sync.sync_run SET words = :text, actor = :text",
+    "UPDATE pos_sync.page_act SET words = :text, actor = :text",
 )
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -74,6 +76,7 @@ async def test_text_of_others_changes_no_page(world: World) -> None:
         "SELECT pos_sync.record_pos_movement('1', 'avcc123', 'sale', 1, 'one')",
         "INSERT INTO pos_sync.sync_run (store_id, inventory_system_id, state, items, units, suppliers, words, actor)"
         " VALUES ('1', 'system', 'done', 0, 0, 0, '', '')",
+        "INSERT INTO pos_sync.page_act (act_id, actor, location, words) VALUES ('one', '', '/ui/stock', '')",
     )
     async with person_at(world) as person:
         plain = await _pages(world, person, "plain")
