@@ -29,6 +29,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A free port that no other test gets meanwhile; a server that shares addresses (SO_REUSEADDR), as ours do, may listen there."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
+
+
 def environment(**values: str) -> dict[str, str]:
     """This process's environment without any setting of the service, and with `values`."""
     names = {"POS_SYNC_POSTGRES", *(name.upper() for name in Settings.model_fields)}

@@ -20,7 +20,7 @@ from app.cli import dev_processes
 from app.cli.dev_setup import OwnPostgres, client_secret, make_settings
 from tests.support.demo import beginning, developing, wait_until_told
 from tests.support.page import Person
-from tests.support.service import environment, free_port
+from tests.support.service import environment, free_port, held_port
 
 END_SECONDS = 60.0
 LOOK_SECONDS = 60.0
@@ -146,8 +146,11 @@ def test_a_second_one_on_the_same_folder_is_refused_and_the_first_goes_on(tmp_pa
 
 @pytest.mark.slow
 def test_a_port_in_use_makes_it_take_another(tmp_path: Path) -> None:
-    port = free_port()
-    with developing(tmp_path / "one", port) as (_, one), developing(tmp_path / "two", port) as (_, two):
+    with (
+        held_port() as port,
+        developing(tmp_path / "one", port) as (_, one),
+        developing(tmp_path / "two", port) as (_, two),
+    ):
         assert f"http://127.0.0.1:{port}/webhooks" in one.read_text()
         assert f"http://127.0.0.1:{port}/webhooks" not in two.read_text()
         assert "13.69  12.44" in two.read_text()
@@ -156,8 +159,12 @@ def test_a_port_in_use_makes_it_take_another(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_of_two_that_start_at_once_on_the_same_ports_each_gets_its_own(tmp_path: Path) -> None:
     """Both have seen that the ports are free, and only one of them gets each."""
-    port, sandbox_port = free_port(), free_port()
-    with beginning(tmp_path / "one", port, sandbox_port) as one, beginning(tmp_path / "two", port, sandbox_port) as two:
+    with (
+        held_port() as port,
+        held_port() as sandbox_port,
+        beginning(tmp_path / "one", port, sandbox_port) as one,
+        beginning(tmp_path / "two", port, sandbox_port) as two,
+    ):
         for process, log in (one, two):
             wait_until_told(process, log)
         told = [log.read_text() for _, log in (one, two)]
