@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ PICTURES = {
     "needs": "/ui/",
     "stock": "/ui/stock?store=1",
     "item": "/ui/stores/1/items/avcc123",
+    "count": "/ui/stores/1/items/avcc123/count?to=3",
     "deliveries": "/ui/deliveries",
     "delivery": "/ui/deliveries/refused/1",
     "confirm": "/ui/deliveries/refused/confirm?number=1&number=2",
@@ -32,8 +34,11 @@ PICTURES = {
     "outbox": "/ui/outbox",
     "stock-update": "/ui/outbox/1",
     "jobs": "/ui/jobs",
+    "job": "/ui/jobs/00000000000000000000000000000001",
+    "acts": "/ui/acts",
     "syncs": "/ui/syncs",
     "catalog": "/ui/catalog?store=1",
+    "catalog-item": "/ui/catalog/stores/1/items/avcc123",
     "system": "/ui/system",
     "search": "/ui/search?q=o",
 }
@@ -140,6 +145,94 @@ async def test_every_act_as_a_person_does_it(world: World, width: int, scheme: s
         "SELECT count(*) FROM pos_sync.stock_movement"
         " WHERE source IN ('reconcile', 'reversal') AND (note IS NULL OR actor <> 'page:Ana')"
     )
+
+
+async def test_by_keyboard_alone(world: World) -> None:
+    async with at_work(world) as service, chromium() as browser, window(browser, service.url, width=1280) as opened:
+        await opened.open("/ui/login")
+        await _skip_to_the_content(opened)
+        await _type_after_tabs(opened, "Your name", "Ana")
+        await _type_after_tabs(opened, "Password", PASSWORD)
+        await _enter(opened, "Needs a person")
+        await opened.open("/ui/stores/1/items/tom001")
+        await _skip_to_the_content(opened)
+        await _type_after_tabs(opened, "Counted", "20.25")
+        await _enter(opened, "Stock then 20.25 kg")
+        await _type_after_tabs(opened, "Why", "counted on Monday")
+        await _tab_to(opened, "Do it")
+        await _enter(opened, "The count was recorded.")
+    assert 1 == await world.scalar(
+        "SELECT count(*) FROM pos_sync.stock_movement WHERE note = 'counted on Monday' AND actor = 'page:Ana'"
+    )
+
+
+FOCUSED = """() => {
+    const one = document.activeElement;
+    return (one.labels?.[0] ?? one).innerText.trim();
+}"""
+"""The words of what has the focus: of a field, its label"""
+MAX_TABS = 40
+
+
+async def _skip_to_the_content(opened: Window) -> None:
+    """By the first link of the page, which is seen once it has the focus."""
+    link = opened.page.locator(".skip")
+    assert not await _is_within_the_window(link)
+    await opened.page.keyboard.press("Tab")
+    assert "Skip to the content" == await opened.page.evaluate(FOCUSED)
+    assert await _is_within_the_window(link)
+    await opened.page.keyboard.press("Enter")
+    assert "content" == await opened.page.evaluate("document.activeElement.id")
+
+
+async def _is_within_the_window(link: Any) -> bool:
+    box = await link.bounding_box()
+    return box is not None and box["x"] >= 0 and box["y"] >= 0
+
+
+async def _tab_to(opened: Window, words: str) -> None:
+    """Press Tab until the field or button with these words has the focus, and a mark that shows it."""
+    for _ in range(MAX_TABS):
+        await opened.page.keyboard.press("Tab")
+        if (await opened.page.evaluate(FOCUSED)).startswith(words):
+            assert "solid" == await opened.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            return
+    raise AssertionError(words)
+
+
+async def _type_after_tabs(opened: Window, words: str, typed: str) -> None:
+    await _tab_to(opened, words)
+    await opened.page.keyboard.type(typed)
+
+
+async def _enter(opened: Window, then: str) -> None:
+    """Send what has the focus; the page that comes says `then`."""
+    async with opened.page.expect_navigation():
+        await opened.page.keyboard.press("Enter")
+    await opened.shows(then)
+
+
+@pytest.mark.parametrize(
+    ("path", "caption"),
+    [
+        ("/ui/stores/1/items/avcc123", "Movements, the last written first"),
+        ("/ui/stock?store=1", "Levels, in order of store and name"),
+    ],
+    ids=["item", "list"],
+)
+async def test_on_paper_is_the_table_and_neither_navigation_nor_a_button(world: World, path: str, caption: str) -> None:
+    async with at_work(world) as service, chromium() as browser, window(browser, service.url, width=768) as opened:
+        await log_in(opened, password=PASSWORD)
+        await opened.open(path)
+        to_press = opened.page.locator(".top nav, .search, .who, .skip, .pager, button")
+        assert [one for one in await to_press.all() if await one.is_visible()]
+        await opened.page.emulate_media(media="print")
+        assert [] == [await one.inner_text() for one in await to_press.all() if await one.is_visible()]
+        table = opened.page.locator("table", has=opened.page.get_by_text(caption, exact=True))
+        assert await table.is_visible()
+        assert await table.locator("tbody tr").first.is_visible()
+        # No part of it is to be scrolled to.
+        assert "visible" == await table.locator("xpath=..").evaluate("one => getComputedStyle(one).overflow")
 
 
 async def _log_in_by_a_link(opened: Window, world: World) -> None:
