@@ -362,6 +362,7 @@ async def _capture_and_deliver(opened: Window) -> None:
     await opened.press("2")
     await opened.press("Try the usual mistakes")
     await opened.shows("It verifies, with MIPOS_CLIENT_SECRET")
+    await opened.fill("Note", "the secret was the old one")
     await opened.press("Deliver it now")
     await opened.shows("Captured delivery 2 was delivered.", "page:Ana: applied")
 
