@@ -31,7 +31,7 @@ def free_port() -> int:
 
 @contextmanager
 def held_port() -> Iterator[int]:
-    """A free port that no other test gets meanwhile; a server that shares addresses (SO_REUSEADDR), as ours do, may listen there."""
+    """A free port that no other test gets meanwhile; a server that shares its address (SO_REUSEADDR), as ours do, may take it."""
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", 0))
