@@ -56,7 +56,7 @@ FROM pos_sync.item WHERE item_id = 'avcc123' AND store_id = '1'
 
 
 async def enliven(world: World) -> None:
-    """Deliveries that are applied, refused, suspected and captured; sales that wait and that are not sent any more; drifts.
+    """Deliveries that are applied, refused, suspected and captured; sales that wait or are not sent any more; drifts; acts.
 
     What waits is sent when a person says so.
     """
@@ -96,6 +96,10 @@ async def enliven(world: World) -> None:
         "INSERT INTO pos_sync.page_job (job_id, kind, actor, asked, total, done, results, ended_at)"
         " VALUES ('00000000000000000000000000000001', 'replay', 'page:Ana', '{\"numbers\": [1, 2]}', 2, 2,"
         ' \'[["1", "APPLIED", "", ""], ["2", "REFUSED", "The POS does not know the item.", ""]]\', now())',
+        "INSERT INTO pos_sync.page_act (act_id, actor, location, words, done_at) VALUES"
+        " ('00000000000000000000000000000001', 'page:Ana', '/ui/stores/1/items/avcc123', 'The count was recorded.',"
+        " now() - interval '5 minutes'),"
+        " ('00000000000000000000000000000002', 'page:Bea', '/ui/catalog?store=1', 'The item was changed.', now())",
     )
     body = body_of(date="2026-11-23 08:30:01", quantity="0.25")
     signatures = ((HEADER, sign(body, SECRET.encode())),)
