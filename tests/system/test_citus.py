@@ -28,9 +28,15 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(citus.why_not() is not None, reason=str(citus.why_not())),
 ]
+YESTERDAY = datetime.now(UTC) - timedelta(days=1)
+"""When the stock of the catalogs was counted"""
+EARLIER = f"{YESTERDAY + timedelta(hours=12):%Y-%m-%dT%H:%M}"
 LISTS = (
     "/ui/",
     *(f"/ui/{name}" for name in ("stock", "deliveries", "outbox", "syncs", "catalog", "system", "jobs", "search?q=av")),
+    "/ui/stores/1/items/avcc123",
+    f"/ui/stock?store=1&at={EARLIER}",
+    "/ui/stock.csv?store=1",
 )
 DELIVERIES = 40
 COPIES = 3
@@ -71,7 +77,8 @@ class Chain:
         # Again, as each deployment does: it finds nothing to do.
         self.command("migrate")
         for store_id in ("1", "2"):
-            self.command("catalog", "import", "--store", store_id, str(SAMPLES / f"store-{store_id}.json"))
+            sample = str(SAMPLES / f"store-{store_id}.json")
+            self.command("catalog", "import", "--store", store_id, "--as-of", YESTERDAY.isoformat(), sample)
             self.command("store", "set", store_id, "--mipos-id", store_id)
 
     def rows(self, what: str, where: str = "true") -> int:
@@ -259,7 +266,8 @@ async def test_the_page_shows_and_acts(chains: tuple[Chain, Chain]) -> None:
         for path in LISTS:
             await person.open(path)
             assert 200 == person.status, (path, person.text)
-            assert ".csv" in path or "Ana (operator)" in person.text, path
+            assert ("store,item,name," if ".csv" in path else "Ana (operator)") in person.text, path
+            assert "/ui/stock" not in path or "avcc123" in person.text, path
         number = chain.cluster.execute(
             f"SELECT max(refused_delivery_id) FROM {chain.schema}.refused_delivery WHERE state = 'open'"
         ).strip()
