@@ -217,14 +217,17 @@ async def _enter(opened: Window, then: str) -> None:
     [
         ("/ui/stores/1/items/avcc123", "Movements, the last written first"),
         ("/ui/stock?store=1", "Levels, in order of store and name"),
+        ("/ui/deliveries", "Refused deliveries, the newest first. Each was answered with an error, so the sender knows."),
+        ("/ui/outbox", "Stock updates, the newest first"),
+        ("/ui/catalog?store=1", "Items, in order of their names"),
     ],
-    ids=["item", "list"],
+    ids=["item", "stock", "deliveries", "outbox", "catalog"],
 )
-async def test_on_paper_is_the_table_and_neither_navigation_nor_a_button(world: World, path: str, caption: str) -> None:
+async def test_on_paper_is_the_table_and_nothing_to_press(world: World, path: str, caption: str) -> None:
     async with at_work(world) as service, chromium() as browser, window(browser, service.url, width=768) as opened:
         await log_in(opened, password=PASSWORD)
         await opened.open(path)
-        to_press = opened.page.locator(".top nav, .search, .who, .skip, .pager, button")
+        to_press = opened.page.locator("nav, form:not(:has(table)), button, input, select, .skip, .who")
         assert [one for one in await to_press.all() if await one.is_visible()]
         await opened.page.emulate_media(media="print")
         assert [] == [await one.inner_text() for one in await to_press.all() if await one.is_visible()]
