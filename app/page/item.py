@@ -169,9 +169,9 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
             if system
             else Adoption(store_id=store_id, item_id=item_id, to=read_quantity(form.text("to")), window=2)
         )
-        words = later("The number was adopted.") if system else later("The count was recorded.")
+        words = later("The number was adopted. Item: %(item)s") if system else later("The count was recorded. Item: %(item)s")
         check = _same_version(form, store_id, item_id)
-        act = Act(form, Sentence(words, note=note), location=path_of(store_id, item_id), check=check)
+        act = Act(form, Sentence(words, {"item": item_id}, note=note), location=path_of(store_id, item_id), check=check)
         answer = await use(act, lambda: _reconcile(adoption, actor=act.actor, note=note, first=act.guard))
         page.on_recorded()
         return answer
@@ -214,7 +214,9 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
         _require_row(version)
         note = note_of(form)
         check = _same_version(form, store_id, item_id)
-        said = Sentence(later("The row was taken back."), note=note)
+        said = Sentence(
+            later("The row was taken back. Item: %(item)s, row: %(row)s"), {"item": item_id, "row": version}, note=note
+        )
         act = Act(form, said, location=path_of(store_id, item_id), check=check)
         answer = await use(act, lambda: _reverse(store_id, item_id, version, actor=act.actor, note=note, first=act.guard))
         page.on_recorded()

@@ -220,7 +220,9 @@ def _wanted(value_of: Callable[[str], str | None]) -> MessageFilter:
 def _all_wanted(value_of: Callable[[str], str | None]) -> MessageFilter:
     wanted = _wanted(value_of)
     if not set(wanted.states) <= OPEN_STATES:
-        raise WrongField("Choose the state of those that wait, or of those that mipOS refused: others are not changed at once")
+        raise WrongField(
+            "Choose the state of those that wait, or of those that are not sent any more: others are not changed at once"
+        )
     return wanted
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.operator.refusals import Verdict
 from app.page.clock import read_clocks
 from app.page.context import PageContext
 from app.page.faults import NothingThere
@@ -60,12 +61,18 @@ class _Progress:
             if job is None:
                 raise NothingThere("such job; each is kept for 30 days")
             clocks = await read_clocks(connection, self._page.settings)
-            return {"job": job, "zone": clocks.alone(None), "left": _left(job)}
+            return {"job": job, "zone": clocks.alone(None), "left": _left(job), "not_applied": _not_applied(job)}
 
         found = await self._page.reader.read_now(look)
         return self._page.render(
             request, visitor, template, verdicts={one.name: words for one, words in VERDICTS.items()}, **found
         )
+
+
+def _not_applied(job: Job) -> int:
+    """Of a replay: how many were not applied."""
+    good = {verdict.name for verdict in Verdict if verdict.is_good}
+    return sum(result[1] not in good for result in job.results) if job.kind == REPLAY else 0
 
 
 def _left(job: Job) -> str | None:

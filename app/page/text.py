@@ -51,7 +51,7 @@ CAUSES = {
     CauseKind.SUSPECTED_DUPLICATE: later("a suspected duplicate that was not applied"),
     CauseKind.SUSPECTED_DOUBLE: later("one movement that was applied twice"),
     CauseKind.GAP: later("their stock changed without a movement that reached us"),
-    CauseKind.DEAD: later("stock updates that mipOS refused"),
+    CauseKind.DEAD: later("stock updates that are not sent any more"),
     CauseKind.DISMISSED: later("dismissed stock updates"),
     CauseKind.NOT_TOLD: later("movements that they were never told of"),
     CauseKind.SENT_TWICE: later("a stock update that arrived twice"),
@@ -66,7 +66,7 @@ CAUSES = {
 OUTBOX_STATES = {
     OutboxState.PENDING: later("waits"),
     OutboxState.SENT: later("sent"),
-    OutboxState.DEAD: later("refused by mipOS"),
+    OutboxState.DEAD: later("not sent any more"),
     OutboxState.COVERED: later("told by a full synchronisation"),
     OutboxState.DISMISSED: later("dismissed"),
 }

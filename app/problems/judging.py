@@ -146,7 +146,7 @@ def _waiting(facts: Facts) -> Iterator[Problem]:
             words += f"; {older} folded into this count, and the bodies deleted (pos-sync refused list --state folded)"
         yield Problem(kinds.REFUSALS, waiting.reason, WARNING, words)
     if facts.duplicates:
-        words = f"{_number(facts.duplicates, 'delivery', 'deliveries')} may be a movement of its own"
+        words = _number(facts.duplicates, "delivery may be a movement of its own", "deliveries may each be a movement of its own")
         yield Problem(kinds.DUPLICATES, "", WARNING, words)
 
 

@@ -168,13 +168,13 @@ async def test_who_did_what_is_kept_and_shown(world: World) -> None:
     started = "The capture is on. Let mipOS send a movement now, and load this page again."
     changed = "tom001: Name: Tomato → Tomate, Low below: - → 30"
     assert [
-        ("/ui/stores/1/items/avcc123", "page:Bea", "The count was recorded. Note: counted on Monday"),
+        ("/ui/stores/1/items/avcc123", "page:Bea", "The count was recorded. Item: avcc123 Note: counted on Monday"),
         ("/ui/deliveries?kind=captured", "page:Ana", started),
         ("/ui/catalog?store=1", "page:Ana", "The chosen items were retired. saf001, tom001"),
         ("/ui/catalog?store=1&amp;q=tom001", "page:Ana", f"The item was changed. {changed}"),
     ] == rows
     # Kept as they are, so that each visitor reads them in their own language; a note is in that of who wrote it.
-    assert "El conteo se registró. Nota: counted on Monday" in spanish
+    assert "El conteo se registró. Artículo: avcc123 Nota: counted on Monday" in spanish
     assert "tom001: Nombre: Tomato → Tomate" in spanish
 
 

@@ -143,6 +143,8 @@ async def walk_public_url(place: Place, walk: Walk) -> None:
     await walk.take(1, ends=(1,))
     await place.shows(kinds.PUBLIC_URL, CRITICAL)
     walk.by_hand(2)
+    # tests/system/test_proxies.py does it, at each proxy.
+    walk.by_hand(3)
     async with place.reached():
         await walk.take(1)
         await place.is_over(kinds.PUBLIC_URL)

@@ -85,7 +85,7 @@ async def enliven(world: World) -> None:
     await world.execute(
         _LEMON,
         "SELECT pos_sync.record_pos_movement('1', 'lem001', 'count', 40, 'a count of lemons')",
-        "UPDATE pos_sync.outbox_message SET state = 'dead', words = 'mipOS does not know the item', closed_at = now()"
+        "UPDATE pos_sync.outbox_message SET state = 'dead', attempts = 1, closed_at = now(), words = 'mipOS knows no such item'"
         " WHERE outbox_message_id = (SELECT min(outbox_message_id) FROM pos_sync.outbox_message WHERE state = 'pending')",
         "UPDATE pos_sync.outbox_message SET next_attempt_at = now() + interval '1 day' WHERE state = 'pending'",
         "INSERT INTO pos_sync.sync_run (store_id, inventory_system_id, state, items, units, suppliers, words, actor, ended_at)"
