@@ -72,9 +72,9 @@ def _let_only(allowed: str, folder: Path) -> None:
     """Do what docs/proxies.md says in every configuration in `folder`."""
     for path in folder.iterdir():
         text = path.read_text()
-        if "#> " in text:
-            text = re.sub(r"^ *rule:.*\n(( *#.*\n)* *#> rule:)", r"\1", text, flags=re.MULTILINE)
-            path.write_text(text.replace("#> ", "").replace(_SAMPLE_ADDRESSES, allowed))
+        if "# > " in text:
+            text = re.sub(r"^ *rule:.*\n(( *#.*\n)* *# > rule:)", r"\1", text, flags=re.MULTILINE)
+            path.write_text(text.replace("# > ", "").replace(_SAMPLE_ADDRESSES, allowed))
 
 
 def _has_routes(port: int) -> bool:
