@@ -23,6 +23,9 @@ from tests.support.world import World
 
 # The same examples in every run, so that a change is judged by what it changed. New ones are looked for on purpose:
 # pytest --hypothesis-profile=explore --timeout=0
+# A busy machine makes them slowly, which is no fault of a test.
+hypothesis.settings.register_profile("default", suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("default")
 hypothesis.settings.register_profile("repeatable", derandomize=True)
 # `make test`: `make check` tries all of them.
 hypothesis.settings.register_profile("quick", derandomize=True, max_examples=30)
