@@ -253,7 +253,7 @@ async def test_a_command_whose_server_goes_silent_in_the_middle_says_that_its_ou
             run = runner_for(owner_address(world, proxy.port), monkeypatch, tmp_path)
             after = {"a statement": commit // 2, "the commit": commit, "the answer to the commit": commit + 1}[lost]
             proxy.arm(after, How.FROZEN, of=OF_THE_WORK)
-            ending = asyncio.create_task(run(*arguments.split()))
+            ending = asyncio.ensure_future(run(*arguments.split()))
             # A busy machine may answer late. Only a server that has swallowed something is to be left soon.
             await until(lambda: bool(proxy.lost) or ending.done())
             with monkeypatch.context() as impatient:
