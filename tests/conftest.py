@@ -24,12 +24,11 @@ from tests.support.world import World
 # The same examples in every run, so that a change is judged by what it changed. New ones are looked for on purpose:
 # pytest --hypothesis-profile=explore --timeout=0
 # A busy machine makes them slowly, which is no fault of a test.
-hypothesis.settings.register_profile("default", suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("default")
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+_PATIENT = hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("repeatable", _PATIENT, derandomize=True)
 # `make test`: `make check` tries all of them.
-hypothesis.settings.register_profile("quick", derandomize=True, max_examples=30)
-hypothesis.settings.register_profile("explore", max_examples=20_000)
+hypothesis.settings.register_profile("quick", _PATIENT, derandomize=True, max_examples=30)
+hypothesis.settings.register_profile("explore", _PATIENT, max_examples=20_000)
 hypothesis.settings.load_profile("repeatable")
 
 _server = pytest.StashKey[EmbeddedPostgres | None]()

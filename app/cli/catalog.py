@@ -1,6 +1,5 @@
 """`pos-sync catalog import` and `catalog export`."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from app.catalog_body import read_catalog, read_tables
 from app.cli.database import with_database
 from app.cli.group import CommandGroup
 from app.cli.options import MomentType, actor_option, json_option
-from app.cli.output import InputRefused, named_problems, show_json
+from app.cli.output import InputRefused, json_text, named_problems, show_json
 from app.cli.progress import progress
 from app.cli.subjects import unknown_store
 from app.errors.requests import CannotSync, NoStoreToSync
@@ -23,7 +22,7 @@ from app.settings import load_database_settings
 from app.stock.catalog import Catalog, CatalogRefused, look_alikes, to_document
 from app.stock.csv_catalog import FILES, to_tables
 from app.stock.text import fault_in_id
-from app.visible_text import as_seen, to_seen_json
+from app.visible_text import as_seen
 
 
 @click.group(cls=CommandGroup)
@@ -218,7 +217,7 @@ def export_command(store_id: str, inventory_system_id: str | None, as_format: st
             f"--system {catalog.inventory_system_id} --user {catalog.user_id_tps}"
         )
         return
-    text = to_seen_json(json.dumps(to_document(catalog), ensure_ascii=False, indent=2)) + "\n"
+    text = json_text(to_document(catalog)) + "\n"
     if output is None:
         click.echo(text, nl=False)
     else:

@@ -106,7 +106,7 @@ def _wait_for(  # noqa: PLR0913 - what is asked, and where
     process: subprocess.Popen[bytes],
     log: Path,
     *,
-    until: Callable[[dict[str, Any]], bool] = lambda _: True,
+    until: Callable[[dict[str, Any]], bool],
     key: str | None = None,
 ) -> None:
     """Return as soon as `process` answers 200 for `path` and `until` is content with what it says.

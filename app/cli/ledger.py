@@ -2,7 +2,6 @@
 
 import asyncio
 import csv
-import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.cli.database import in_transaction, with_database
 from app.cli.options import MomentType, json_option, limit_option
-from app.cli.output import document_of, show_json, show_table
+from app.cli.output import document_of, json_text, show_json, show_table
 from app.cli.progress import Progress, progress
 from app.cli.subjects import require_known
 from app.settings import load_database_settings
@@ -24,7 +23,7 @@ from app.storage import change_feed
 from app.storage.catalog import find_store
 from app.storage.ledger_rows import Account, LedgerRow, Period, account, list_newest
 from app.storage.rules import read_rules
-from app.visible_text import as_seen, to_seen_json
+from app.visible_text import as_seen
 
 FOLLOW_SECONDS = 1.0
 PAGE = 500
@@ -175,7 +174,7 @@ def _follow(store_id: str, item_id: str | None, *, as_json: bool) -> None:
 def _show_new(row: LedgerRow, zone: ZoneInfo, *, as_json: bool) -> None:
     """One line, at once: a pipe would else keep it back."""
     if as_json:
-        click.echo(to_seen_json(json.dumps(_document(row), ensure_ascii=False)))
+        click.echo(json_text(_document(row), indent=None))
     else:
         click.echo("  ".join(map(as_seen, _line(row, zone))).rstrip())
 

@@ -57,7 +57,7 @@ def list_command(  # noqa: PLR0913 - one parameter per option
     limit: int,
     as_json: bool,
 ) -> None:
-    """Show messages that wait to be sent, and those that mipOS refused.
+    """Show messages that wait to be sent, and those that are not sent any more.
 
     \b
     Example:  pos-sync outbox list --state dead
@@ -131,7 +131,7 @@ def show_command(number: int, *, as_json: bool) -> None:
 
 @command.command("retry")
 @click.argument("numbers", type=int, nargs=-1)
-@click.option("--dead", "is_all_dead", is_flag=True, help="All that mipOS refused.")
+@click.option("--dead", "is_all_dead", is_flag=True, help="All that are not sent any more.")
 @actor_option
 @json_option
 def retry_command(numbers: tuple[int, ...], *, is_all_dead: bool, actor: str, as_json: bool) -> None:

@@ -100,7 +100,12 @@ def _coloured(text: str, row: int, column: int, colours: Mapping[tuple[int, int]
 
 def show_json(document: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Print `document` for people and programs alike."""
-    click.echo(to_seen_json(json.dumps(document, ensure_ascii=False, indent=2)))
+    click.echo(json_text(document))
+
+
+def json_text(document: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, indent: int | None = 2) -> str:
+    """`document` with letters as they are, and with what cannot be seen as escapes; with no `indent` on one line."""
+    return to_seen_json(json.dumps(document, ensure_ascii=False, indent=indent))
 
 
 def end_with_answer(answer: httpx2.Response, *, done: str, as_json: bool = False) -> NoReturn:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.page.access import Form
 from app.page.faults import Changed, FormRefused, WrongField
-from app.page.jobs import Jobs
+from app.page.jobs import Jobs, location_of
 from app.page.reader import note_change
 from app.page.sentence import Sentence
 from app.stock.text import fault_in
@@ -163,7 +163,7 @@ class Act:
         """`said` stands at the page to which it leads. Without a `location` that is the page of its job."""
         self.act_id = act_id_of(form)
         self.actor = form.visitor.actor
-        self.location = location or f"/ui/jobs/{self.act_id}"
+        self.location = location or location_of(self.act_id)
         self.said = said if isinstance(said, Sentence) else Sentence(said)
         self._check = check
 
@@ -219,14 +219,17 @@ async def use(act: Act, case: Callable[[], Awaitable[object]]) -> Response:
 
 
 async def start(jobs: Jobs, act: Act, **job: Any) -> Response:  # noqa: ANN401 - as `Jobs.start`
-    """Do an act as a job; to the page of its progress.
+    """Do an act as a job; to the page of its progress, which says what becomes of it.
 
     Raises:
         Changed: nothing was started.
     """
-    location = await jobs.start(act.act_id, actor=act.actor, first=act.guard, **job)
+    try:
+        await jobs.start(act.act_id, actor=act.actor, first=act.guard, **job)
+    except DoneBefore as before:
+        return led_to(before.location)
     act.log()
-    return led_to(location)
+    return led_to(act.location)
 
 
 async def tell(engine: AsyncEngine, act: Act, said: Sentence) -> None:

@@ -106,12 +106,13 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
     @router.post("/catalog/retired")
     async def retire(form: Annotated[Form, Depends(page.access.order)]) -> Response:
         store_id, retires, item_ids = _chosen(form)
-        retired, restored = (
-            later("The chosen items were retired. %(items)s"),
-            later("The chosen items were brought back. %(items)s"),
+        words = (
+            later("The chosen items were retired. %(items)s")
+            if retires
+            else later("The chosen items were brought back. %(items)s")
         )
         check = _none_changed(store_id, item_ids, retires=retires)
-        said = Sentence(retired if retires else restored, {"items": ", ".join(item_ids)})
+        said = Sentence(words, {"items": ", ".join(item_ids)})
         act = Act(form, said, location=address("/ui/catalog", store=store_id), check=check)
 
         async def case() -> None:

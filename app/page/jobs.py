@@ -51,6 +51,11 @@ class Progress:
 Work = Callable[[Progress], Awaitable[None]]
 
 
+def location_of(job_id: str) -> str:
+    """Where its progress is seen."""
+    return f"/ui/jobs/{job_id}"
+
+
 class Jobs:
     """Starts jobs, once each; some at a time, the others wait. `engine` is theirs: they take no connection from the pages."""
 
@@ -75,14 +80,14 @@ class Jobs:
         `first` is done in the transaction that starts it. What it raises is raised here, and nothing is started.
         """
         async with self._engine.begin() as connection:
-            is_new = await page_acts.start_job(connection, job_id, kind=kind, actor=actor, asked=asked, total=total)
-            if is_new and first is not None:
+            if first is not None:
                 await first(connection)
+            is_new = await page_acts.start_job(connection, job_id, kind=kind, actor=actor, asked=asked, total=total)
         if is_new:
             task = asyncio.create_task(self._run(job_id, work), name=f"page job {kind}")
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        return f"/ui/jobs/{job_id}"
+        return location_of(job_id)
 
     async def run(self) -> None:
         """Until it is cancelled; then jobs that run end too, and are shown as cut off."""

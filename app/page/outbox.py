@@ -50,7 +50,7 @@ _SENT = plurals("%(num)d stock update is sent now.", "%(num)d stock updates are 
 _DISMISSED = plurals("%(num)d stock update was dismissed.", "%(num)d stock updates were dismissed.")
 _NOT_THESE = later("The list is another one by now: %(count)s stock updates that are not on their way, and %(seen)s were shown")
 WAITING = "open"
-"""The state that stands for both that need to be looked at: those that wait, and those that were refused."""
+"""The state that stands for both that need to be looked at: those that wait, and those that are not sent any more."""
 
 
 def outbox_router(page: PageContext) -> APIRouter:

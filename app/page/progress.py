@@ -70,7 +70,7 @@ class _Progress:
 
 
 def _not_applied(job: Job) -> int:
-    """Of a replay: how many were not applied."""
+    """Of a replay: how many are left to decide, as far as results are kept."""
     good = {verdict.name for verdict in Verdict if verdict.is_good}
     return sum(result[1] not in good for result in job.results) if job.kind == REPLAY else 0
 

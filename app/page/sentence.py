@@ -28,22 +28,19 @@ class Sentence:
 
     def told(self, translations: gettext.NullTranslations) -> str:
         """In the language of `translations`."""
-        said = {name: translations.gettext(word) for name, word in self.codes.items()}
+        filled: dict[str, object] = {name: translations.gettext(word) for name, word in self.codes.items()}
         for name, value in self.values.items():
-            said[name] = (
-                ", ".join(translations.gettext(label) + f": {text}" for label, text in value)
-                if isinstance(value, list)
-                else str(value)
-            )
+            fields = value if isinstance(value, list) else []
+            filled[name] = ", ".join(translations.gettext(of) + f": {text}" for of, text in fields) if fields else value
+        num = self.values.get("num")
         words = (
-            translations.gettext(self.words)
-            if self.plural is None
-            else translations.ngettext(self.words, self.plural, int(str(self.values["num"])))
+            translations.ngettext(self.words, self.plural, num)
+            if self.plural is not None and isinstance(num, int)
+            else translations.gettext(self.words)
         )
-        said_note = translations.gettext("Note")
-        note = f" {said_note}: {self.note}" if self.note else ""
-        # %d of gettext's plurals takes no text.
-        return words.replace("%(num)d", "%(num)s") % said + note
+        label = translations.gettext("Note")
+        note = f" {label}: {self.note}" if self.note else ""
+        return words % filled + note
 
 
 def plurals(one: str, several: str) -> tuple[str, str]:

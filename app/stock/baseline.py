@@ -115,9 +115,8 @@ class Baselines:
             was_open = start.unsent_after is not None and one.closed_at is not None and one.closed_at > start.unsent_after
             if one.state in UNSENT and (version > start.rows_after or was_open):
                 is_dead = one.state is MessageState.DEAD
-                words = f"the stock update of {to_signed(one.delta)}, ledger row {version}, was " + (
-                    "refused by mipOS" if is_dead else "dismissed"
-                )
+                became = "is not sent any more" if is_dead else "was dismissed"
+                words = f"the stock update of {to_signed(one.delta)}, ledger row {version}, {became}"
                 yield Cause(CauseKind.DEAD if is_dead else CauseKind.DISMISSED, one.delta, words, version)
 
     def _untold(self, start: Start) -> Iterator[Cause]:

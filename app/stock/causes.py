@@ -21,7 +21,7 @@ class CauseKind(StrEnum):
     GAP = "gap"
     """The stock of the inventory system changed between two reports without a movement that reached us."""
     DEAD = "dead"
-    """mipOS refused the stock update."""
+    """The stock update is not sent any more: mipOS refused it, or it was held after a restore."""
     DISMISSED = "dismissed"
     """An operator dismissed the stock update."""
     NOT_TOLD = "not_told"

@@ -35,7 +35,7 @@ class OutboxState(StrEnum):
     PENDING = "pending"
     SENT = "sent"
     DEAD = "dead"
-    """Refused; it waits for a person."""
+    """Refused, or held after a restore; it waits for a person."""
     COVERED = "covered"
     """A full synchronisation has told the stock after it."""
     DISMISSED = "dismissed"

@@ -228,7 +228,6 @@ async def reopen(connection: AsyncConnection, refused_delivery_ids: Sequence[int
             state=case((has_body, State.OPEN.value), else_=State.FOLDED.value),
             closed_at=case((has_body, null()), else_=table.closed_at),
             actor=actor,
-            # Why it was dismissed stays beside it.
             note=func.concat(note, literal(" / dismissed by "), table.actor, literal(": "), table.note),
         )
         .returning(table.refused_delivery_id)

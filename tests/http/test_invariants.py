@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import httpx2
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.stock.quantity import EXACT
@@ -31,7 +31,7 @@ delivery = st.fixed_dictionaries(
 rounds = st.lists(st.lists(delivery, min_size=1, max_size=12), min_size=1, max_size=5)
 
 
-@settings(max_examples=settings().max_examples // 4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=settings().max_examples // 4, deadline=None)
 @given(rounds=rounds, refuses=st.booleans())
 def test_whatever_comes_in_whatever_order_the_invariants_hold(rounds: list[list[dict[str, Any]]], *, refuses: bool) -> None:
     anyio.run(run, rounds, refuses)

@@ -134,10 +134,9 @@ async def test_after_a_mistake_the_way_leads_back_to_the_form(world: World) -> N
 async def test_a_ping_whose_form_comes_again_is_sent_once(world: World) -> None:
     async with reached(world) as settings, person_at(world, public_url=settings.public_url) as person:
         await person.open("/ui/system")
-        (form,) = [one for one in forms_of(person.html) if one["action"] == "/ui/system/ping"]
-        fields = dict(form["fields"])
-        both = await asyncio.gather(*(person.client.post(form["action"], data=fields, headers=ORIGIN) for _ in range(2)))
-        late = await person.client.post(form["action"], data=fields, headers=ORIGIN)
+        form = person.fields("/ui/system/ping")
+        both = await asyncio.gather(*(person.post(*form) for _ in range(2)))
+        late = await person.post(*form)
         assert {(303, both[0].headers["location"])} == {(one.status_code, one.headers["location"]) for one in [*both, late]}
         await person.open(both[0].headers["location"])
         assert "A ping was asked for." in person.text

@@ -91,10 +91,7 @@ class Person:
 
     async def send(self, action: str, *, follow: bool = True, **fields: Any) -> str:
         """Fill in and send the form of this page whose address begins with `action`; a list chooses several boxes."""
-        (form,) = [one for one in forms_of(self.html) if one["action"].startswith(action)][:1]
-        filled: dict[str, Any] = {}
-        for name, value in form["fields"]:
-            filled[name] = [*filled[name], value] if name in filled else [value]
+        form, filled = self._form(action)
         content = {**filled, **fields}
         if form["method"].lower() == "get":
             answer = await self.client.get(form["action"], params=content, follow_redirects=follow)
@@ -109,15 +106,20 @@ class Person:
 
     def fields(self, action: str) -> tuple[str, dict[str, Any]]:
         """Address and fields of the form whose address begins with `action`, to send it more than once."""
-        (form,) = [one for one in forms_of(self.html) if one["action"].startswith(action)][:1]
-        fields: dict[str, list[str]] = {}
-        for name, value in form["fields"]:
-            fields.setdefault(name, []).append(value)
+        form, fields = self._form(action)
         return form["action"], fields
 
     async def post(self, action: str, fields: dict[str, Any]) -> httpx2.Response:
         """Send these fields as a form of this page; what is shown stays."""
         return await self.client.post(action, data=fields, headers=self._headers, follow_redirects=False)
+
+    def _form(self, action: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The form, and what it sends as it stands."""
+        (form,) = [one for one in forms_of(self.html) if one["action"].startswith(action)][:1]
+        fields: dict[str, Any] = {}
+        for name, value in form["fields"]:
+            fields.setdefault(name, []).append(value)
+        return form, fields
 
     @property
     def _headers(self) -> dict[str, str]:

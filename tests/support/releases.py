@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from app.storage.embedded_postgres import SERVICE_ROLE
+from tests.support.postgres import SAMPLES
 from tests.support.service import environment
+from tests.support.world import World
 
 TREE = Path(__file__).parents[2]
 
@@ -30,6 +33,14 @@ def use_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def forget_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let processes run this code again."""
     monkeypatch.delenv("PYTHONPATH")
+
+
+def fill_by(code: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A database that `code` has migrated and filled, and where processes run that code from now on."""
+    use_code(code, monkeypatch)
+    run_code(world.owner_url, "migrate", "--grant-to", SERVICE_ROLE)
+    run_code(world.owner_url, "catalog", "import", "--store", "1", str(SAMPLES / "store-1.json"))
+    return world
 
 
 def run_code(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:

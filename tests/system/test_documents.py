@@ -25,7 +25,7 @@ _BLOCK = re.compile(
 )
 _STATUS = re.compile(r"^(?P<line>.*?)\s+# status (?P<status>\d)$")
 _NO_COMMANDS = {"mermaid", "nginx", "yaml"}
-_UNFINISHED = re.compile(r"PLACEHOLDER|TODO|TBD|FIXME")  # No mark itself: test_nothing_is_left_to_be_written looks for it.
+_UNFINISHED = re.compile(r"PLACEHOLDER|TODO|TBD|FIXME")  # What a document must not hold; this file is finished.
 
 
 @dataclass(frozen=True)

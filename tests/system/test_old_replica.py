@@ -10,8 +10,8 @@ from sqlalchemy import text
 from app.storage.embedded_postgres import SERVICE_ROLE
 from app.storage.migrations import migrate
 from tests.conftest import running, settings_for
-from tests.support.postgres import SAMPLES, url
-from tests.support.releases import forget_code, run_code, take_code, use_code
+from tests.support.postgres import url
+from tests.support.releases import fill_by, forget_code, run_code, take_code
 from tests.support.sender import PATH, body_of, signed
 from tests.support.service import Service, serving
 from tests.support.world import World
@@ -21,7 +21,7 @@ RELEASES = {"0007": "7ee4515", "0005": "3ac84fa"}
 """Revisions of the code: the last before the own schema, and the last whose replicas write the ledger by their own rules."""
 
 
-@pytest.fixture(scope="session", params=["0007", pytest.param("0005", marks=pytest.mark.slow)])
+@pytest.fixture(scope="session", params=RELEASES)
 def old_tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of an older release."""
     return take_code(RELEASES[request.param], tmp_path_factory.mktemp("old"))
@@ -30,10 +30,7 @@ def old_tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 async def old_world(empty_world: World, old_tree: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A database that the release before has migrated and filled, and where processes run its code."""
-    use_code(old_tree, monkeypatch)
-    run_code(empty_world.owner_url, "migrate", "--grant-to", SERVICE_ROLE)
-    run_code(empty_world.owner_url, "catalog", "import", "--store", "1", str(SAMPLES / "store-1.json"))
-    return empty_world
+    return fill_by(old_tree, empty_world, monkeypatch)
 
 
 async def deliver(client: httpx2.AsyncClient, **changes: Any) -> int:

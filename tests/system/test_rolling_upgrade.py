@@ -10,8 +10,7 @@ import pytest
 from app.storage.embedded_postgres import SERVICE_ROLE
 from app.storage.migrations import compatible_from, head
 from tests.support.mipos import AUTHORIZED, KEY
-from tests.support.postgres import SAMPLES
-from tests.support.releases import forget_code, run_code, take_code, use_code
+from tests.support.releases import fill_by, forget_code, run_code, take_code, use_code
 from tests.support.sender import PATH, body_of, signed
 from tests.support.service import Service, serving
 from tests.support.world import World
@@ -29,10 +28,7 @@ def old_code(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.fixture
 async def old_world(empty_world: World, old_code: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A database that an earlier release has migrated and filled, and where processes run its code."""
-    use_code(old_code, monkeypatch)
-    run_code(empty_world.owner_url, "migrate", "--grant-to", SERVICE_ROLE)
-    run_code(empty_world.owner_url, "catalog", "import", "--store", "1", str(SAMPLES / "store-1.json"))
-    return empty_world
+    return fill_by(old_code, empty_world, monkeypatch)
 
 
 async def revision_of(world: World) -> str:
