@@ -7,7 +7,7 @@ leaves what happened in a row that the other workers and replicas read.
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -31,7 +31,6 @@ from app.mipos.registration_steps import (
 from app.mipos.token import AccessTokens
 from app.problems.kinds import ALL_PAIRS, SILENCE
 from app.storage import delivery_counts, leases, problems
-from app.storage.leases import Lease
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, put_registration, read_registration
 from app.storage.transactions import DATABASE_FAILURES, database_now, why_failed
 
@@ -42,7 +41,6 @@ MAX_SLEEP = timedelta(seconds=20)
 LEASE = timedelta(seconds=9 * CALL_SECONDS)
 """Longer than all the calls of an attempt can take: two tokens, each by two calls, and two tries; and waiting for a token."""
 LEASE_NAME = f"registration {STOCK_WEBHOOK}"
-RELEASE_SECONDS = 1.0
 
 _log = structlog.get_logger("pos_sync.registration")
 
@@ -111,31 +109,30 @@ class Registrar:
     async def register_now(self) -> Registration:
         """Call mipOS whatever the state is, and return what came of it."""
         while True:
-            async with self._engine.begin() as connection:
-                held = await leases.acquire(connection, LEASE_NAME, lasts=LEASE)
-                known = await read_registration(connection, STOCK_WEBHOOK)
-            if held is not None:
-                return await self._attempt(held, known)
+            async with self._hold() as is_held:
+                if is_held:
+                    async with self._engine.connect() as connection:
+                        known = await read_registration(connection, STOCK_WEBHOOK)
+                    return await self._attempt(known)
             await asyncio.sleep(POLL.total_seconds())
 
     async def _renew(self) -> Wait | Finished | Superseded:
         """Call again where silence asks for it; `Wait` where mipOS did not take it."""
-        async with self._engine.begin() as connection:
-            held = await leases.acquire(connection, LEASE_NAME, lasts=LEASE)
-            if held is None:
+        async with self._hold() as is_held:
+            if not is_held:
                 return Finished()
-            known = await read_registration(connection, STOCK_WEBHOOK)
-            is_ours = known is not None and known.is_about(self._target.url, self._target.account)
-            signs = Signs(
-                is_silent=await problems.is_present(connection, SILENCE.name, ALL_PAIRS),
-                last_delivery_at=await delivery_counts.last_delivery(connection),
-            )
-            renewals = renewals_of(known, self._target, signs, now=await database_now(connection))
+            async with self._engine.connect() as connection:
+                known = await read_registration(connection, STOCK_WEBHOOK)
+                signs = Signs(
+                    is_silent=await problems.is_present(connection, SILENCE.name, ALL_PAIRS),
+                    last_delivery_at=await delivery_counts.last_delivery(connection),
+                )
+                renewals = renewals_of(known, self._target, signs, now=await database_now(connection))
             if renewals is None:
-                await leases.give_back(connection, held)
+                is_ours = known is not None and known.is_about(self._target.url, self._target.account)
                 return Finished() if is_ours else Superseded()
-        registration = await self._attempt(held, known, renewals=renewals)
-        self._say(registration)
+            registration = await self._attempt(known, renewals=renewals)
+            self._say(registration)
         return Finished() if registration.next_attempt_at is None else Wait(POLL)
 
     async def _step(self) -> Wait | Finished | Superseded:
@@ -144,20 +141,20 @@ class Registrar:
             if self._target.started_at is None:
                 self._target = replace(self._target, started_at=now)
             step = self._next(await read_registration(connection, STOCK_WEBHOOK), now)
-            if not isinstance(step, Call):
-                return step
-            held = await leases.acquire(connection, LEASE_NAME, lasts=LEASE)
-            if held is None:
+        if not isinstance(step, Call):
+            return step
+        async with self._hold() as is_held:
+            if not is_held:
                 return Wait(POLL)
             # Once more, by a later clock: the last holder may have called in the meantime.
-            known = await read_registration(connection, STOCK_WEBHOOK)
-            step = self._next(known, await database_now(connection))
+            async with self._engine.connect() as connection:
+                known = await read_registration(connection, STOCK_WEBHOOK)
+                step = self._next(known, await database_now(connection))
             if not isinstance(step, Call):
-                await leases.give_back(connection, held)
                 return step
-        registration = await self._attempt(held, known)
-        self._was_ours = True
-        self._say(registration)
+            registration = await self._attempt(known)
+            self._was_ours = True
+            self._say(registration)
         if registration.next_attempt_at is None:
             return Finished()
         return Wait(registration.next_attempt_at - registration.attempted_at)
@@ -167,22 +164,18 @@ class Registrar:
         self._was_ours |= known is not None and known.is_about(self._target.url, self._target.account)
         return step
 
-    async def _attempt(self, held: Lease, known: Registration | None, *, renewals: int = 0) -> Registration:
-        """Call mipOS as the holder of the lease, write what came of it, and give the lease back."""
-        try:
-            answer = await self._tokens.call(self._manage)
-        except asyncio.CancelledError:
-            # The call may have reached mipOS; calling again does no harm, and the next start need not wait for our lease.
-            with suppress(Exception):
-                async with asyncio.timeout(RELEASE_SECONDS), self._engine.begin() as connection:
-                    await leases.give_back(connection, held)
-            raise
+    def _hold(self) -> AbstractAsyncContextManager[bool]:
+        """Given back also where a call to mipOS is cut off: calling again does no harm, and the next start need not wait."""
+        return leases.holding(self._engine, LEASE_NAME, lasts=LEASE)
+
+    async def _attempt(self, known: Registration | None, *, renewals: int = 0) -> Registration:
+        """Call mipOS as the holder of the lease, and write what came of it."""
+        answer = await self._tokens.call(self._manage)
         jitter = random.random()  # noqa: S311 - spreads load, hides nothing
         async with self._engine.begin() as connection:
             now = await database_now(connection)
             registration = outcome_of(answer, known, self._target, now=now, jitter=jitter, renewals=renewals)
             await put_registration(connection, STOCK_WEBHOOK, registration)
-            await leases.give_back(connection, held)
         return registration
 
     async def _manage(self, token: SecretStr) -> Answer:

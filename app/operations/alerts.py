@@ -67,18 +67,11 @@ class Alerts:
 
     async def turn(self, client: httpx2.AsyncClient) -> None:
         """Send what is due, unless another replica does."""
-        async with self._engine.begin() as connection:
-            held = await leases.acquire(connection, LEASE, lasts=LEASE_TIME)
-        if held is None:
-            return
-        try:
-            if self._target is not None:
+        async with leases.holding(self._engine, LEASE, lasts=LEASE_TIME) as is_held:
+            if is_held and self._target is not None:
                 await self._tell(client, self._target)
-            if self._heartbeat_url is not None:
+            if is_held and self._heartbeat_url is not None:
                 await self._beat(client, self._heartbeat_url)
-        finally:
-            async with self._engine.begin() as connection:
-                await leases.give_back(connection, held)
 
     async def _tell(self, client: httpx2.AsyncClient, target: AlertTarget) -> None:
         async with self._engine.begin() as connection:

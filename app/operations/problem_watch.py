@@ -78,19 +78,11 @@ class ProblemWatch:
         self._on_schema(fault)
         if fault is not None:
             return
-        async with self._engine.begin() as connection:
-            held = await leases.acquire(connection, LEASE, lasts=LEASE_TIME)
-        if held is not None:
-            try:
-                async with self._engine.connect() as connection:
-                    is_due = await _is_due(connection)
-                if is_due:
-                    await self._cut_waits()
-                    async with self._engine.begin() as connection:
-                        await self._write(connection)
-            finally:
+        async with leases.holding(self._engine, LEASE, lasts=LEASE_TIME) as is_held:
+            if is_held and await self._is_due():
+                await self._cut_waits()
                 async with self._engine.begin() as connection:
-                    await leases.give_back(connection, held)
+                    await self._write(connection)
         await self._fold()
         async with self._engine.connect() as connection:
             known, look = await problems.read_all(connection), await problems.read_look(connection)
@@ -127,12 +119,12 @@ class ProblemWatch:
         await problems.put(connection, found, now=facts.now)
         _say(before, found)
 
-
-async def _is_due(connection: AsyncConnection) -> bool:
-    """Whether nobody has just looked."""
-    last = (await problems.read_look(connection)).looked_at
-    now = await database_now(connection)
-    return last is None or not timedelta() <= now - last < timedelta(seconds=LOOK_SECONDS / 2)
+    async def _is_due(self) -> bool:
+        """Whether nobody has just looked."""
+        async with self._engine.connect() as connection:
+            last = (await problems.read_look(connection)).looked_at
+            now = await database_now(connection)
+        return last is None or not timedelta() <= now - last < timedelta(seconds=LOOK_SECONDS / 2)
 
 
 def _say(before: Mapping[tuple[str, str], Known], found: Sequence[Problem]) -> None:

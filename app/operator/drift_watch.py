@@ -45,16 +45,13 @@ class DriftWatch:
 
     async def look(self) -> bool:
         """Compare some levels, unless another replica does, and tell what all comes to; whether there are more to compare."""
-        async with self._engine.begin() as connection:
-            held = await leases.acquire(connection, LEASE, lasts=LEASE_TIME)
         compared = 0
-        if held is not None:
-            started = monotonic()
-            compared = await refresh(self._engine, self._rules, limit=MAX_LEVELS)
-            # What compares for a moment rests for long: deliveries come first.
-            self._rest = (monotonic() - started) / MAX_SHARE
-            async with self._engine.begin() as connection:
-                await leases.give_back(connection, held)
+        async with leases.holding(self._engine, LEASE, lasts=LEASE_TIME) as is_held:
+            if is_held:
+                started = monotonic()
+                compared = await refresh(self._engine, self._rules, limit=MAX_LEVELS)
+                # What compares for a moment rests for long: deliveries come first.
+                self._rest = (monotonic() - started) / MAX_SHARE
         async with self._engine.connect() as connection:
             self._on_drift(await system_levels.summarise(connection))
         return compared == MAX_LEVELS

@@ -5,7 +5,7 @@ mipOS takes, and be lost with the connection while the call goes on. The lease o
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -64,6 +64,41 @@ async def acquire(connection: AsyncConnection, name: str, *, lasts: timedelta) -
     is_too_long = (lease.c.name == name) & (lease.c.held_until > now + lasts + MARGIN)
     await connection.execute(update(lease).where(is_too_long).values(held_until=now + lasts))
     return None
+
+
+@asynccontextmanager
+async def holding(engine: AsyncEngine, name: str, *, lasts: timedelta) -> AsyncIterator[bool]:
+    """Whether the block is the holder of `name`, as with `acquire`, until the block ends.
+
+    Given back wherever the holder is cancelled, be it while it acquires or gives back: a replica that stops must not hold up the
+    others for as long as the lease lasts.
+
+    Raises:
+        OSError, TimeoutError, SQLAlchemyError: the database went away. Where the lease is held, it lapses by itself.
+    """
+    acquiring = asyncio.create_task(_acquire(engine, name, lasts), name=f"acquire lease {name}")
+    try:
+        yield await asyncio.shield(acquiring) is not None
+    finally:
+        releasing = asyncio.create_task(_release(engine, acquiring), name=f"release lease {name}")
+        try:
+            await asyncio.shield(releasing)
+        except asyncio.CancelledError:
+            await asyncio.gather(releasing, return_exceptions=True)
+            raise
+
+
+async def _acquire(engine: AsyncEngine, name: str, lasts: timedelta) -> Lease | None:
+    async with engine.begin() as connection:
+        return await acquire(connection, name, lasts=lasts)
+
+
+async def _release(engine: AsyncEngine, acquiring: Awaitable[Lease | None]) -> None:
+    async with asyncio.timeout(RELEASE_SECONDS):
+        held = await acquiring
+        if held is not None:
+            async with engine.begin() as connection:
+                await give_back(connection, held)
 
 
 async def take_turn(engine: AsyncEngine, name: str, *, every: timedelta) -> bool:
