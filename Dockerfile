@@ -1,8 +1,8 @@
 FROM python:3.13-slim AS builder
 WORKDIR /build
 RUN python -m venv /venv
-COPY requirements/runtime.txt requirements/build.txt requirements/sbom.txt requirements/
-RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements/runtime.txt \
+COPY requirements/image.txt requirements/build.txt requirements/sbom.txt requirements/
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements/image.txt \
  && python -m venv /tools \
  && /tools/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements/build.txt -r requirements/sbom.txt
 COPY pyproject.toml README.md LICENSE ./

@@ -11,6 +11,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from app.database_address import VARIABLES
+from app.tracing import VARIABLES_PREFIX as TRACING_PREFIX
 
 ENV_FILE_VARIABLE = "POS_SYNC_ENV_FILE"
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
@@ -19,6 +20,10 @@ COMPOSE_NAMES = frozenset(
     {"DB_SUPERUSER_PASSWORD", "DB_OWNER_PASSWORD", "DB_SERVICE_PASSWORD", "PROXY_PORT", "POS_API_PORT", "EDGE_PREFIX"}
 )
 """What docker-compose.yml reads from the same env file beside the settings"""
+TRACING_NAMES = frozenset(
+    {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"}
+)
+"""Of OpenTelemetry's variables those that docker-compose.yml hands on"""
 OTHER_NAMES = {ENV_FILE_VARIABLE, *COMPOSE_NAMES}
 OWN_PREFIXES = ("MIPOS_", "POS_", "DATABASE_", "OUTBOX_")
 NEAR = 0.8
@@ -70,7 +75,9 @@ def secret_folders(shared: Path, names: Collection[str]) -> list[Path]:
 
 
 def check_env_file(file: Path, names: Collection[str]) -> None:
-    """Look at who may write `file` and at the names in it, and hand libpq's on: the driver reads them from the environment.
+    """Look at who may write `file` and at the names in it, and hand on those of libpq and OpenTelemetry.
+
+    The driver and the SDK read theirs from the environment.
 
     A name that is nobody's is said on standard error. Without the file there is nothing to do.
 
@@ -88,12 +95,12 @@ def check_env_file(file: Path, names: Collection[str]) -> None:
         )
     values = dotenv_values(file, interpolate=False)
     for name in values:
-        if name.upper() not in names and name not in OTHER_NAMES and not name.startswith(("PG", "COMPOSE_")):
+        if name.upper() not in names and name not in OTHER_NAMES and not name.startswith(("PG", "COMPOSE_", TRACING_PREFIX)):
             _refuse_misspelt(name, file, names)
             sys.stderr.write(f"{name} in {file} is not a setting of this service.\n")
-    for name in VARIABLES:
-        if values.get(name):
-            os.environ.setdefault(name, str(values[name]))
+    for name, value in values.items():
+        if value and (name in VARIABLES or name.startswith(TRACING_PREFIX)):
+            os.environ.setdefault(name, value)
 
 
 def _refuse_misspelt(name: str, file: Path, names: Collection[str]) -> None:

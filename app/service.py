@@ -42,7 +42,7 @@ from app.storage.engine import Database
 from app.storage.rules import record_first
 from app.storage.transactions import Connection
 from app.storage.watch import DatabaseWatch
-from app.tracing import Tracing, TracingNotInstalled
+from app.tracing import Tracing
 
 STOP_SECONDS = 5.0
 """For the background tasks to end by themselves, calls to mipOS that are under way included."""
@@ -60,7 +60,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.tracing = _tracing_of(settings)
+        self.tracing = Tracing(settings.trace_sample) if settings.trace_sample else None
         self.database = Database(settings.database_address, is_pooled=settings.is_pooled, schema=settings.database_schema)
         self.engine = self.database.create_engine()
         self.pos_engine: AsyncEngine | None = None
@@ -247,14 +247,3 @@ class Service:
             return
         async with self.database.engine() as engine, mipos_of(self.settings, engine) as (client, tokens):
             await Schedule(engine, client, tokens, every=timedelta(hours=self.settings.sync_every)).run()
-
-
-def _tracing_of(settings: Settings) -> Tracing | None:
-    """None where it is off, or cannot be: deliveries are received all the same."""
-    if not settings.trace_sample:
-        return None
-    try:
-        return Tracing(settings.trace_sample)
-    except TracingNotInstalled as error:
-        _log.warning("no traces", reason=str(error))
-        return None

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from app.database_address import read_address
+from app.extras import lack_of
 from app.scope import WEBHOOK_PATH
 
 MIN_SECRET_LENGTH = 16
@@ -103,7 +104,19 @@ def _alert_secret(value: SecretStr) -> SecretStr:
 def _seal_key(value: SecretStr) -> SecretStr:
     if seal_seed(value) is None:
         raise ValueError("must be 32 bytes in base64. Make one: pos-sync seal key")
+    _need("signing")
     return value
+
+
+def _trace_sample(value: float) -> float:
+    if value:
+        _need("tracing")
+    return value
+
+
+def _need(extra: str) -> None:
+    if (lack := lack_of(extra)) is not None:
+        raise ValueError(lack)
 
 
 def seal_seed(secret: SecretStr) -> bytes | None:
@@ -222,6 +235,7 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 DatabaseReadUrl = Annotated[SecretStr, AfterValidator(_read_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 AlertSecret = Annotated[SecretStr, AfterValidator(_alert_secret)]
+TraceSample = Annotated[float, AfterValidator(_trace_sample)]
 SealKeyText = Annotated[SecretStr, AfterValidator(_seal_key)]
 HttpUrl = Annotated[str, AfterValidator(_any_url)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]

@@ -29,6 +29,7 @@ from app.setting_values import (
     SealKeyText,
     StoreKeys,
     Token,
+    TraceSample,
     read_store_keys,
 )
 
@@ -127,7 +128,7 @@ class Settings(DatabaseSettings):
         default=None,
         description="Called each minute while the service looks for problems: for a monitor that rings when the calls stop.",
     )
-    trace_sample: float = Field(
+    trace_sample: TraceSample = Field(
         default=0,
         ge=0,
         le=1,

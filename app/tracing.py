@@ -8,13 +8,13 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
+VARIABLES_PREFIX = "OTEL_"
 TRACEPARENT = "traceparent"
 _HEADER = TRACEPARENT.encode("ascii")
 # Version 00 of W3C's Trace Context; of a later one its first four fields are the same.
@@ -22,13 +22,6 @@ _SHAPE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-
 _SAMPLED = 1
 CLOSE_SECONDS = 2.0
 """For the last spans to get away when the service stops"""
-
-
-class TracingNotInstalled(Exception):
-    """The extra `tracing` is not installed; the message says what to do."""
-
-    def __init__(self) -> None:
-        super().__init__("TRACE_SAMPLE needs the extra 'tracing': pip install 'mipos-pos-sync[tracing]'")
 
 
 class Span:
@@ -53,8 +46,6 @@ class Tracing:
     """Makes spans, and gives them to an exporter. `sample` is the share of deliveries and messages that are traced."""
 
     def __init__(self, sample: float) -> None:
-        if find_spec("opentelemetry.sdk") is None:
-            raise TracingNotInstalled
         # Here and not above: an installation without the extra has no such modules.
         from opentelemetry import trace  # noqa: PLC0415
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415

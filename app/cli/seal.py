@@ -18,9 +18,10 @@ from app.cli.options import json_option, store_option
 from app.cli.output import InputRefused, show_json
 from app.cli.progress import progress
 from app.cli.subjects import require_known
+from app.extras import ExtraNotInstalled
 from app.operator import seal
 from app.operator.seal import Kept, Verified
-from app.operator.seal_key import SealKey, SigningNotInstalled, seal_key_of
+from app.operator.seal_key import SealKey, seal_key_of
 from app.setting_values import SEED_BYTES, seal_seed
 from app.settings import load_database_settings, load_settings
 from app.stock.seal import Checkpoint
@@ -55,11 +56,8 @@ def now_command(*, as_json: bool) -> None:
         with progress("Sealing") as line:
             return await seal.seal_all(engine, key, max_share=1, on_rows=lambda rows: line.update(done=rows))
 
-    try:
-        key = seal_key_of(settings)
-        rows = with_database(settings, work)
-    except SigningNotInstalled as error:
-        raise click.ClickException(str(error)) from error
+    key = seal_key_of(settings)
+    rows = with_database(settings, work)
     if as_json:
         show_json({"rows": rows})
     else:
@@ -92,7 +90,7 @@ def verify_command(*, store_id: str | None, against: Path | None, public_key: st
 
     try:
         verified = with_database(load_database_settings(), work)
-    except SigningNotInstalled as error:
+    except ExtraNotInstalled as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         findings = [
@@ -144,7 +142,7 @@ def key_command(*, as_json: bool) -> None:
     seed = secrets.token_bytes(SEED_BYTES)
     try:
         public = SealKey(seed).public
-    except SigningNotInstalled as error:
+    except ExtraNotInstalled as error:
         raise click.ClickException(str(error)) from error
     made = {"seal_signing_key": base64.b64encode(seed).decode(), "public_key": base64.b64encode(public).decode()}
     if as_json:

@@ -1,24 +1,19 @@
 """Ed25519 keys that sign checkpoints: the extra `signing` brings the library."""
 
-from importlib.util import find_spec
-
+from app import extras
 from app.setting_values import seal_seed
 from app.settings import Settings
 
 
-class SigningNotInstalled(Exception):
-    """The extra `signing` is not installed; the message says what to do."""
-
-    def __init__(self) -> None:
-        super().__init__("Signing needs the extra 'signing': pip install 'mipos-pos-sync[signing]'")
-
-
 class SealKey:
-    """A private key."""
+    """A private key.
+
+    Raises:
+        ExtraNotInstalled: nothing can sign here.
+    """
 
     def __init__(self, seed: bytes) -> None:
-        if find_spec("cryptography") is None:
-            raise SigningNotInstalled
+        extras.require("signing", needed_by="Signing")
         # Here and not above: an installation without the extra has no such module.
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
 
@@ -35,9 +30,12 @@ class SealKey:
 
 
 def is_signed_by(public_key: bytes, digest: bytes, signature: bytes | None) -> bool:
-    """Whether `signature` is of the key whose public half this is."""
-    if find_spec("cryptography") is None:
-        raise SigningNotInstalled
+    """Whether `signature` is of the key whose public half this is.
+
+    Raises:
+        ExtraNotInstalled: nothing can tell here.
+    """
+    extras.require("signing", needed_by="Verifying a signature")
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
 
@@ -51,11 +49,7 @@ def is_signed_by(public_key: bytes, digest: bytes, signature: bytes | None) -> b
 
 
 def seal_key_of(settings: Settings) -> SealKey | None:
-    """The key of these settings; None where none is set.
-
-    Raises:
-        SigningNotInstalled: one is set, and cannot be used.
-    """
+    """The key of these settings, which refuse one that cannot be used; None where none is set."""
     if settings.seal_signing_key is None:
         return None
     seed = seal_seed(settings.seal_signing_key)

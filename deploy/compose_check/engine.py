@@ -157,7 +157,7 @@ def _copy_project(project: Path, target: Path) -> None:
 def _load_wheels(project: Path, target: Path) -> None:
     """Out here pip has this machine's settings; the engine has no way to an index. The build checks the hashes once more."""
     platforms = [part for tag in GLIBC_TAGS for part in ("--platform", f"{tag}_{platform.machine()}")]
-    requirements = [part for name in ("runtime", "build", "sbom") for part in ("-r", str(project / f"requirements/{name}.txt"))]
+    requirements = [part for name in ("image", "build", "sbom") for part in ("-r", str(project / f"requirements/{name}.txt"))]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
     _try(
         [*pip, "--only-binary=:all:", *PYTHON_TAGS, *platforms, "--dest", str(target), *requirements],

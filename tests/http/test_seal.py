@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -107,6 +108,15 @@ async def test_signatures(world: World, run: Run, monkeypatch: pytest.MonkeyPatc
 
     assert "is not signed by this key" in unsigned.output
     assert (1, 0, 1) == (unsigned.exit_code, signed.exit_code, other.exit_code), signed.output
+
+
+async def test_without_the_library_a_command_that_needs_it_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    await run("seal", "now")
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+
+    for arguments in (["key"], ["verify", "--public-key", base64.b64encode(bytes(32)).decode()]):
+        ended = await run("seal", *arguments)
+        assert (1, True) == (ended.exit_code, "pip install 'mipos-pos-sync[signing]'" in ended.output), ended.output
 
 
 async def test_the_service_seals_in_the_background(world: World) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from app import tracing
 from app.main import create_app
@@ -117,6 +120,26 @@ async def test_a_call_of_the_pos_its_commit_and_the_stock_update_that_tells_it(w
     assert refused.attributes["pos_sync.reason"]
     assert "error.type" not in refused.attributes
     assert "1.25" not in f"{call.attributes} {call.events}"
+
+
+async def test_spans_reach_the_address_that_the_variables_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[tuple[str, str | None, bytes]] = []
+
+    async def receiver(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        received.append((request.url.path, request.headers.get("x-shop"), await request.body()))
+        await Response()(scope, receive, send)
+
+    async with listening(receiver, lifespan="off") as port:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-shop=7")
+        # As Compose hands on what is not set
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "")
+        async with traced(world, 1) as (_, client):
+            assert 204 == await deliver(client)
+        # A service that stops sends what is left.
+    assert {("/v1/traces", "7")} == {(path, shop) for path, shop, _ in received}
+    assert any(b"pos-sync" in body and b"delivery" in body and bytes.fromhex(TRACE) in body for _, _, body in received)
 
 
 async def test_off_nothing_is_traced_and_mipos_gets_no_traceparent(world: World, spans: Spans) -> None:

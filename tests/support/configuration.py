@@ -24,6 +24,12 @@ COMPOSE_MEANINGS = {
     "POS_API_PORT": "The port of the service itself on this machine, for /pos/, /metrics and /docs. Default: 8081",
     "EDGE_PREFIX": "The first three numbers of the proxy's network. Default: 10.231.77",
 }
+TRACING_MEANINGS = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "Where spans go by OTLP over HTTP, such as http://collector:4318",
+    "OTEL_EXPORTER_OTLP_HEADERS": "Headers for it, such as Authorization=Bearer%20token",
+    "OTEL_SERVICE_NAME": "What the service is called there. Default: pos-sync",
+    "OTEL_RESOURCE_ATTRIBUTES": "What else is told of it, such as deployment.environment.name=shop",
+}
 _LISTS_START = "x-database-settings: &database-settings\n"
 _LISTS_END = "# End of the lists.\n"
 
@@ -41,6 +47,9 @@ def example() -> str:
         else:
             default = "" if field.default is None else getattr(field.default, "value", field.default)
             lines += [f"# Default: {default if default != '' else '(not set)'}", f"# {name.upper()}={default}"]
+    lines += ["", "# What follows is read by OpenTelemetry, where TRACE_SAMPLE is set; so is every other variable of its SDK."]
+    for name, meaning in TRACING_MEANINGS.items():
+        lines += ["", f"# {meaning}", f"# {name}="]
     lines += ["", "# What follows is for Docker Compose only (docs/deploying.md)."]
     for name, meaning in COMPOSE_MEANINGS.items():
         lines += ["", f"# {meaning}", f"# {name}="]
@@ -64,7 +73,7 @@ def compose_lists() -> str:
         "x-database-settings: &database-settings",
         *(_line_of_compose(name) for name in database),
         "x-settings: &settings",
-        *(_line_of_compose(name) for name in service),
+        *(_line_of_compose(name) for name in [*service, *map(str.lower, TRACING_MEANINGS)]),
     ]
     return "\n".join(lines) + "\n"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from app.env_file import COMPOSE_NAMES, OTHER_NAMES
+from app.env_file import COMPOSE_NAMES, OTHER_NAMES, TRACING_NAMES
 from app.settings import NAMES, Settings
-from tests.support.configuration import COMPOSE, COMPOSE_MEANINGS, SET_BY_COMPOSE, compose_file
+from tests.support.configuration import COMPOSE, COMPOSE_MEANINGS, SET_BY_COMPOSE, TRACING_MEANINGS, compose_file
 
 ROOT = Path(__file__).parents[2]
 TEXT = COMPOSE.read_text(encoding="utf-8")
@@ -29,8 +29,9 @@ def test_every_setting_of_the_env_file_reaches_the_service() -> None:
 def test_the_compose_file_reads_the_settings_and_the_names_that_an_env_file_may_have_for_it() -> None:
     read = set(re.findall(r"\$\{(\w+)", TEXT))
 
-    assert COMPOSE_NAMES == read - NAMES == set(COMPOSE_MEANINGS)
-    assert read - OTHER_NAMES == NAMES - {name.upper() for name in SET_BY_COMPOSE}
+    assert COMPOSE_NAMES == read - NAMES - TRACING_NAMES == set(COMPOSE_MEANINGS)
+    assert TRACING_NAMES == set(TRACING_MEANINGS)
+    assert read - OTHER_NAMES - TRACING_NAMES == NAMES - {name.upper() for name in SET_BY_COMPOSE}
 
 
 def test_the_file_of_the_trial_holds_settings_that_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from app.extras import MODULES
 from app.settings import ENV_FILE_VARIABLE, Settings, SettingsRefused, load_settings
 from tests.support.configuration import EXAMPLE, PAGE, example, table
 
@@ -162,6 +164,24 @@ def test_what_can_never_work_is_refused_with_what_to_write(
     assert "9468da" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("extra", "name", "value"), [("signing", "SEAL_SIGNING_KEY", "A" * 43 + "="), ("tracing", "TRACE_SAMPLE", "0.1")]
+)
+def test_what_needs_a_library_that_is_not_installed_is_refused(
+    monkeypatch: pytest.MonkeyPatch, extra: str, name: str, value: str
+) -> None:
+    pytest.importorskip(MODULES[extra], reason=f"the extra '{extra}' is not installed")
+    put(monkeypatch, **GOOD, **{name: value})
+    load_settings()
+    monkeypatch.setitem(sys.modules, MODULES[extra], None)
+
+    with pytest.raises(SettingsRefused, match=rf"{name}: needs the extra .*pip install 'mipos-pos-sync\[{extra}\]'"):
+        load_settings()
+
+    monkeypatch.delenv(name)
+    load_settings()
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8090", "http://[::1]:8090", "http://localhost:8090", "http://sandbox:8090"])
 def test_this_machine_and_a_compose_service_may_be_called_unencrypted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     put(monkeypatch, **GOOD, MIPOS_BASE_URL=url)
@@ -203,17 +223,18 @@ def test_names_of_others_in_the_env_file_are_allowed_or_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(monkeypatch, MIPOS_CLIENT_SECRET=GOOD["MIPOS_CLIENT_SECRET"])
-    for name in ("PGPASSWORD", "PGPORT"):
+    for name in ("PGPASSWORD", "PGPORT", "OTEL_SERVICE_NAME"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     lines = (
         "DATABASE_URL=postgresql://u@db/pos\nCOMPOSE_PROFILES=x\nDB_OWNER_PASSWORD=x\nPGPASSWORD=S3cret\nPGPORT=6000\nSHOP=x\n"
+        "OTEL_SERVICE_NAME=shop\nOTEL_EXPORTER_OTLP_ENDPOINT=\n"
     )
     (tmp_path / ".env").write_text(lines)
 
     address = load_settings().database_address
 
-    assert ("S3cret", 6000) == (address.password, address.hosts[0].port)
+    assert ("S3cret", 6000, "shop") == (address.password, address.hosts[0].port, os.environ["OTEL_SERVICE_NAME"])
     assert f"SHOP in {Path('.env')} is not a setting of this service.\n" == capsys.readouterr().err
 
 
