@@ -101,6 +101,7 @@ def check(folder: Path) -> None:
         _roles,
         _restarts,
         _secrets_in_files,
+        _extras,
         _trial_beside_it,
         _older_volume,
         _nothing_is_left,
@@ -232,6 +233,25 @@ def _secrets_in_files(stack: Stack) -> None:
     expect("status with a file that cannot be read", refused.returncode, 2)
     expect("it names the file", "/run/secrets/mipos_client_secret" in refused.stdout + refused.stderr, True)
     override.unlink()
+    env_file.write_text(text, encoding="utf-8")
+    stack.must("docker compose up --detach")
+    wait_until_ready()
+
+
+def _extras(stack: Stack) -> None:
+    """Checkpoints are signed and traces are made, where .env asks for them."""
+    made = stack.must("docker compose exec -T app pos-sync seal key").splitlines()
+    seed, public = made[0].partition("=")[2], made[1].removeprefix("public key: ")
+    env_file = stack.folder / ".env"
+    text = env_file.read_text(encoding="utf-8")
+    env_file.write_text(f"{text}SEAL_SIGNING_KEY={seed}\nTRACE_SAMPLE=1\nOTEL_SERVICE_NAME=shop\n", encoding="utf-8")
+    stack.must("docker compose up --detach")
+    wait_until_ready()
+    expect("a delivery", stack.delivery("2026-01-03 11:00:00"), 204)
+    expect("OTEL_SERVICE_NAME there", stack.must("docker compose exec -T app printenv OTEL_SERVICE_NAME").strip(), "shop")
+    stack.must("docker compose exec -T app pos-sync seal now")
+    verified = stack.run(f"docker compose exec -T app pos-sync seal verify --public-key {public}")
+    expect("status of verifying the signatures", verified.returncode, 0)
     env_file.write_text(text, encoding="utf-8")
     stack.must("docker compose up --detach")
     wait_until_ready()

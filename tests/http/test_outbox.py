@@ -338,6 +338,23 @@ async def test_operators_list_show_retry_and_dismiss_messages(world: World, run:
     assert 1 == (await run("outbox", "show", "999999")).exit_code
 
 
+async def test_a_line_of_0_is_recorded_and_listed_without_a_sign_and_a_person_is_told_that_nothing_would_move(
+    world: World, run: Run
+) -> None:
+    await sell(world, "0", "a voided line")
+    refused = [
+        await run("movement", "--store", "1", "--item", "avcc123", f"--{kind}", "0", *more)
+        for kind, *more in [("sale",), ("receipt",), ("adjustment", "--reason", "x"), ("transfer", "--to", "2")]
+    ]
+    counted = await run("movement", "--store", "1", "--item", "avcc123", "--count", "13.69")
+    listed = json.loads((await run("outbox", "list", "--json")).output)
+
+    assert [2] * 4 == [ended.exit_code for ended in refused]
+    assert all("must not be 0: nothing would move" in ended.output for ended in refused)
+    assert 0 == counted.exit_code
+    assert ["0", "0.00"] == [one["change"] for one in listed]
+
+
 async def test_all_that_is_dead_is_retried_at_once(world: World, run: Run) -> None:
     await sell(world, "1", "one")
     await world.execute("UPDATE pos_sync.outbox_message SET state = 'dead', closed_at = now()")
