@@ -64,8 +64,8 @@ class PosMovement(BaseModel):
     )
 
     quantity: Annotated[Quantity, NUMBER_SCHEMA] = Field(
-        description="0 or more; only an adjustment may have a sign. 0, as of a line that was voided, changes no level: it is recorded "
-        "and sent to the inventory systems all the same. Below 10^15; more than 14 decimals are rounded half-even."
+        description="0 or more; only an adjustment may have a sign. 0, as of a line that was voided, changes no level: it is "
+        "recorded and sent to the inventory systems all the same. Below 10^15; more than 14 decimals are rounded half-even."
     )
     kind: Annotated[
         PosKind,
