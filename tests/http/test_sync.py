@@ -195,24 +195,38 @@ async def test_a_claim_that_is_not_yet_committed_is_waited_for(outbound: Outboun
     assert not await asking
 
 
+class Held(MiposClient):
+    """One whose full synchronisation ends when the test says so, however long that takes."""
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__(base_url)
+        self.is_answered, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def sync(self, *arguments: Any, **named: Any) -> answers.Answer:
+        answer = await super().sync(*arguments, **named)
+        self.is_answered.set()
+        await self.may_go_on.wait()
+        return answer
+
+
 async def test_no_message_is_sent_while_it_is_synchronised(outbound: Outbound, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "BACKLOG_SECONDS", 0)
     monkeypatch.setattr(relay, "POLL_SECONDS", 0.01)
     await outbound.synchronise()
-    outbound.remote.fail("sync", delay=2)
 
-    syncing = asyncio.create_task(outbound.synchronise())
-    while outbound.remote.calls["sync"] < 2:  # noqa: ASYNC110 - the sandbox tells by a count
-        await asyncio.sleep(0.005)
-    await outbound.moves("sale", "1", "a")
+    async with Held(outbound.remote.url) as client:
+        syncing = asyncio.create_task(replace(outbound, client=client).synchronise())
+        await client.is_answered.wait()
+        await outbound.moves("sale", "1", "a")
 
-    async with relaying(outbound.settings, replicas=1) as (observed,):
-        while observed.turns < 3:  # noqa: ASYNC110 - the relay tells by a count
-            await asyncio.sleep(0.005)
-        assert not syncing.done()
-        assert "stock_update" not in outbound.remote.calls
+        async with relaying(outbound.settings, replicas=1) as (observed,):
+            while observed.turns < 3:  # noqa: ASYNC110 - the relay tells by a count
+                await asyncio.sleep(0.005)
+            assert not syncing.done()
+            assert "stock_update" not in outbound.remote.calls
 
-    assert 0 == (await syncing).covered
+        client.may_go_on.set()
+        assert 0 == (await syncing).covered
     await outbound.send_all()
     assert Decimal("12.69") == await outbound.ours() == outbound.theirs()
 
