@@ -1,5 +1,6 @@
-"""`pos-sync` as a process: how it ends when it is interrupted, when nobody reads what it prints, and on which terminals."""
+"""`pos-sync` as a process: what it prints as it comes, how it ends when interrupted or not read, and on which terminals."""
 
+import json
 import os
 import pty
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
+from tests.support.outbox import sell
 from tests.support.world import World
 
 PROGRAM = Path(sys.executable).with_name("pos-sync")
@@ -69,6 +71,38 @@ async def test_ctrl_c_later_is_quiet_too(world: World, tmp_path: Path) -> None:
     status, said = await anyio.to_thread.run_sync(interrupted, process, wait)
 
     assert (130, "Aborted!") == (status, said.strip())
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+async def test_a_ledger_that_is_followed_prints_each_new_row_of_the_item_once_and_on_one_line(
+    world: World, tmp_path: Path, form: tuple[str, ...]
+) -> None:
+    await sell(world, "0.1", "before it follows")
+    item = ("--store", "1", "--item", "avcc123")
+    process = started(tmp_path, "ledger", *item, "--follow", *form, DATABASE_URL=world.service_url)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        assert b"until Ctrl-C" in await anyio.to_thread.run_sync(process.stderr.readline)
+        await sell(world, "0.25", "one")
+        first = await anyio.to_thread.run_sync(process.stdout.readline)
+        await sell(world, "1", "of another item", item="tom001")
+        await sell(world, "0.5", "two")
+        second = await anyio.to_thread.run_sync(process.stdout.readline)
+        process.send_signal(signal.SIGINT)
+        rest, _ = await anyio.to_thread.run_sync(process.communicate)
+    finally:
+        process.kill()
+
+    if form:
+        rows = [json.loads(line) for line in (first, second)]
+        shown = [(row["item_id"], str(row["level_version"]), row["source"], row["delta"]) for row in rows]
+        assert [("avcc123", "3", "pos_sale", "-0.25"), ("avcc123", "4", "pos_sale", "-0.5")] == shown
+    else:
+        # What is before them is when it happened, in two words.
+        shown = [line.decode().split()[2:] for line in (first, second)]
+        assert [["avcc123", "3", "sale", "-0.25", "POS"], ["avcc123", "4", "sale", "-0.5", "POS"]] == shown
+    assert b"" == rest
 
 
 async def test_a_pipe_that_nobody_reads_is_silent(world: World, tmp_path: Path) -> None:
