@@ -6,13 +6,18 @@ from datetime import timedelta
 
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from app.operations import alerts, outage
 from app.operations.ailment import Ailment
 from app.operations.alert_message import AlertTarget
 from app.operations.outage import Origin, Outage
+from app.operator.drift import refresh
+from app.operator.standing import look
 from app.problems import judging, kinds
 from app.problems.kinds import Severity
+from app.stock.rules import Rules
+from tests.conftest import running, settings_for
 from tests.support.commands import Run
 from tests.support.mipos import SYSTEM, mipos
 from tests.support.outbox import connect_stores, messages, sell, settled, until
@@ -162,6 +167,22 @@ async def test_drift(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) ->
         adopted = await run("reconcile", "--store", "1", *choice)
         assert 0 == adopted.exit_code, adopted.output
         await it.is_over(kinds.DRIFT)
+
+
+async def test_drift_is_told_once_its_report_is_older_than_a_stock_update_that_may_have_crossed_it(world: World) -> None:
+    async with running(settings_for(world)) as (_, client):
+        assert 204 == await deliver(client, current_stock="10")
+    await refresh(world.engine, Rules(), limit=100)
+    # As docs/runbook.md says. In one transaction now() stands still.
+    age = text("UPDATE pos_sync.system_level SET anchored_at = now() - CAST(:age AS interval) WHERE item_id = 'avcc123'")
+    told = []
+    async with world.engine.begin() as connection:
+        for later in (timedelta(seconds=-1), timedelta(), timedelta(microseconds=1)):
+            await connection.execute(age, {"age": timedelta(seconds=30) + later})
+            found = (await look(connection, settings_for(world))).found
+            told.append([(one.problem.severity, one.problem.subject) for one in found if one.problem.kind is kinds.DRIFT])
+
+    assert [[], [], [(Severity.WARNING, "store 1, opening_difference")]] == told
 
 
 async def test_silence_where_deliveries_are_expected(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
