@@ -1,4 +1,4 @@
-"""When the alert webhook is told, and by which of several workers."""
+"""When the alert webhook is told and the heartbeat called, and by which of several workers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -53,6 +53,31 @@ async def test_what_changes_in_the_pause_after_a_message_is_told_together(world:
 
     assert [["refusals"]] == in_the_pause
     assert [["refusals"], ["drift", "duplicates"]] == told_by(receiver)
+
+
+async def test_a_heartbeat_is_called_again_after_its_time_and_only_while_somebody_looks_for_problems(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "HEARTBEAT", timedelta(hours=1))
+    held = "UPDATE pos_sync.lease SET held_until = held_until - interval '{} minutes' WHERE name = 'heartbeat'"
+    looked = "UPDATE pos_sync.alert_state SET looked_at = looked_at + interval '{} minutes'"
+    async with receiving() as receiver, httpx2.AsyncClient() as client:
+        url = f"http://127.0.0.1:{receiver.port}/"
+        replicas = [Alerts(world.engine, None, heartbeat_url=url, on_sent=lambda _: None) for _ in range(2)]
+
+        async def calls_after(*changes: str) -> int:
+            """All calls, once each replica has had its turn."""
+            await world.execute(*changes)
+            for one in replicas:
+                await one.turn(client)
+            return receiver.beats
+
+        assert 0 == await calls_after()
+        await find(world)
+        assert 1 == await calls_after()
+        assert 1 == await calls_after(held.format(55))
+        assert 1 == await calls_after(held.format(5), looked.format(-2))
+        assert 2 == await calls_after(looked.format(1))
 
 
 async def test_of_the_workers_of_a_replica_one_tells_of_an_outage_and_another_where_that_one_is_gone(
