@@ -135,6 +135,25 @@ async def test_the_service_seals_in_the_background(world: World) -> None:
     assert before + 1 == await world.scalar("SELECT max(number) FROM pos_sync.seal_checkpoint WHERE store_id = '1'")
 
 
+async def test_what_the_service_seals_in_the_background_is_signed_by_its_key(world: World, run: Run) -> None:
+    pytest.importorskip("cryptography", reason="the extra 'signing' is not installed")
+    key, other = [json.loads((await run("seal", "key", "--json")).stdout) for _ in range(2)]
+    await sell(world, "1", "a")
+    async with running(settings_for(world, seal_every=1 / 600, seal_signing_key=key["seal_signing_key"])):
+
+        async def is_sealed() -> bool:
+            return bool(await world.scalar("SELECT count(*) FROM pos_sync.seal_checkpoint WHERE store_id = '1'"))
+
+        await until(is_sealed)
+    signed, by_another = [await run("seal", "verify", "--store", "1", "--public-key", one["public_key"]) for one in (key, other)]
+
+    # The opening stock of three items, and the sale.
+    assert 0 == signed.exit_code, signed.output
+    assert "Verified: 4 rows" in signed.output
+    assert 1 == by_another.exit_code
+    assert "checkpoint 1: it is not signed by this key" in by_another.output
+
+
 VALUES = st.none() | st.text() | st.integers() | st.binary()
 
 
