@@ -12,7 +12,7 @@ async def examine_invariants(connection: AsyncConnection) -> Check:
     """Whether the ledger adds up."""
     broken = await broken_invariants(connection)
     if broken:
-        reason = "; ".join(f"{name}, in {count} places" for name, count in broken.items())
+        reason = "; ".join(f"{name}, in {count} {'place' if count == 1 else 'places'}" for name, count in broken.items())
         return Check("invariants", Verdict.FAILED, reason, "Something wrote to the tables past this service: docs/operating.md.")
     return Check("invariants", Verdict.OK, "every level is the sum of its ledger")
 

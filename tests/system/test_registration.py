@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from tests.support.service import environment, free_port, run_command, serving
 from tests.support.world import World
 
 pytestmark = pytest.mark.slow
+
+CONNECTIONS = re.compile(r"^(\d+ workers? uses?) up to (\d+) of \d+; more replicas, more of them$")
 
 
 def variables(world: World, remote: Remote, **changes: Any) -> dict[str, str]:
@@ -171,12 +174,30 @@ async def test_doctor_names_what_is_wrong_and_what_to_do(world: World) -> None:
     found = {check["name"]: check for check in json.loads(ended.stdout)}
     assert 4 == ended.returncode
     assert "failed" == found["invariants"]["verdict"]
-    assert "in 1 places" in found["invariants"]["reason"]
+    assert found["invariants"]["reason"].endswith(", in 1 place")
     assert "Invalid credentials." in found["token"]["reason"]
     assert "MIPOS_PASSWORD" in found["token"]["remedy"]
     assert "warning" == found["registration"]["verdict"]
     assert "answers 404" in found["public URL"]["reason"]
     assert all(check["remedy"] for check in found.values() if check["verdict"] in {"failed", "warning"})
+
+
+async def test_doctor_counts_workers_and_places_in_singular_and_plural(world: World) -> None:
+    async with mipos() as remote:
+        values = variables(world, remote, public_url=remote.url)
+        await world.execute("UPDATE pos_sync.stock_level SET quantity = quantity + 1 WHERE item_id = 'avcc123'")
+        one = await run("doctor", "--json", **values)
+        await world.execute("UPDATE pos_sync.stock_level SET quantity = quantity + 1 WHERE item_id = 'tom001'")
+        three = await run("doctor", "--json", "--workers", "3", **values)
+
+    connections, invariants = (
+        [next(check["reason"] for check in json.loads(ended.stdout) if check["name"] == name) for ended in (one, three)]
+        for name in ("connections", "invariants")
+    )
+    ((users, number),), ((more_users, more),) = (CONNECTIONS.findall(reason) for reason in connections)
+    assert ("1 worker uses", "3 workers use") == (users, more_users)
+    assert 3 * int(number) == int(more)
+    assert [", in 1 place", ", in 2 places"] == [reason[reason.rindex(", in") :] for reason in invariants]
 
 
 @pytest.mark.slow
