@@ -3,7 +3,8 @@
 import asyncio
 import json
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,18 +15,19 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
+from app.doctor import Verdict, examine
 from app.mipos.answers import Done, NeedsHuman, Transient
 from app.mipos.client import Credentials, MiposClient
 from app.mipos.registration import LEASE_NAME, Registrar
 from app.mipos.token import AccessTokens
-from app.mipos.wiring import registrar
+from app.mipos.wiring import account_of, registrar
 from app.sandbox.platform import Account
 from app.sandbox.server import Sandbox
 from app.storage import leases
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, RegistrationState, put_registration, put_token, read_token
 from app.storage.transactions import database_now
 from tests.conftest import running, settings_for
-from tests.support.mipos import AUTHORIZED, CREDENTIALS, KEY, SYSTEM, credentials_with, mipos, platform
+from tests.support.mipos import AUTHORIZED, CREDENTIALS, KEY, SETTINGS, SYSTEM, credentials_with, mipos, platform
 from tests.support.postgres import database_of
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.service import free_port, serving
@@ -155,6 +157,65 @@ async def test_a_refusal_is_shown_in_mipos_s_words_and_receiving_goes_on(
     assert "a person has to act" in printed
     assert words in printed
     assert 1 == remote.calls["manage"]
+
+
+ELSEWHERE = "https://elsewhere.example.com/webhooks/stock"
+TAKEN = "Webhook successfully created."
+
+
+@pytest.mark.parametrize(
+    ("changes", "known", "verdict", "said"),
+    [
+        ({"public_url": None}, None, Verdict.WARNING, "PUBLIC_URL is not set"),
+        ({"mipos_register_on_startup": False}, None, Verdict.WARNING, "MIPOS_REGISTER_ON_STARTUP is off"),
+        ({}, None, Verdict.WARNING, "not tried yet"),
+        (
+            {},
+            (RegistrationState.FAILED, None, "Invalid type."),
+            Verdict.FAILED,
+            f"mipOS has taken none yet, ours is {OURS}. mipOS says: Invalid type.",
+        ),
+        (
+            {},
+            (RegistrationState.REGISTERED, ELSEWHERE, TAKEN),
+            Verdict.FAILED,
+            f"mipOS has taken {ELSEWHERE}, ours is {OURS}. mipOS says: {TAKEN}",
+        ),
+        ({}, (RegistrationState.PENDING, OURS, "mipOS did not answer in time"), Verdict.FAILED, "mipOS did not answer in time"),
+        (
+            {"public_url": "http://pos"},
+            (RegistrationState.REGISTERED, "http://pos/webhooks/stock", TAKEN),
+            Verdict.WARNING,
+            "http://pos/webhooks/stock is not https",
+        ),
+        ({}, (RegistrationState.REGISTERED, OURS, TAKEN), Verdict.OK, f"mipOS has {OURS}"),
+    ],
+    ids=["no URL", "off", "not tried", "refused", "elsewhere", "away", "not https", "registered"],
+)
+async def test_the_doctor_says_how_the_registration_stands(
+    world: World,
+    changes: dict[str, Any],
+    known: tuple[RegistrationState, str | None, str] | None,
+    verdict: Verdict,
+    said: str,
+) -> None:
+    own = {**SETTINGS, "public_url": "https://pos.example.com", "mipos_base_url": "http://127.0.0.1:1", **changes}
+    settings = settings_for(world, **own)
+    if known is not None:
+        state, url, words = known
+        async with world.engine.begin() as connection:
+            now = await database_now(connection)
+            made = Registration(url or OURS, state, 1, words, now, None, url, now if url else None, account_of(settings))
+            await put_registration(connection, STOCK_WEBHOOK, made)
+
+    checks = examine(settings, world.engine, workers=1)
+    assert isinstance(checks, AsyncGenerator)
+    # It goes no further: what comes later is sent to the URL.
+    async with aclosing(checks):
+        check = await anext(check async for check in checks if check.name == "registration")
+
+    assert (verdict, said) == (check.verdict, check.reason)
+    assert (verdict is Verdict.OK) == (check.remedy == "")
 
 
 async def test_bad_credentials_need_a_person(world: World) -> None:
