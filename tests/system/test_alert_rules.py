@@ -1,4 +1,4 @@
-"""promtool: the rules are Prometheus's own, and each alert fires on the metric that it is about, and on nothing else."""
+"""promtool: the rules are Prometheus's own, each alert fires on the metric that it is about alone, and each record is right."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.alert_rules import FILE
+from tests.support.alert_rules import FILE, RECORDED
 
 promtool = shutil.which("promtool")
 pytestmark = pytest.mark.skipif(promtool is None, reason="promtool is not installed (Debian: prometheus)")
@@ -50,9 +50,53 @@ def case(rule: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_every_alert_fires_within_a_look(tmp_path: Path) -> None:
-    run("check", "rules", str(FILE))
-    tests = {"rule_files": [str(FILE)], "evaluation_interval": "15s", "tests": [case(rule) for rule in alerts()]}
-    file = tmp_path / "tests.yml"
+def run_cases(cases: list[dict[str, Any]], folder: Path) -> None:
+    tests = {"rule_files": [str(FILE)], "evaluation_interval": "15s", "tests": cases}
+    file = folder / "tests.yml"
     file.write_text(yaml.safe_dump(tests))
     run("test", "rules", str(file))
+
+
+def test_every_alert_fires_within_a_look(tmp_path: Path) -> None:
+    run("check", "rules", str(FILE))
+    run_cases([case(rule) for rule in alerts()], tmp_path)
+
+
+def grows(name: str, number: int, **labels: str) -> dict[str, str]:
+    """A counter that grows by five times the number in the middle of the last five of ten minutes, and stands still else."""
+    shown = ",".join(f'{label}="{value}"' for label, value in {"job": "pos-sync", **labels}.items())
+    return {"series": f"{name}{{{shown}}}", "values": f"0x25 {number}+{number}x4 {5 * number}x9"}
+
+
+def histogram(name: str, counts: dict[str, int]) -> list[dict[str, str]]:
+    """That of two workers."""
+    return [grows(f"{name}_bucket", count, instance=worker, le=bound) for worker in "ab" for bound, count in counts.items()]
+
+
+SERIES = [
+    grows("pos_sync_deliveries_total", 60, instance="a", outcome="applied"),
+    grows("pos_sync_deliveries_total", 120, instance="b", outcome="applied"),
+    grows("pos_sync_deliveries_total", 300, instance="a", outcome="wrong"),
+    *histogram("pos_sync_delivery_seconds", {"0.25": 96, "0.5": 98, "1": 100, "+Inf": 100}),
+    *histogram("pos_sync_commit_seconds", {"0.125": 0, "0.25": 50, "0.5": 100, "+Inf": 100}),
+]
+EXPECTED = {
+    "pos_sync:deliveries:rate5m": {',outcome="applied"': 3, ',outcome="wrong"': 5},
+    "pos_sync:delivery_seconds:p99_5m": {"": 0.75},
+    "pos_sync:commit_seconds:p99_5m": {"": 0.495},
+}
+"""Of each rule, by what its labels hold beside the job"""
+
+
+def test_every_recording_rule_computes_its_number_over_all_workers(tmp_path: Path) -> None:
+    computed = [
+        {
+            # Rounded, as promtool compares each bit.
+            "expr": f"round({name}, 0.001)",
+            "eval_time": "10m",
+            "exp_samples": [{"labels": f'{{job="pos-sync"{labels}}}', "value": value} for labels, value in samples.items()],
+        }
+        for name, samples in EXPECTED.items()
+    ]
+    assert {*RECORDED} == {*EXPECTED}
+    run_cases([{"interval": "15s", "input_series": SERIES, "promql_expr_test": computed}], tmp_path)
