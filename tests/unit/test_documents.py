@@ -2,6 +2,8 @@
 
 import importlib
 import re
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -77,18 +79,63 @@ def commands_of_the_page() -> list[str]:
     return sorted({re.sub(r"\{\{.*?\}\}", "1", line) for line in found})
 
 
+def named_by(words: Sequence[str]) -> tuple[click.Command, list[str]]:
+    """The command that the words name, and what is left for it."""
+    context, command, left = click.Context(commands, info_name="pos-sync"), commands, [*words]
+    # One that has commands may do something alone too.
+    while isinstance(command, click.Group) and left and not left[0].startswith("-"):
+        found = command.get_command(context, left.pop(0))
+        assert found is not None, f"there is no command pos-sync {shlex.join(words)}"
+        command = found
+    return command, left
+
+
 @pytest.mark.parametrize("line", commands_of_the_page())
 def test_every_command_of_the_page_can_be_typed_as_it_is_shown(line: str) -> None:
-    context, command, words = click.Context(commands, info_name="pos-sync"), commands, line.split()
-    # One that has commands may do something alone too.
-    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        found = command.get_command(context, words.pop(0))
-        assert found is not None, f"there is no command pos-sync {line}"
-        command = found
+    command, words = named_by(line.split())
     context = click.Context(command, info_name=line)
     # Raises where an option does not exist, or has too few values.
-    given, _, _ = command.make_parser(context).parse_args(words)
-    assert [] == [one.name for one in command.params if one.required and not given.get(one.name or "")]
+    given, superfluous, _ = command.make_parser(context).parse_args(words)
+    required = [one for one in command.params if one.required]
+    assert [] == [one.name for one in required if one.value_is_missing(one.consume_value(context, given)[0])]
+    assert [] == superfluous
+
+
+def every_command(command: click.Command = commands, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Each command and each of its own, by the words that name it; `pos-sync` alone is none."""
+    if path:
+        yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from every_command(found, *path, name)
+
+
+def examples_of(command: click.Command) -> list[str]:
+    """The lines after `Example:` in its help."""
+    lines = (command.help or "").partition("Example:")[2].replace("Example:", "").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+@pytest.mark.parametrize(("path", "command"), [pytest.param(*one, id=" ".join(one[0])) for one in every_command()])
+def test_every_example_of_the_help_is_of_its_command_and_can_be_typed(
+    monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...], command: click.Command
+) -> None:
+    # The files that examples name are nowhere.
+    monkeypatch.setattr(click.Path, "convert", lambda _type, value, _parameter, _context: value)
+    examples = examples_of(command)
+
+    assert examples
+    for example in examples:
+        variables, _, line = example.partition("pos-sync ")
+        words = shlex.split(line.partition(" > ")[0])
+        assert re.fullmatch(r"([A-Z_]+=\S+ )*", variables), example
+        assert [*path] == words[: len(path)], example
+        called, left = named_by(words)
+        # Raises where an option does not exist or its value is none for it, and where arguments are missing or too many.
+        called.make_context(example, left)
 
 
 def cut_tables(text: str) -> list[str]:
