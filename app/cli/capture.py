@@ -19,6 +19,7 @@ from app.receiving.body import read_subject
 from app.receiving.client_secrets import client_secrets
 from app.receiving.signature import HEADER, Key
 from app.settings import SettingsRefused, load_settings
+from app.stock.text import number_of
 from app.storage import captures
 from app.storage.captures import MAX_CAPTURE_TIME, MAX_KEPT, Capture, CapturedDelivery
 from app.visible_text import as_seen
@@ -73,8 +74,8 @@ def command(context: click.Context, *, length: timedelta | None, max_kept: int, 
         show_json(document_of(started))
         return
     click.echo(
-        f"Until {to_shown(started.ends_at)}, up to {max_kept} bodies without a valid signature are kept, and none of them for "
-        "longer than 24 hours.\nLet mipOS send a movement now. Then: pos-sync capture list"
+        f"Until {to_shown(started.ends_at)}, up to {number_of(max_kept, 'body', 'bodies')} without a valid signature "
+        "can be kept, and none for longer than 24 hours.\nLet mipOS send a movement now. Then: pos-sync capture list"
     )
 
 

@@ -21,7 +21,7 @@ from app.operator.catalog import Imported, ImportOrder, export_catalog, import_c
 from app.settings import load_database_settings
 from app.stock.catalog import Catalog, CatalogRefused, look_alikes, to_document
 from app.stock.csv_catalog import FILES, to_tables
-from app.stock.text import fault_in_id
+from app.stock.text import fault_in_id, number_of
 from app.visible_text import as_seen
 
 
@@ -213,8 +213,8 @@ def export_command(store_id: str, inventory_system_id: str | None, as_format: st
         for name, table in to_tables(catalog).items():
             (output / FILES[name]).write_bytes(table.encode("utf-8"))
         click.echo(
-            f"Wrote {len(catalog.items)} items to {output}. Import them with: pos-sync catalog import --store ID {output} "
-            f"--system {catalog.inventory_system_id} --user {catalog.user_id_tps}"
+            f"Wrote {number_of(len(catalog.items), 'item')} to {output}. Import them with: "
+            f"pos-sync catalog import --store ID {output} --system {catalog.inventory_system_id} --user {catalog.user_id_tps}"
         )
         return
     text = json_text(to_document(catalog)) + "\n"
@@ -222,4 +222,4 @@ def export_command(store_id: str, inventory_system_id: str | None, as_format: st
         click.echo(text, nl=False)
     else:
         output.write_text(text, encoding="utf-8")
-        click.echo(f"Wrote {len(catalog.items)} items to {output}.")
+        click.echo(f"Wrote {number_of(len(catalog.items), 'item')} to {output}.")

@@ -18,7 +18,7 @@ from app.cli.subjects import require_known
 from app.settings import load_database_settings
 from app.stock.csv_cells import row_of
 from app.stock.quantity import to_canonical, to_signed
-from app.stock.text import DATE_FORMAT, zone_of
+from app.stock.text import DATE_FORMAT, number_of, zone_of
 from app.storage import change_feed
 from app.storage.catalog import find_store
 from app.storage.ledger_rows import Account, LedgerRow, Period, account, list_newest
@@ -103,7 +103,7 @@ def _show(rows: Sequence[LedgerRow], accounts: Sequence[Account], period: Period
             f"... and older ones: --limit, or --csv for all of them. The sums below are those of the whole period, {span}."
         )
     else:
-        click.echo(f"{len(rows)} rows {span}.")
+        click.echo(f"{number_of(len(rows), 'row')} {span}.")
     click.echo()
     show_table(
         ["item", "opening", "added", "removed", "closing"],

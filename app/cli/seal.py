@@ -25,6 +25,7 @@ from app.operator.seal_key import SealKey, seal_key_of
 from app.setting_values import SEED_BYTES, seal_seed
 from app.settings import load_database_settings, load_settings
 from app.stock.seal import Checkpoint
+from app.stock.text import number_of
 from app.visible_text import as_seen
 
 _PUBLIC = "A public key in base64 (pos-sync seal key): each checkpoint has to be signed by it."
@@ -61,7 +62,7 @@ def now_command(*, as_json: bool) -> None:
     if as_json:
         show_json({"rows": rows})
     else:
-        click.echo(f"Sealed: {rows} rows.")
+        click.echo(f"Sealed: {number_of(rows, 'row')}.")
 
 
 @command.command("verify")
@@ -105,7 +106,7 @@ def verify_command(*, store_id: str | None, against: Path | None, public_key: st
         ]
         show_json({"checkpoints": verified.checkpoints, "rows": verified.rows, "findings": findings})
     else:
-        click.echo(f"Verified: {verified.rows} rows in {verified.checkpoints} checkpoints.")
+        click.echo(f"Verified: {number_of(verified.rows, 'row')} in {number_of(verified.checkpoints, 'checkpoint')}.")
         for one in verified.findings:
             row = f"item {one.item_id}, ledger row {one.level_version}, " if one.item_id is not None else ""
             click.echo(as_seen(f"Store {one.store_id}: {row}{one.words}."), err=True)

@@ -3,6 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.doctor.check import Check, Verdict
+from app.stock.text import number_of
 from app.storage.ledger_indexes import missing_indexes
 from app.storage.levels import broken_invariants
 from app.storage.systems import list_dateless
@@ -12,7 +13,7 @@ async def examine_invariants(connection: AsyncConnection) -> Check:
     """Whether the ledger adds up."""
     broken = await broken_invariants(connection)
     if broken:
-        reason = "; ".join(f"{name}, in {count} {'place' if count == 1 else 'places'}" for name, count in broken.items())
+        reason = "; ".join(f"{name}, in {number_of(count, 'place')}" for name, count in broken.items())
         return Check("invariants", Verdict.FAILED, reason, "Something wrote to the tables past this service: docs/operating.md.")
     return Check("invariants", Verdict.OK, "every level is the sum of its ledger")
 

@@ -9,6 +9,7 @@ from app.problems.facts import Facts, Pair, Queue
 from app.problems.kinds import Problem, Severity
 from app.problems.silence import MIN_WEEKS, is_silent, missed
 from app.stock.quantity import to_plain
+from app.stock.text import number_of
 
 INFO, WARNING, CRITICAL = Severity.INFO, Severity.WARNING, Severity.CRITICAL
 
@@ -81,7 +82,9 @@ def _signatures(facts: Facts) -> Iterator[Problem]:
         is_lately = pair.last_at is not None and facts.now - pair.last_at < VERIFIED_LATELY
         is_critical = pair.unsigned >= MIN_CRITICAL_UNSIGNED and not is_lately
         if facts.now - pair.unsigned_at < (UNSIGNED_FORGOTTEN_CRITICAL if is_critical else UNSIGNED_FORGOTTEN):
-            words = f"{_number(pair.unsigned, 'delivery', 'deliveries')} with a wrong signature, or none, and none verified since"
+            words = (
+                f"{number_of(pair.unsigned, 'delivery', 'deliveries')} with a wrong signature, or none, and none verified since"
+            )
             yield Problem(kinds.SIGNATURES, pair.name, CRITICAL if is_critical else WARNING, words)
 
 
@@ -89,7 +92,7 @@ def _silence(facts: Facts) -> Iterator[Problem]:
     silent = silent_pairs(facts)
     if are_all_silent(facts):
         since = max((pair.last_at for pair in silent if pair.last_at is not None), default=None)
-        words = f"None of {_number(len(silent), 'store and system', 'stores and systems')} delivers, the last {_since(since)}"
+        words = f"None of {number_of(len(silent), 'store and system', 'stores and systems')} delivers, the last {_since(since)}"
         yield Problem(kinds.SILENCE, kinds.ALL_PAIRS, CRITICAL, words)
     for pair in silent:
         expected = missed(pair.profile, since=pair.last_at or facts.now, now=facts.now, zone=pair.zone)
@@ -134,32 +137,34 @@ def _unsettled(facts: Facts) -> Iterator[Problem]:
         settled_at = max((pair.settled_at for pair in facts.pairs if pair.settled_at is not None), default=None)
         is_all = settled_at is None or facts.now - settled_at > MAX_UNSETTLED_TIME
         severity = CRITICAL if is_all and facts.unsettled >= MIN_CRITICAL_UNSETTLED else WARNING
-        words = f"{_number(facts.unsettled, 'delivery was', 'deliveries were')} answered 503 in the last five minutes"
+        words = f"{number_of(facts.unsettled, 'delivery was', 'deliveries were')} answered 503 in the last five minutes"
         yield Problem(kinds.UNSETTLED, "", severity, words + (", and none otherwise" if severity is CRITICAL else ""))
 
 
 def _waiting(facts: Facts) -> Iterator[Problem]:
     for waiting in facts.refusals:
-        words = f"{_number(waiting.number, 'delivery', 'deliveries')}, the oldest {_since(waiting.oldest_at)}"
+        words = f"{number_of(waiting.number, 'delivery', 'deliveries')}, the oldest {_since(waiting.oldest_at)}"
         if waiting.folded:
-            older = _number(waiting.folded, "older one was", "older ones were")
+            older = number_of(waiting.folded, "older one was", "older ones were")
             words += f"; {older} folded into this count, and the bodies deleted (pos-sync refused list --state folded)"
         yield Problem(kinds.REFUSALS, waiting.reason, WARNING, words)
     if facts.duplicates:
-        words = _number(facts.duplicates, "delivery may be a movement of its own", "deliveries may each be a movement of its own")
+        words = number_of(
+            facts.duplicates, "delivery may be a movement of its own", "deliveries may each be a movement of its own"
+        )
         yield Problem(kinds.DUPLICATES, "", WARNING, words)
 
 
 def _outbox(facts: Facts) -> Iterator[Problem]:
     for queue in facts.queues:
         if queue.dead:
-            words = f"{_number(queue.dead, 'stock update')}{_said(queue)}"
+            words = f"{number_of(queue.dead, 'stock update')}{_said(queue)}"
             yield Problem(kinds.OUTBOX_DEAD, queue.name, WARNING, words)
         age = timedelta() if queue.oldest_at is None else facts.now - queue.oldest_at
         if age > MAX_QUEUE_AGE:
             severity = CRITICAL if age > MAX_QUEUE_AGE_CRITICAL else WARNING
             why = f": {queue.why}" if queue.why else ""
-            words = f"{_number(queue.pending, 'stock update')}, the oldest {_since(queue.oldest_at)}{why}"
+            words = f"{number_of(queue.pending, 'stock update')}, the oldest {_since(queue.oldest_at)}{why}"
             yield Problem(kinds.OUTBOX_LATE, queue.name, severity, words)
 
 
@@ -169,7 +174,7 @@ def _said(queue: Queue) -> str:
 
 def _drift(facts: Facts) -> Iterator[Problem]:
     for one in facts.drift:
-        words = f"{_number(one.items, 'item')}, together by {to_plain(one.amount)}"
+        words = f"{number_of(one.items, 'item')}, together by {to_plain(one.amount)}"
         yield Problem(kinds.DRIFT, f"store {one.store_id}, {one.cause}", WARNING, words)
 
 
@@ -188,7 +193,7 @@ def _low_stock(facts: Facts) -> Iterator[Problem]:
             for low in facts.low
         )
         more = f" and {facts.low_number - len(facts.low)} more" if facts.low_number > len(facts.low) else ""
-        yield Problem(kinds.LOW_STOCK, "", WARNING, f"{_number(facts.low_number, 'item')}: {shown}{more}")
+        yield Problem(kinds.LOW_STOCK, "", WARNING, f"{number_of(facts.low_number, 'item')}: {shown}{more}")
 
 
 def _disk(facts: Facts) -> Iterator[Problem]:
@@ -202,10 +207,6 @@ def _disk(facts: Facts) -> Iterator[Problem]:
         yield Problem(kinds.SLOT, slot, WARNING, f"Slot {slot} is inactive, so Postgres keeps all WAL for it")
     if facts.durability is not None:
         yield Problem(kinds.DURABILITY, "", WARNING, facts.durability)
-
-
-def _number(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def _since(moment: datetime | None) -> str:

@@ -64,6 +64,11 @@ def fault_in_id(text: str) -> str | None:
     return _holding(next(one for one in text if not one.isprintable() or _DRAWN_AS_NOTHING.match(one)))
 
 
+def number_of(number: int, one: str, many: str | None = None) -> str:
+    """Such as "1 row" and "2 rows"; `many` where the plural is not `one` with an s."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
 def code_point(character: str) -> str:
     """How a character that cannot be seen is named: U+00A0."""
     return f"U+{ord(character):04X}"
