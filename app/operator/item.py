@@ -1,8 +1,9 @@
 """Changing single items of a store: their definition, and whether they are retired."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import asyncpg
@@ -119,6 +120,6 @@ async def _require_listed(connection: AsyncConnection, store_id: str, change: It
 MAX_NAMED = 20
 
 
-def _some(ids: Sequence[str]) -> str:
+def _some(ids: Collection[str]) -> str:
     more = f", and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
-    return f"{', '.join(ids[:MAX_NAMED])}{more}"
+    return f"{', '.join(islice(ids, MAX_NAMED))}{more}"

@@ -1,5 +1,7 @@
 """/ui/catalog: the items of a store: their definition, their threshold, and whether they are retired."""
 
+from collections import Counter
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -136,8 +138,8 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
                 raise NothingThere("item %(item)s in store %(store)s", item=text_of(item_id), store=text_of(store_id))
             return {
                 "item": items[0],
-                "units": await known_units(connection, store_id),
-                "suppliers": await known_suppliers(connection, store_id),
+                "units": _choices(await known_units(connection, store_id)),
+                "suppliers": _choices(await known_suppliers(connection, store_id)),
             }
 
         found = await page.reader.read_now(look)
@@ -174,6 +176,13 @@ def _chosen(form: Form) -> tuple[str, bool, list[str]]:
     store_id = form.text("store")
     require_id(store_id, *item_ids)
     return store_id, form.text("what") == "retire", item_ids
+
+
+def _choices(names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(id, words) of units or suppliers, in order of their names; where several have one name, the id stands beside it."""
+    having = Counter(names.values())
+    found = [(one, name if having[name] == 1 else f"{name} ({one})") for one, name in names.items()]
+    return sorted(found, key=lambda one: (one[1].casefold(), one))
 
 
 def _shown(item: DefinedItem) -> dict[str, str]:

@@ -124,9 +124,10 @@ async def restore(connection: AsyncConnection, store_id: str, item_ids: Collecti
     return set(await connection.scalars(statement.values(retired_at=None).returning(item.c.item_id)))
 
 
-async def known_units(connection: AsyncConnection, store_id: str) -> list[str]:
-    """The ids of a store's units."""
-    return list(await connection.scalars(select(unit.c.unit_id).where(unit.c.store_id == store_id).order_by(unit.c.unit_id)))
+async def known_units(connection: AsyncConnection, store_id: str) -> dict[str, str]:
+    """The names of a store's units by their ids, in order of these."""
+    query = select(unit.c.unit_id, unit.c.name).where(unit.c.store_id == store_id).order_by(unit.c.unit_id)
+    return {row.unit_id: row.name for row in await connection.execute(query)}
 
 
 async def unit_names(connection: AsyncConnection, store_id: str | None) -> list[str]:
@@ -135,10 +136,11 @@ async def unit_names(connection: AsyncConnection, store_id: str | None) -> list[
     return list(await connection.scalars(query))
 
 
-async def known_suppliers(connection: AsyncConnection, store_id: str) -> list[str]:
-    """The ids of a store's suppliers."""
+async def known_suppliers(connection: AsyncConnection, store_id: str) -> dict[str, str]:
+    """The names of a store's suppliers by their ids, in order of these."""
     ids = supplier.c.supplier_id
-    return list(await connection.scalars(select(ids).where(supplier.c.store_id == store_id).order_by(ids)))
+    query = select(ids, supplier.c.name).where(supplier.c.store_id == store_id).order_by(ids)
+    return {row.supplier_id: row.name for row in await connection.execute(query)}
 
 
 async def lock_levels(connection: AsyncConnection, store_id: str, item_ids: Collection[str]) -> dict[str, Decimal]:

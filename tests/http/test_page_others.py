@@ -58,6 +58,32 @@ async def test_an_item_is_changed(world: World) -> None:
         assert "low: below 20" in person.text
 
 
+def options_of(html: str, name: str) -> dict[str, str]:
+    """What a list of a form offers: words by value."""
+    (found,) = re.findall(f'(?s)<select name="{name}">(.*?)</select>', html)
+    return dict(re.findall('<option value="([^"]*)"(?: selected)?>([^<]*)</option>', found))
+
+
+async def test_units_and_suppliers_are_chosen_by_name_and_with_the_id_where_names_repeat(world: World) -> None:
+    place = "/ui/catalog/stores/1/items/avcc123"
+    await world.execute("UPDATE pos_sync.supplier SET name = 'a market' WHERE supplier_id = 'pos_sup_poultry'")
+    async with person_at(world) as person:
+        await person.open(place)
+        assert [("pos_box", "Box"), ("pos_kg", "Kilogram")] == list(options_of(person.html, "unit").items())
+        assert options_of(person.html, "unit") == options_of(person.html, "purchase_unit")
+        suppliers = [("pos_sup_poultry", "a market"), ("pos_sup_market", "Market")]
+        assert suppliers == list(options_of(person.html, "supplier").items())
+        await world.execute("UPDATE pos_sync.supplier SET name = 'Farm' WHERE store_id = '1'")
+        await person.open(place)
+        twice = {"pos_sup_market": "Farm (pos_sup_market)", "pos_sup_poultry": "Farm (pos_sup_poultry)"}
+        assert twice == options_of(person.html, "supplier")
+        await person.send(place, supplier="pos_sup_market", purchase_unit="pos_kg")
+        assert "The item was changed." in person.text
+    assert "pos_kg pos_sup_market" == await world.scalar(
+        "SELECT purchase_unit_id || ' ' || supplier_id FROM pos_sync.item WHERE store_id = '1' AND item_id = 'avcc123'"
+    )
+
+
 async def test_what_somebody_else_changed_meanwhile_is_not_overwritten(world: World) -> None:
     async with person_at(world) as person:
         await person.open("/ui/catalog/stores/1/items/avcc123")
