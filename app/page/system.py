@@ -35,11 +35,12 @@ def system_router(page: PageContext) -> APIRouter:
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             settings = page.settings
             token = None if settings.mipos_client_id is None else await read_token(connection, token_account(settings))
-            why_not = why_not_registering(settings)
+            registered = await read_registration(connection, STOCK_WEBHOOK)
             return {
                 "version": version(),
                 "schema": (await read_schema_state(connection)).revision,
-                "registration": describe_registration(await read_registration(connection, STOCK_WEBHOOK), why_not=why_not),
+                "registered": registered,
+                "registration": describe_registration(registered, why_not=why_not_registering(settings)),
                 "why_not_sending": why_not_sending(settings),
                 "token": token,
                 "facts": await read_system(connection),

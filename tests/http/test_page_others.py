@@ -1,13 +1,21 @@
 """Synchronisations, catalog, system and search, as people see them at the page."""
 
 import re
+from datetime import UTC, datetime
 
+import pytest
+from sqlalchemy import text
+
+from app import version
+from app.operator.seal import seal_all
+from app.operator.seal_key import SealKey
 from app.page.text import CAUSES
 from app.stock.causes import CauseKind
 from tests.support.mipos import SYSTEM, mipos
 from tests.support.outbox import connect_stores
-from tests.support.page import VIEWER_PASSWORD, person_at
-from tests.support.page_world import PAGES, enliven
+from tests.support.page import PASSWORD, VIEWER_PASSWORD, person_at
+from tests.support.page_world import ACCOUNT, PAGES, TOKEN, enliven, run_for_a_while
+from tests.support.sender import SECRET
 from tests.support.world import World
 
 
@@ -36,6 +44,59 @@ async def test_the_settings_are_shown_without_secrets(world: World) -> None:
         assert "OPERATOR_PASSWORD set" in person.text
         for secret in ("key-in-it", "QUFB", VIEWER_PASSWORD, "postgresql"):
             assert secret not in person.html
+
+
+def said(moment: datetime) -> str:
+    """As the page of the system writes it."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC+00:00"
+
+
+async def test_the_system_shows_what_a_service_left_with_its_times(world: World) -> None:
+    await run_for_a_while(world)
+    head, seen_at = [
+        await world.scalar(f"SELECT {one} FROM pos_sync.replica WHERE host = 'till-7'") for one in ("head", "seen_at")
+    ]
+    async with person_at(world, **ACCOUNT) as person:
+        await person.open("/ui/system")
+        for words in (
+            "Registration registered: https://pos.example.com/webhooks/stock. Saved. , last tried 2026-03-01 10:00:01 UTC+00:00",
+            "Token valid until 2126-03-02 10:00:02 UTC+00:00",
+            "Last prune 2026-03-03 10:00:03 UTC+00:00",
+            f"till-7 {version()} {head} {said(seen_at)}",
+        ):
+            assert words in person.text, words
+        for secret in (TOKEN, SECRET, ACCOUNT["mipos_password"], PASSWORD, VIEWER_PASSWORD):
+            assert secret not in person.html
+        await world.execute("UPDATE pos_sync.access_token SET expires_at = '2026-03-02 11:00:02Z'")
+        await person.open("/ui/system")
+        assert "Token expired 2026-03-02 11:00:02 UTC+00:00" in person.text
+
+
+async def test_the_system_shows_the_newest_seal_of_each_store_and_whether_it_is_signed(world: World) -> None:
+    pytest.importorskip("cryptography", reason="the extra 'signing' is not installed")
+    await run_for_a_while(world, SealKey(bytes(32)))
+    await world.execute("SELECT pos_sync.record_pos_movement('2', 'item_abc123', 'sale', 1, 'one')")
+    await seal_all(world.engine, None)
+    async with world.engine.connect() as connection:
+        sealed = await connection.execute(text("SELECT * FROM pos_sync.seal_checkpoint ORDER BY store_id, number"))
+        signed, before, newest = list(sealed)
+    async with person_at(world) as person:
+        await person.open("/ui/system")
+        assert f"1 1 {said(signed.sealed_at)} {signed.digest.hex()} yes" in person.text
+        assert f"2 2 {said(newest.sealed_at)} {newest.digest.hex()} no" in person.text
+        assert before.digest.hex() not in person.text
+        assert signed.signature.hex() not in person.html
+
+
+async def test_the_system_says_what_there_is_not_yet(world: World) -> None:
+    async with person_at(world, **ACCOUNT) as person:
+        await person.open("/ui/system")
+        for words in (
+            "Registration off. PUBLIC_URL is not set Token not yet Last ping not yet",
+            "Last prune not yet",
+            "Nothing is sealed yet.",
+        ):
+            assert words in person.text, words
 
 
 async def test_items_are_retired_and_brought_back(world: World) -> None:

@@ -2,13 +2,17 @@
 
 from datetime import timedelta
 
+from app import version
 from app.operator.drift import refresh
+from app.operator.seal import seal_all
+from app.operator.seal_key import SealKey
 from app.receiving.signature import HEADER, sign
 from app.stock.rules import Rules
 from app.storage import captures
 from app.storage.captures import Unverified
+from app.storage.mipos_account import STOCK_WEBHOOK
 from tests.conftest import running, settings_for
-from tests.support.mipos import SYSTEM
+from tests.support.mipos import SETTINGS, SYSTEM
 from tests.support.outbox import connect_stores, sell
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.world import World
@@ -48,6 +52,19 @@ PAGES = (
     "/ui/search?q=o",
 )
 """Of a world that was enlivened, at a service with a mipOS account"""
+ACCOUNT = {"mipos_base_url": "http://127.0.0.1:9", **SETTINGS}
+"""The account whose token is kept, at an address where nobody listens"""
+TOKEN = "the-token-of-a-world-of-pages"
+_RAN = f"""
+INSERT INTO pos_sync.webhook_registration (type, url, state, attempts, words, attempted_at, account)
+VALUES ('{STOCK_WEBHOOK}', 'https://pos.example.com{PATH}', 'registered', 1, 'Saved.', '2026-03-01 10:00:01Z', 'x');
+INSERT INTO pos_sync.access_token (account, token, expires_at, obtained_at)
+VALUES ('{ACCOUNT["mipos_base_url"]} {ACCOUNT["mipos_client_id"]}', '{TOKEN}', '2126-03-02 10:00:02Z', '2026-03-02 10:00:02Z');
+INSERT INTO pos_sync.prune_state (ended_at, actor, messages, refusal_bodies, duplicate_bodies, sync_runs)
+VALUES ('2026-03-03 10:00:03Z', 'ana', 1, 2, 3, 4);
+INSERT INTO pos_sync.replica (replica_id, host, version, head, seen_at)
+SELECT 'one', 'till-7', '{version()}', version_num, now() - interval '10 minutes' FROM pos_sync.alembic_version
+"""
 _LEMON = """
 INSERT INTO pos_sync.item (store_id, item_id, name, purchase_unit_id, consumption_unit_id, supplier_id, cost)
 SELECT store_id, 'lem001', 'Lemon', purchase_unit_id, consumption_unit_id, supplier_id, cost
@@ -55,8 +72,14 @@ FROM pos_sync.item WHERE item_id = 'avcc123' AND store_id = '1'
 """
 
 
+async def run_for_a_while(world: World, key: SealKey | None = None) -> None:
+    """What is left by a service that was registered, logged in, pruned and sealed; of another worker, that it was there."""
+    await world.execute(*_RAN.split(";"))
+    await seal_all(world.engine, key)
+
+
 async def enliven(world: World) -> None:
-    """Deliveries that are applied, refused, suspected and captured; sales that wait or are not sent any more; drifts; acts.
+    """Deliveries applied, refused, suspected and captured; sales that wait or are not sent any more; drifts; acts; seals.
 
     What waits is sent when a person says so.
     """
@@ -105,6 +128,7 @@ async def enliven(world: World) -> None:
     signatures = ((HEADER, sign(body, SECRET.encode())),)
     async with world.engine.begin() as connection:
         await captures.keep(connection, [Unverified(body, signatures, "application/json", "192.0.2.1", "1", SYSTEM)])
+    await run_for_a_while(world)
     await refresh(world.engine, Rules(), limit=100)
     async with running(settings_for(world)) as (app, _):
         await app.state.service._problem_watch().look()  # noqa: SLF001 - as it does every 15 seconds
