@@ -159,7 +159,7 @@ async def test_a_replay_is_seen_before_it_is_done_and_done_once(world: World) ->
         (number,) = await numbers(world)
         await person.open(f"/ui/deliveries/refused/{number}")
         await person.send("/ui/deliveries/refused/confirm")
-        assert "1 refused delivery is touched" in person.text
+        assert "1 refused delivery will be replayed." in person.text
         assert "refused again" in person.text
         await world.execute(NEW_ITEM)
         await person.open(person.url.removeprefix("http://pos"))
@@ -197,7 +197,7 @@ async def test_several_are_replayed_as_a_job_that_shows_each(world: World) -> No
         await deliver(person, store_id=9)
         await person.open("/ui/deliveries")
         await person.send("/ui/deliveries/refused/confirm", number=await numbers(world), act="replay")
-        assert "4 refused deliveries are touched" in person.text
+        assert "4 refused deliveries will be replayed." in person.text
         action, fields = person.fields("/ui/deliveries/refused/replay")
         fields["note"] = "it is known now"
         one, other = await asyncio.gather(person.post(action, fields), person.post(action, fields))
@@ -226,7 +226,7 @@ async def test_all_that_match_are_replayed_unless_their_number_changed(world: Wo
         await deliver(person, store_id=9)
         await world.execute(NEW_ITEM)
         await person.open("/ui/deliveries/refused/confirm?all=1&reason=unknown_item")
-        assert "3 refused deliveries are touched" in person.text
+        assert "3 refused deliveries will be replayed." in person.text
         action, fields = person.fields("/ui/deliveries/refused/replay")
         fields["note"] = "it is known now"
         first, *_ = await numbers(world)
@@ -242,7 +242,7 @@ async def test_all_that_match_are_dismissed_unless_their_number_changed(world: W
     async with refused(world, 3) as person:
         await deliver(person, store_id=9)
         await person.open("/ui/deliveries/refused/confirm?all=1&act=dismiss&reason=unknown_item")
-        assert "3 refused deliveries are touched" in person.text
+        assert "3 refused deliveries will be dismissed." in person.text
         action, fields = person.fields("/ui/deliveries/refused/dismiss")
         first, *_ = await numbers(world)
         await put_aside(world, first)
@@ -299,7 +299,7 @@ async def test_some_are_dismissed_with_a_note_and_one_is_opened_again(world: Wor
         one, other, _ = await numbers(world)
         await person.open("/ui/deliveries")
         await person.send("/ui/deliveries/refused/confirm", number=[one, other], act="dismiss")
-        assert "2 refused deliveries are touched" in person.text
+        assert "2 refused deliveries will be dismissed." in person.text
         await person.send("/ui/deliveries/refused/dismiss", note="")
         assert 422 == person.status
         await person.open(f"/ui/deliveries/refused/confirm?act=dismiss&number={one}&number={other}")

@@ -43,7 +43,7 @@ async def test_the_number_of_a_system_is_seen_before_it_is_taken_and_taken_once(
         assert f"{SYSTEM} 12.44 kg 12 kg" in person.text
         assert "+0.44 kg" in person.text
         await person.send(f"{ITEM}/adopt")
-        assert "Stock now 12.44 kg Stock then 12 kg (-0.44 kg)" in person.text
+        assert "Stock now 12.44 kg Stock afterwards 12 kg (-0.44 kg)" in person.text
         assert "The system is not told: it has that number." in person.text
         assert Decimal("12.44") == await world.level()
 

@@ -75,7 +75,7 @@ async def test_the_chosen_are_sent_now_once(world: World) -> None:
     async with person_at(world) as person:
         await person.open("/ui/outbox")
         await person.send("/ui/outbox/confirm", number=[first, second], act="retry")
-        assert "2 stock updates are touched" in person.text
+        assert "2 stock updates will be sent." in person.text
         action, fields = person.fields("/ui/outbox/retry")
         answers = await asyncio.gather(*(person.post(action, fields) for _ in range(3)))
         assert {(303, answers[0].headers["location"])} == {(one.status_code, one.headers["location"]) for one in answers}
@@ -91,7 +91,7 @@ async def test_one_is_dismissed_with_a_note_and_shows_who_and_why(world: World) 
     async with person_at(world) as person:
         await person.open(f"/ui/outbox/{first}")
         await person.send("/ui/outbox/confirm", act="dismiss")
-        assert "1 stock update is touched" in person.text
+        assert "1 stock update will be dismissed." in person.text
         await person.send("/ui/outbox/dismiss", note=" ")
         assert 422 == person.status
         await person.open(f"/ui/outbox/confirm?act=dismiss&number={first}&number=999")
@@ -110,8 +110,8 @@ async def refuse_all(world: World) -> None:
     await world.execute("UPDATE pos_sync.outbox_message SET state = 'dead', attempts = 2, closed_at = now()")
 
 
-@pytest.mark.parametrize(("act", "became"), [("retry", "pending"), ("dismiss", "dismissed")])
-async def test_a_whole_list_is_done_at_once_unless_it_changed(world: World, act: str, became: str) -> None:
+@pytest.mark.parametrize(("act", "done", "became"), [("retry", "sent", "pending"), ("dismiss", "dismissed", "dismissed")])
+async def test_a_whole_list_is_done_at_once_unless_it_changed(world: World, act: str, done: str, became: str) -> None:
     ids = await queue(world, 60)
     await refuse_all(world)
     async with person_at(world) as person:
@@ -119,7 +119,7 @@ async def test_a_whole_list_is_done_at_once_unless_it_changed(world: World, act:
         (whole,) = [one for one in forms_of(person.html) if ("all", "1") in one["fields"]]
         assert "/ui/outbox/confirm" == whole["action"]
         await person.open(f"/ui/outbox/confirm?act={act}&" + "&".join(f"{name}={value}" for name, value in whole["fields"]))
-        assert "60 stock updates are touched" in person.text
+        assert f"60 stock updates will be {done}." in person.text
         assert "The last 50 of them." in person.text
         action, fields = person.fields(f"/ui/outbox/{act}")
         await world.execute(f"UPDATE pos_sync.outbox_message SET state = 'sent' WHERE outbox_message_id = {ids[7]}")
@@ -162,7 +162,7 @@ async def test_all_that_a_pair_was_refused_is_sent_again_from_the_list_of_pairs(
         await person.open("/ui/outbox")
         (link,) = {unescape(one) for one in re.findall(r'href="(/ui/outbox/confirm[^"]*)"', person.html)}
         await person.open(link)
-        assert "1 stock update is touched" in person.text
+        assert "1 stock update will be sent." in person.text
         await person.send("/ui/outbox/retry")
         assert ["pending"] * 3 == await states(world)
         for path in ("all=1&state=sent", "all=1&state=all", "all=1&state=dismissed"):

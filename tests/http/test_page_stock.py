@@ -123,7 +123,7 @@ async def test_a_count_is_shown_before_it_is_recorded(world: World) -> None:
     async with person_at(world) as person:
         await person.open("/ui/stores/1/items/avcc123")
         await person.send("/ui/stores/1/items/avcc123/count", to="12.5")
-        assert "Stock then 12.5" in person.text
+        assert "Stock afterwards 12.5" in person.text
         assert "-1.19" in person.text
         await person.send("/ui/stores/1/items/avcc123/stock", note="counted on Monday")
         assert "The count was recorded." in person.text

@@ -163,9 +163,9 @@ async def test_by_keyboard_alone(world: World) -> None:
         await opened.open("/ui/stores/1/items/tom001")
         await _skip_to_the_content(opened)
         await _type_after_tabs(opened, "Counted", "20.25")
-        await _enter(opened, "Stock then 20.25 kg")
+        await _enter(opened, "Stock afterwards 20.25 kg")
         await _type_after_tabs(opened, "Why", "counted on Monday")
-        await _tab_to(opened, "Do it")
+        await _tab_to(opened, "Record the count")
         await _enter(opened, "The count was recorded.")
     assert 1 == await world.scalar(
         "SELECT count(*) FROM pos_sync.stock_movement WHERE note = 'counted on Monday' AND actor = 'page:Ana'"
@@ -321,7 +321,7 @@ async def _replay_and_dismiss_a_whole_list(opened: Window, world: World) -> None
     await opened.shows("unknown_store", "First page")
     await opened.press("First page")
     await opened.press("Replay all of this list, on every page: first see what would happen")
-    await opened.shows("60 refused deliveries are touched.", "The first 50 of them.")
+    await opened.shows("60 refused deliveries will be replayed.", "The first 50 of them.")
     await opened.fill("Note", "the whole list")
     await opened.press("Replay 60 deliveries")
     await opened.reload_until("It has ended.")
@@ -336,14 +336,14 @@ async def _replay_and_dismiss_a_whole_list(opened: Window, world: World) -> None
 
 
 async def _send_and_dismiss_stock_updates(opened: Window) -> None:
-    for number, button, then, said in (
-        (1, "Send the chosen now: first see which", "Send 1 stock update", "is sent now"),
-        (2, "Dismiss the chosen: first see which", "Dismiss 1 stock update", "was dismissed"),
+    for number, button, will, then, said in (
+        (1, "Send the chosen now: first see which", "will be sent", "Send 1 stock update", "is sent now"),
+        (2, "Dismiss the chosen: first see which", "will be dismissed", "Dismiss 1 stock update", "was dismissed"),
     ):
         await opened.open("/ui/outbox")
         await opened.page.get_by_label(f"Choose number {number}", exact=True).check()
         await opened.press(button)
-        await opened.shows("1 stock update is touched.")
+        await opened.shows(f"1 stock update {will}.")
         if number != 1:
             await opened.fill("Note", "told by telephone")
         await opened.press(then)
@@ -357,7 +357,7 @@ async def _send_all_again(opened: Window, world: World) -> None:
     )
     await opened.open("/ui/outbox")
     await opened.press("Send all again")
-    await opened.shows("2 stock updates are touched.")
+    await opened.shows("2 stock updates will be sent.")
     await opened.press("Send 2 stock updates")
     await opened.shows("2 stock updates are sent now.")
 
@@ -379,9 +379,9 @@ async def _capture_and_deliver(opened: Window) -> None:
 async def _take_the_number_of_a_system(opened: Window) -> None:
     await opened.open("/ui/stores/1/items/tom001")
     await opened.press("Take its number")
-    await opened.shows("Stock then 20 kg (-1.5 kg)")
+    await opened.shows("Stock afterwards 20 kg (-1.5 kg)")
     await opened.fill("Why", "they counted on Monday")
-    await opened.press("Do it")
+    await opened.press("Take the number")
     await opened.shows("The number was adopted.", "they counted on Monday")
 
 
@@ -398,9 +398,9 @@ async def _count(opened: Window) -> None:
     await opened.open("/ui/stores/1/items/tom001")
     await opened.fill("Counted", "20.25")
     await opened.press("Record a count")
-    await opened.shows("Stock then 20.25 kg")
+    await opened.shows("Stock afterwards 20.25 kg")
     await opened.fill("Why", "counted on Monday")
-    await opened.press("Do it")
+    await opened.press("Record the count")
     await opened.shows("The count was recorded.")
 
 
@@ -440,12 +440,15 @@ async def _saved(opened: Window, words: str, *, delimiter: str = ",") -> list[di
 
 
 async def _retire_and_bring_back(opened: Window) -> None:
-    for button, said in (("Retire the chosen", "were retired"), ("Bring the chosen back", "were brought back")):
+    for button, then, said in (
+        ("Retire the chosen", "Retire 1 item", "were retired"),
+        ("Bring the chosen back", "Bring back 1 item", "were brought back"),
+    ):
         await opened.open("/ui/catalog?store=1")
         await opened.page.get_by_label("Choose Tomato").check()
         await opened.press(button)
         await opened.shows("tom001 – Tomato")
-        await opened.press("Do it")
+        await opened.press(then)
         await opened.shows(said)
 
 
