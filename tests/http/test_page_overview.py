@@ -1,6 +1,8 @@
 """What needs a person, at the page."""
 
+from tests.conftest import running, settings_for
 from tests.support.page import person_at
+from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
 PROBLEM = (
@@ -20,6 +22,26 @@ async def test_a_problem_stands_first_with_what_to_do(world: World) -> None:
         await person.open("/ui/parts/needs")
         assert "<html" not in person.html
         assert "Refused deliveries wait" in person.text
+
+
+async def test_a_problem_says_since_when_it_is_there_for_as_long_as_it_is(world: World) -> None:
+    async with running(settings_for(world)) as (app, client):
+        body = body_of(external_id="unknown")
+        assert 409 == (await client.post(PATH, content=body, headers=signed(body))).status_code
+        watch = app.state.service._problem_watch()  # noqa: SLF001 - as it looks every 15 seconds
+        await watch.look()
+        await world.execute(
+            "UPDATE pos_sync.problem SET since = '2026-03-04 05:06:07Z', words = 'as they were' WHERE subject = 'unknown_item'",
+            "UPDATE pos_sync.alert_state SET looked_at = now() - interval '1 minute'",
+        )
+        await watch.look()
+    async with person_at(world) as person:
+        for path in ("/ui/", "/ui/parts/needs"):
+            await person.open(path)
+            assert "Refused deliveries wait for a person (unknown_item)" in person.text
+            assert "as they were" not in person.text
+            assert 1 == person.text.count("Since 2026-03-04 05:06:07 UTC+00:00 . Look at it")
+            assert '<time datetime="2026-03-04T05:06:07+00:00"' in person.html
 
 
 async def test_where_nothing_is_wrong_it_says_so_and_when_it_looked(world: World) -> None:

@@ -11,7 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from app.storage.page_item import MAX_BUCKETS, read_course
-from tests.support.page import person_at
+from tests.support.outbox import sell
+from tests.support.page import Person, person_at
 from tests.support.world import World
 
 
@@ -22,6 +23,47 @@ async def test_the_stock_of_a_store_with_units_and_signs(world: World) -> None:
         assert person.status == 200, person.text
         await person.open("/ui/stock?store=1&below=1")
         assert "No such stock." in person.text
+
+
+def items_in(person: Person) -> list[str]:
+    """The items of the rows that are shown, in their order."""
+    return [one.rpartition("/")[2] for one in re.findall(r'<td><a href="(/ui/stores/[^"]+)"', person.html)]
+
+
+async def test_a_unit_shows_the_rows_of_that_unit_alone(world: World) -> None:
+    await world.execute("UPDATE pos_sync.item SET consumption_unit_id = 'pos_box' WHERE item_id = 'tom001'")
+    async with person_at(world) as person:
+        await person.open("/ui/stock")
+        assert ["avcc123", "saf001", "tom001", "item_abc123", "item_abc456"] == items_in(person)
+        await person.send("/ui/stock", unit="box")
+        assert (["tom001"], 1) == (items_in(person), person.html.count('<option value="box" selected>'))
+        assert "22.5 box" in person.text
+        await person.open("/ui/stock?unit=kg&q=a")
+        assert ["avcc123", "saf001"] == items_in(person)
+        await person.open("/ui/stock?unit=u2&store=2")
+        assert ["item_abc123", "item_abc456"] == items_in(person)
+        await person.open("/ui/stock?unit=u2&store=1")
+        assert "No such stock." in person.text
+        saved = list(csv.DictReader(io.StringIO((await person.client.get("/ui/stock.csv?unit=box")).text)))
+        assert [("tom001", "22.5", "box")] == [(row["item"], row["stock"], row["unit"]) for row in saved]
+
+
+async def test_what_is_below_zero_is_marked_and_its_filter_shows_it_alone(world: World) -> None:
+    await sell(world, "20", "more than there was")
+    await sell(world, "0.042", "all that there was", item="saf001")
+    async with person_at(world) as person:
+        await person.open("/ui/")
+        assert "Below zero 1 " in person.text
+        await person.open("/ui/stock")
+        assert (1, 1) == (person.html.count('<tr class="below">'), person.text.count(" kg below zero "))
+        await person.send("/ui/stock", below="1")
+        assert ["avcc123"] == items_in(person)
+        assert "Chicken breast -6.31 kg below zero " in person.text
+        assert 'name="below" value="1" checked' in person.html
+        await person.open("/ui/stock?below=1&store=2")
+        assert "No such stock." in person.text
+        await person.open("/ui/stores/1/items/avcc123")
+        assert "-6.31 kg – below zero" in person.text
 
 
 async def test_a_name_is_found_without_its_accents(world: World) -> None:
