@@ -154,6 +154,26 @@ async def test_pages_of_fifty_follow_by_number(world: World) -> None:
         assert 50 == person.html.count(" checked>")
 
 
+async def test_the_whole_list_is_offered_on_each_page_of_several_and_where_it_is_one_page_not(world: World) -> None:
+    async with person_at(world) as person:
+        await world.execute(
+            "INSERT INTO pos_sync.refused_delivery (delivery_key, reason, status_code, message, raw_body)"
+            " SELECT decode(lpad(to_hex(n), 64, '0'), 'hex'), 'unknown_item', 409, 'M', 'x' FROM generate_series(1, 70) AS n"
+        )
+        for path in ("/ui/deliveries?reason=unknown_item", "/ui/deliveries?reason=unknown_item&after=21"):
+            await person.open(path)
+            (whole,) = [one for one in forms_of(person.html) if ("all", "1") in one["fields"]]
+            fields = "&".join(f"{name}={value}" for name, value in whole["fields"])
+            assert [("act", "replay"), ("act", "dismiss")] == whole["buttons"]
+            for act, done in (("replay", "replayed"), ("dismiss", "dismissed")):
+                await person.open(f"{whole['action']}?act={act}&{fields}")
+                assert f"70 refused deliveries will be {done}." in person.text
+                assert "The first 50 of them." in person.text
+        await world.execute("DELETE FROM pos_sync.refused_delivery WHERE refused_delivery_id > 50")
+        await person.open("/ui/deliveries?reason=unknown_item")
+        assert [] == [one for one in forms_of(person.html) if ("all", "1") in one["fields"]]
+
+
 async def test_a_replay_is_seen_before_it_is_done_and_done_once(world: World) -> None:
     async with refused(world) as person:
         (number,) = await numbers(world)

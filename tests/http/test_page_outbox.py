@@ -115,9 +115,10 @@ async def test_a_whole_list_is_done_at_once_unless_it_changed(world: World, act:
     ids = await queue(world, 60)
     await refuse_all(world)
     async with person_at(world) as person:
-        await person.open(f"/ui/outbox?state=dead&store=1&system={SYSTEM}")
-        (whole,) = [one for one in forms_of(person.html) if ("all", "1") in one["fields"]]
-        assert "/ui/outbox/confirm" == whole["action"]
+        for after in (f"&after={ids[9]}", ""):
+            await person.open(f"/ui/outbox?state=dead&store=1&system={SYSTEM}{after}")
+            (whole,) = [one for one in forms_of(person.html) if ("all", "1") in one["fields"]]
+            assert ("/ui/outbox/confirm", [("act", "retry"), ("act", "dismiss")]) == (whole["action"], whole["buttons"])
         await person.open(f"/ui/outbox/confirm?act={act}&" + "&".join(f"{name}={value}" for name, value in whole["fields"]))
         assert f"60 stock updates will be {done}." in person.text
         assert "The last 50 of them." in person.text
