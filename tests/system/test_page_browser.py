@@ -2,19 +2,23 @@
 
 import csv
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.support.browser import Window, chromium, log_in, needs_browser, window
 from tests.support.mipos import mipos
+from tests.support.outbox import until
 from tests.support.page import PASSWORD, VIEWER_PASSWORD
 from tests.support.page_world import PAGES, enliven
 from tests.support.postgres import rename_database
-from tests.support.sender import SECRET
+from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.service import Service, free_port, run_command, serving
 from tests.support.world import World
 
@@ -130,10 +134,13 @@ async def test_every_act_as_a_person_does_it(world: World, width: int, scheme: s
         await _replay_and_dismiss_and_open_again(opened)
         await _decide_what_a_count_held(opened)
         await _decide_suspected_duplicates(opened)
+        await _decide_what_came_from_before_a_count(opened, world, service)
         await _replay_several(opened)
-        await _replay_and_dismiss_a_whole_list(opened, world)
+        await _act_on_refusals_of_a_whole_list(opened, world)
         await _send_and_dismiss_stock_updates(opened)
         await _send_all_again(opened, world)
+        await _send_and_dismiss_one_at_its_page(opened, world)
+        await _send_and_dismiss_a_whole_list(opened, world)
         await _capture_and_deliver(opened)
         await _take_the_number_of_a_system(opened)
         await _compare_and_look_back(opened)
@@ -143,6 +150,7 @@ async def test_every_act_as_a_person_does_it(world: World, width: int, scheme: s
         await _make_a_csv_of_the_past(opened)
         await _retire_and_bring_back(opened)
         await _change_an_item(opened)
+        await _change_name_unit_and_supplier(opened, world)
         await _ping(opened)
         await _synchronise(opened)
         await _search(opened)
@@ -295,6 +303,26 @@ async def _decide_suspected_duplicates(opened: Window) -> None:
         await opened.shows(f"Suspected duplicate {number}:", state, note)
 
 
+async def _decide_what_came_from_before_a_count(opened: Window, world: World, service: Service) -> None:
+    """It was applied when it came. Where it counts, the stock stays; else it is taken back."""
+    assert Decimal(40) == await world.level("lem001")
+    for day, note, button, state in (
+        (24, "the count had not seen it", "It counts", "applied"),
+        (25, "the count had seen it", "It does not count", "dismissed"),
+    ):
+        body = body_of(external_id="lem001", date=f"2024-11-{day} 09:40:01", current_stock=f"{day}")
+        async with httpx2.AsyncClient() as client:
+            assert 204 == (await client.post(f"{service.url}{PATH}", content=body, headers=signed(body))).status_code
+        number = await world.scalar("SELECT max(suspected_duplicate_id) FROM pos_sync.suspected_duplicate")
+        await opened.open("/ui/deliveries?kind=suspected&reason=before_count")
+        await opened.press(str(number))
+        form = opened.page.locator("form", has=opened.page.get_by_role("button", name=button, exact=True))
+        await form.get_by_label("Note").fill(note)
+        await opened.press(button)
+        await opened.shows(f"Suspected duplicate {number}:", state, note)
+        assert Decimal("38.75") == await world.level("lem001")
+
+
 async def _replay_several(opened: Window) -> None:
     await opened.open("/ui/deliveries")
     for number in (1, 2):
@@ -309,30 +337,46 @@ async def _replay_several(opened: Window) -> None:
     await opened.shows("2 / 2", "refused again")
 
 
-async def _replay_and_dismiss_a_whole_list(opened: Window, world: World) -> None:
+async def _act_on_refusals_of_a_whole_list(opened: Window, world: World) -> None:
+    """From its last page. Where lists are long, and how they are cut into pages, is shown without a browser."""
     await world.execute(
         "INSERT INTO pos_sync.refused_delivery (delivery_key, reason, status_code, message, raw_body)"
-        " SELECT decode(lpad(to_hex(n), 64, '0'), 'hex'), 'unknown_store', 409, 'M', 'x' FROM generate_series(1, 60) AS n"
+        " SELECT decode(lpad(to_hex(n), 64, '0'), 'hex'), 'unknown_store', 409, 'M', 'x' FROM generate_series(1, 8) AS n"
     )
+    newest = await world.scalar("SELECT max(refused_delivery_id) FROM pos_sync.refused_delivery")
+    last_page = f"/ui/deliveries?reason=unknown_store&after={newest - 4}"
     await opened.open("/ui/deliveries")
     await opened.page.get_by_label("Reason").select_option(label="unknown store")
     await opened.press("Show")
-    await opened.press("Next page")
+    await opened.shows("Refused deliveries: 8")
+    await opened.open(last_page)
     await opened.shows("unknown_store", "First page")
-    await opened.press("First page")
     await opened.press("Replay all of this list, on every page: first see what would happen")
-    await opened.shows("60 refused deliveries will be replayed.", "The first 50 of them.")
+    await opened.shows("8 refused deliveries will be replayed.")
     await opened.fill("Note", "the whole list")
-    await opened.press("Replay 60 deliveries")
+    await opened.press("Replay 8 deliveries")
     await opened.reload_until("It has ended.")
-    await opened.shows("60 / 60")
-    await opened.open("/ui/deliveries?reason=unknown_store")
+    await opened.shows("8 / 8")
+    await opened.open(last_page)
+    await opened.press("Choose all on this page")
+    await opened.press("Dismiss the chosen: first see what they are")
+    await opened.shows("3 refused deliveries will be dismissed.")
+    await opened.fill("Note", "typed by hand")
+    await opened.press("Dismiss 3 deliveries")
+    await opened.shows("3 refused deliveries were dismissed.")
+    await opened.open(f"/ui/deliveries?reason=unknown_store&after={newest}")
     await opened.press("Dismiss all of this list, on every page: first see what they are")
+    await opened.shows("5 refused deliveries will be dismissed.")
     await opened.fill("Note", "of a till that was sold")
-    await opened.press("Dismiss 60 deliveries")
-    await opened.shows("60 refused deliveries were dismissed.")
+    await opened.press("Dismiss 5 deliveries")
+    await opened.shows("5 refused deliveries were dismissed.")
     await opened.open("/ui/jobs")
     await opened.shows("replay", "ended")
+    for note, first, last in (("typed by hand", newest - 7, newest - 5), ("of a till that was sold", newest - 4, newest)):
+        assert last - first + 1 == await world.scalar(
+            "SELECT count(*) FROM pos_sync.refused_delivery WHERE state = 'dismissed' AND actor = 'page:Ana'"
+            f" AND note LIKE '{note}%' AND refused_delivery_id BETWEEN {first} AND {last}"
+        )
 
 
 async def _send_and_dismiss_stock_updates(opened: Window) -> None:
@@ -350,6 +394,50 @@ async def _send_and_dismiss_stock_updates(opened: Window) -> None:
         await opened.shows(said)
 
 
+async def _not_sent_any_more(world: World, what: str, count: int) -> list[int]:
+    """The numbers of so many stock updates that wait for a person, of sales that nobody else has made."""
+    newest = await world.scalar("SELECT max(outbox_message_id) FROM pos_sync.outbox_message")
+    await world.execute(
+        *(f"SELECT pos_sync.record_pos_movement('1', 'avcc123', 'sale', 0.01, '{what} {number}')" for number in range(count)),
+        "UPDATE pos_sync.outbox_message SET state = 'dead', words = 'mipOS was closed', attempts = 1, closed_at = now()"
+        f" WHERE outbox_message_id > {newest}",
+    )
+    query = f"SELECT array_agg(outbox_message_id ORDER BY 1) FROM pos_sync.outbox_message WHERE outbox_message_id > {newest}"
+    numbers: list[int] = await world.scalar(query)
+    assert count == len(numbers)
+    return numbers
+
+
+async def _becomes(world: World, numbers: list[int], state: str) -> None:
+    """All of these stock updates get into this state, by what Ana did; a message is sent by the service in its own time."""
+    query = (
+        f"SELECT bool_and(state = '{state}' AND actor = 'page:Ana') FROM pos_sync.outbox_message"
+        f" WHERE outbox_message_id = ANY(ARRAY{numbers})"
+    )
+
+    async def is_so() -> bool:
+        return bool(await world.scalar(query))
+
+    await until(is_so)
+
+
+async def _send_and_dismiss_one_at_its_page(opened: Window, world: World) -> None:
+    sent, dismissed = await _not_sent_any_more(world, "of one", 2)
+    await opened.open(f"/ui/outbox/{sent}")
+    await opened.press("Send it now")
+    await opened.shows("1 stock update will be sent.")
+    await opened.press("Send 1 stock update")
+    await opened.shows("1 stock update is sent now.")
+    await opened.open(f"/ui/outbox/{dismissed}")
+    await opened.press("Dismiss")
+    await opened.shows("1 stock update will be dismissed.")
+    await opened.fill("Note", "told by letter")
+    await opened.press("Dismiss 1 stock update")
+    await opened.shows("1 stock update was dismissed.", "told by letter")
+    await _becomes(world, [sent], "sent")
+    await _becomes(world, [dismissed], "dismissed")
+
+
 async def _send_all_again(opened: Window, world: World) -> None:
     await world.execute(
         "UPDATE pos_sync.outbox_message SET state = 'dead', words = 'mipOS does not know the item', closed_at = now()"
@@ -360,6 +448,23 @@ async def _send_all_again(opened: Window, world: World) -> None:
     await opened.shows("2 stock updates will be sent.")
     await opened.press("Send 2 stock updates")
     await opened.shows("2 stock updates are sent now.")
+
+
+async def _send_and_dismiss_a_whole_list(opened: Window, world: World) -> None:
+    """From its last page, as with refusals."""
+    for button, then, said, state in (
+        ("Send all of this list now, on every page: first see how many", "Send 4 stock updates", "are sent now", "sent"),
+        ("Dismiss all of this list, on every page: first see how many", "Dismiss 4 stock updates", "were dismissed", "dismissed"),
+    ):
+        numbers = await _not_sent_any_more(world, f"of a list that is {state}", 4)
+        await opened.open(f"/ui/outbox?state=dead&item=avcc123&after={numbers[2]}")
+        await opened.press(button)
+        await opened.shows(f"4 stock updates will be {state}.")
+        if state == "dismissed":
+            await opened.fill("Note", "told by letter")
+        await opened.press(then)
+        await opened.shows(f"4 stock updates {said}.")
+        await _becomes(world, numbers, state)
 
 
 async def _capture_and_deliver(opened: Window) -> None:
@@ -458,6 +563,25 @@ async def _change_an_item(opened: Window) -> None:
     await opened.fill("Low below", "30")
     await opened.press("Save")
     await opened.shows("The item was changed.")
+
+
+async def _change_name_unit_and_supplier(opened: Window, world: World) -> None:
+    """Where there is none in stock, the unit can be another."""
+    await world.execute("SELECT pos_sync.record_pos_movement('1', 'lem001', 'count', 0, 'no lemons')")
+    await opened.open("/ui/catalog?store=1&q=lemon")
+    await opened.press("Change Lemon")
+    await opened.fill("Name", "Lime")
+    for label, words in (("Unit", "Box"), ("Bought in", "Kilogram"), ("Supplier", "Market")):
+        await opened.page.get_by_label(re.compile(f"^{label}")).select_option(label=words)
+    await opened.press("Save")
+    await opened.shows("The item was changed.", "Lemon → Lime", "pos_kg → pos_box", "pos_sup_poultry → pos_sup_market")
+    assert "Lime pos_box pos_kg pos_sup_market" == await world.scalar(
+        "SELECT concat_ws(' ', name, consumption_unit_id, purchase_unit_id, supplier_id)"
+        " FROM pos_sync.item WHERE item_id = 'lem001' AND store_id = '1'"
+    )
+    assert 1 == await world.scalar(
+        "SELECT count(*) FROM pos_sync.stock_movement WHERE item_id = 'lem001' AND source = 'unit_change' AND actor = 'page:Ana'"
+    )
 
 
 async def _ping(opened: Window) -> None:
