@@ -67,8 +67,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
 
 @pytest.fixture(autouse=True)
 def patient_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine may take more than a second for its first answer."""
+    """A busy machine may take more than a second to connect, and for its first answer."""
     monkeypatch.setattr("app.operations.readiness.CHECK_SECONDS", 10.0)
+    monkeypatch.setattr("app.applying.batch_writer.CONNECT_SECONDS", 10.0)
+    monkeypatch.setattr("app.storage.engine.CONNECT_SECONDS", 10.0)
 
 
 @pytest.fixture

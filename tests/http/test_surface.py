@@ -38,13 +38,6 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Callab
     root.setLevel(level)
 
 
-@pytest.fixture(autouse=True)
-def patient_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who cannot connect in time is not ready, and on a busy machine that may take more than a second."""
-    monkeypatch.setattr("app.applying.batch_writer.CONNECT_SECONDS", 10.0)
-    monkeypatch.setattr("app.storage.engine.CONNECT_SECONDS", 10.0)
-
-
 async def deliver(client: httpx2.AsyncClient, **changes: Any) -> httpx2.Response:
     body = body_of(**changes)
     return await client.post(PATH, content=body, headers=signed(body))
