@@ -59,7 +59,7 @@ async def test_the_system_shows_what_a_service_left_with_its_times(world: World)
     async with person_at(world, **ACCOUNT) as person:
         await person.open("/ui/system")
         for words in (
-            "Registration registered: https://pos.example.com/webhooks/stock. Saved. , last tried 2026-03-01 10:00:01 UTC+00:00",
+            "Registration registered: https://pos.example.com/webhooks/stock , last tried 2026-03-01 10:00:01 UTC+00:00 . Saved.",
             "Token valid until 2126-03-02 10:00:02 UTC+00:00",
             "Last prune 2026-03-03 10:00:03 UTC+00:00",
             f"till-7 {version()} {head} {said(seen_at)}",
@@ -92,7 +92,7 @@ async def test_the_system_says_what_there_is_not_yet(world: World) -> None:
     async with person_at(world, **ACCOUNT) as person:
         await person.open("/ui/system")
         for words in (
-            "Registration off. PUBLIC_URL is not set Token not yet Last ping not yet",
+            "Registration off . PUBLIC_URL is not set Token not yet Last ping not yet",
             "Last prune not yet",
             "Nothing is sealed yet.",
         ):
