@@ -92,7 +92,7 @@ def _silence(facts: Facts) -> Iterator[Problem]:
     silent = silent_pairs(facts)
     if are_all_silent(facts):
         since = max((pair.last_at for pair in silent if pair.last_at is not None), default=None)
-        words = f"None of {number_of(len(silent), 'store and system', 'stores and systems')} delivers, the last {_since(since)}"
+        words = f"No delivery from {number_of(len(silent), 'store and system', 'stores and systems')}, the last {_since(since)}"
         yield Problem(kinds.SILENCE, kinds.ALL_PAIRS, CRITICAL, words)
     for pair in silent:
         expected = missed(pair.profile, since=pair.last_at or facts.now, now=facts.now, zone=pair.zone)

@@ -122,6 +122,14 @@ def test_what_is_a_problem(changes: dict[str, Any], expected: list[tuple[str, Se
     assert all(one.words and not one.words.endswith(".") for one in found)
 
 
+def test_words_have_a_singular_and_a_plural() -> None:
+    for pairs, words in (
+        ([silent()], "No delivery from 1 store and system, the last at "),
+        ([silent(), silent(store_id="2")], "No delivery from 2 stores and systems, the last at "),
+    ):
+        assert judge(replace(WELL, pairs=pairs))[0].words.startswith(words)
+
+
 def test_how_commands_end() -> None:
     assert [0, 3, 4] == [EXIT_STATUS[one] for one in (INFO, WARNING, CRITICAL)]
     assert CRITICAL is worst([INFO, CRITICAL, WARNING])
