@@ -1,16 +1,16 @@
 """Where Postgres is: what `DATABASE_URL` and libpq's PG* variables say, read once and checked before anything connects."""
 
-import ipaddress
 import os
+import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-MAX_PORT = 65535
-DEFAULT_PORT = 5432
+from app.database_host import FORM, Host, read_hosts
+
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 TARGETS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
 SYSTEM = "system"
@@ -28,10 +28,17 @@ _VARIABLES = {
     "sslcert": "PGSSLCERT",
     "sslkey": "PGSSLKEY",
     "sslpassword": "PGSSLPASSWORD",
+    "sslcrl": "PGSSLCRL",
+    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
+    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
     "target_session_attrs": "PGTARGETSESSIONATTRS",
     "options": "PGOPTIONS",
     "passfile": "PGPASSFILE",
 }
+_CHOICES = {"PGSSLNEGOTIATION": ("postgres", "direct"), "PGGSSLIB": ("gssapi", "sspi")}
+"""Read by the driver alone, which would say of others that the database refused"""
+_PROTOCOLS = {name: ssl.TLSVersion[name.replace(".", "_")] for name in ("TLSv1.2", "TLSv1.3")}
+_START = re.compile(r"postgres(ql)?(\+\w+)?://")
 VARIABLES = tuple(_VARIABLES.values())
 _IGNORED = {
     "application_name",
@@ -46,32 +53,6 @@ _IGNORED = {
     "tcp_user_timeout",
 }
 """What addresses of other programs may carry, and what this one decides by itself."""
-_FORM = "postgresql://user:password@host:5432/database"
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """A server: a name or address and its port, or the folder of a Unix socket."""
-
-    name: str
-    port: int = DEFAULT_PORT
-
-    @property
-    def is_socket(self) -> bool:
-        """Whether `name` is a folder with a socket in it."""
-        return self.name.startswith("/")
-
-    @property
-    def is_near(self) -> bool:
-        """Whether it is on this machine, or by its name without dots a neighbour of its, as in Compose."""
-        try:
-            return ipaddress.ip_address(self.name).is_loopback
-        except ValueError:
-            return self.is_socket or "." not in self.name
-
-    def __str__(self) -> str:
-        name = f"[{self.name}]" if ":" in self.name else self.name
-        return f"{name}/.s.PGSQL.{self.port}" if self.is_socket else f"{name}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +67,9 @@ class Address:
     """libpq's target_session_attrs"""
     sslmode: str = "prefer"
     files: Mapping[str, str] = field(default_factory=dict)
-    """sslrootcert, sslcert, sslkey and passfile, where they are named"""
+    """sslrootcert, sslcert, sslkey, sslcrl and passfile, where they are named"""
+    protocols: tuple[ssl.TLSVersion | None, ssl.TLSVersion | None] = (None, None)
+    """The oldest and the newest that may be spoken, where they are named"""
     key_password: str | None = field(default=None, repr=False)
     options: str | None = None
     """Settings of the session, as libpq writes them: -c name=value"""
@@ -111,7 +94,8 @@ class Address:
         """How a connection to `host` is encrypted: asyncpg's `ssl`."""
         if host.is_socket or self.sslmode == "disable":
             return False
-        if not self._is_checked and "sslcert" not in self.files:
+        has_own = "sslcert" in self.files or (self.sslmode == "require" and self.protocols != (None, None))
+        if not self._is_checked and not has_own:
             return self.sslmode
         return self._context(host)
 
@@ -132,9 +116,24 @@ class Address:
                 context.load_default_certs()
             else:
                 context.load_verify_locations(cafile=authorities)
+            if "sslcrl" in self.files:
+                context.load_verify_locations(cafile=self.files["sslcrl"])
+                context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         if "sslcert" in self.files:
-            context.load_cert_chain(self.files["sslcert"], self.files.get("sslkey"), self.key_password)
+            context.load_cert_chain(self.files["sslcert"], self.files.get("sslkey"), self.key_password or _ask_nobody)
+        oldest, newest = self.protocols
+        context.minimum_version = oldest or context.minimum_version
+        context.maximum_version = newest or context.maximum_version
         return context
+
+
+class _NoKeyPassword(ValueError):
+    """The key is encrypted, and nothing says how."""
+
+
+def _ask_nobody() -> str:
+    """For a key that is encrypted: OpenSSL would ask at the terminal, and wait."""
+    raise _NoKeyPassword("names an sslkey that is encrypted: set its password as PGSSLPASSWORD")
 
 
 class _NamedContext(ssl.SSLContext):
@@ -163,85 +162,71 @@ def read_address(text: str, environment: Mapping[str, str] = os.environ, *, of_s
     Raises:
         ValueError: it can never lead to a database. The message shows nothing of it but names of hosts, options and files.
     """
-    try:
-        parts = urlsplit(text)
-        options = _options(parts.query)
-    except ValueError:
-        raise ValueError(f"must look like {_FORM} (special characters as %XX)") from None
-    if parts.scheme.partition("+")[0] not in {"postgresql", "postgres"}:
-        raise ValueError(f"must look like {_FORM}")
-    if parts.fragment:
-        raise ValueError(f"holds a # that ends it; in a password it is written as %23. It must look like {_FORM}")
+    parts, options = _split(text)
     unknown = sorted(options.keys() - _VARIABLES.keys() - _IGNORED)
     if unknown:
         raise ValueError(f"has options that are not known here: {', '.join(unknown)}")
-    for name, variable in _VARIABLES.items():
-        if of_standby and name == "target_session_attrs":
-            # It is meant for DATABASE_URL.
-            continue
-        if name not in options and environment.get(variable):
-            options[name] = [environment[variable]]
     account, _, listed = parts.netloc.rpartition("@")
     user, _, password = account.partition(":")
-    database = unquote(parts.path.removeprefix("/")) or _one(options, "dbname")
+    own = {"user": unquote(user), "password": unquote(password), "dbname": unquote(parts.path.removeprefix("/"))}
+    # What follows goes with a host; the other is meant for DATABASE_URL.
+    others = {"host", "port"} | ({"target_session_attrs"} if of_standby else set())
+    for name in _VARIABLES.keys() - others:
+        # As libpq: the query goes before the URL's own places, and these before the variables.
+        if name not in options and (value := own.get(name) or environment.get(_VARIABLES[name])):
+            options[name] = [value]
+    if not listed and "host" not in options and environment.get("PGHOST"):
+        options["host"] = [environment["PGHOST"]]
+    for variable, values in _CHOICES.items():
+        if environment.get(variable) not in {None, "", *values}:
+            raise ValueError(f"comes with a {variable} that is unknown; known are {', '.join(values)}")
+    database = _one(options, "dbname")
     if not database:
-        raise ValueError(f"names no database: {_FORM}")
-    hosts = _hosts(listed, options)
+        raise ValueError(f"names no database: {FORM}")
+    hosts = read_hosts(listed, options, default_port=environment.get("PGPORT"))
     return Address(
         hosts=hosts,
         database=database,
-        user=unquote(user) or _one(options, "user"),
-        password=unquote(password) or _one(options, "password"),
+        user=_one(options, "user"),
+        password=_one(options, "password"),
         target=_standby_target(options) if of_standby else _target(options, count=len(hosts)),
         options=_one(options, "options"),
         **_tls(options),
     )
 
 
+def _split(text: str) -> tuple[SplitResult, dict[str, list[str]]]:
+    """The places of the URL, and its query."""
+    if not _START.match(text):
+        raise ValueError(f"must look like {FORM}")
+    try:
+        parts = urlsplit(text)
+        options = _options(parts.query)
+    except ValueError:
+        raise ValueError(f"must look like {FORM} (special characters as %XX)") from None
+    if "@" in parts.path or ("@" in parts.query and "@" not in parts.netloc):
+        raise ValueError(f"must look like {FORM}: special characters of a password, such as / and ?, are written as %XX")
+    if parts.fragment:
+        raise ValueError(f"holds a # that ends it; in a password it is written as %23. It must look like {FORM}")
+    return parts, options
+
+
 def _options(query: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
+    query = query.strip("&")
     for name, value in parse_qsl(query, keep_blank_values=False, strict_parsing=bool(query)):
+        # As libpq, for addresses of JDBC's
+        name, value = ("sslmode", "require") if (name, value) == ("ssl", "true") else (name, value)  # noqa: PLW2901
         found.setdefault(name, []).append(value)
+    for timeout in found.get("connect_timeout", []):
+        int(timeout)
+    if "require" in found.get("gssencmode", []):
+        raise ValueError
     return found
 
 
 def _one(options: Mapping[str, list[str]], name: str) -> str | None:
     return options[name][-1] if name in options else None
-
-
-def _hosts(listed: str, options: Mapping[str, list[str]]) -> tuple[Host, ...]:
-    """The hosts of the URL's own place, or else those of `host`; a port belongs to its host, or is one of `port`."""
-    named = [_split_port(name) for name in (listed.split(",") if listed else _items(options.get("host", [])) or ["localhost"])]
-    ports = _items(options.get("port", []))
-    if len(ports) not in {0, 1, len(named)}:
-        raise ValueError(f"names {len(named)} hosts and {len(ports)} ports: name one port, or one for each host")
-    hosts = []
-    for place, (host, port) in enumerate(named):
-        chosen = port or (ports[place if len(ports) > 1 else 0] if ports else "") or str(DEFAULT_PORT)
-        if not chosen.isascii() or not chosen.isdigit():
-            raise ValueError(f"must look like {_FORM}: the port is no number (special characters of a password as %XX)")
-        if not 0 < int(chosen) <= MAX_PORT:
-            raise ValueError(f"names a port that is not one (1 to {MAX_PORT})")
-        hosts.append(Host(unquote(host) or "localhost", int(chosen)))
-    return tuple(hosts)
-
-
-def _items(values: Iterable[str]) -> list[str]:
-    return [item for value in values for item in value.split(",")]
-
-
-def _split_port(name: str) -> tuple[str, str]:
-    if name.startswith("/"):
-        return name, ""
-    if name.startswith("["):
-        host, closed, rest = name[1:].partition("]")
-        if not closed or (rest and not rest.startswith(":")):
-            raise ValueError(f"must look like {_FORM}: an IPv6 address stands in brackets, [::1]:5432")
-        return host, rest[1:]
-    if name.count(":") > 1:
-        return name, ""
-    host, _, port = name.partition(":")
-    return host, port
 
 
 def _target(options: Mapping[str, list[str]], *, count: int) -> str:
@@ -264,7 +249,7 @@ def _standby_target(options: Mapping[str, list[str]]) -> str:
 
 
 def _tls(options: Mapping[str, list[str]]) -> dict[str, Any]:
-    files = {name: found for name in ("sslrootcert", "sslcert", "sslkey", "passfile") if (found := _one(options, name))}
+    files = {name: found for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile") if (found := _one(options, name))}
     # As libpq: the machine's own authorities are of use only where names are checked.
     mode = _one(options, "sslmode") or ("verify-full" if files.get("sslrootcert") == SYSTEM else "prefer")
     if mode not in SSL_MODES:
@@ -279,14 +264,25 @@ def _tls(options: Mapping[str, list[str]]) -> dict[str, Any]:
     if "sslkey" in files and "sslcert" not in files:
         raise ValueError("names an sslkey without an sslcert")
     key_password = _one(options, "sslpassword")
-    address = Address((), "", sslmode=mode, files=files, key_password=key_password)
+    found = {"sslmode": mode, "files": files, "key_password": key_password, "protocols": _protocols(options)}
     try:
-        address.tls(Host("localhost"))
+        Address((), "", **found).tls(Host("localhost"))
     except (ssl.SSLError, OSError):
         raise ValueError(
             f"names files that are no certificates, or no key that fits: {', '.join(path for path in files.values())}"
         ) from None
-    return {"sslmode": mode, "files": files, "key_password": key_password}
+    return found
+
+
+def _protocols(options: Mapping[str, list[str]]) -> tuple[ssl.TLSVersion | None, ssl.TLSVersion | None]:
+    found = []
+    for name in ("ssl_min_protocol_version", "ssl_max_protocol_version"):
+        value = _one(options, name)
+        if value is not None and value not in _PROTOCOLS:
+            raise ValueError(f"has an unknown {name}; known are {', '.join(_PROTOCOLS)}")
+        found.append(None if value is None else _PROTOCOLS[value])
+    oldest, newest = found
+    return oldest, newest
 
 
 def _require_readable(name: str, path: str) -> None:

@@ -12,7 +12,8 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.certificate import tls_fault
-from app.database_address import Address, Host
+from app.database_address import Address
+from app.database_host import Host
 from app.failure import UNKNOWN
 from app.storage.driver import DriverConnection, TranslatingConnection
 from app.storage.durability import raised_synchronous_commit

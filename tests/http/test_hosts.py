@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database_address import Host, read_address
+from app.database_address import read_address
+from app.database_host import Host
 from app.storage import engine as engine_module
 from app.storage.engine import CONNECT_SECONDS, STAGGER_SECONDS, Database, ServerUnreachable, unreachable
 from app.storage.watch import DatabaseWatch, ServerState

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from app.database_address import Host
+from app.database_host import Host
 from app.server.run import require_schema
 from app.storage import engine
 from tests.conftest import settings_for

@@ -25,7 +25,9 @@ class Authority:
         about = about.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         self.file.write_bytes(about.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *hosts: str, subject: str = "a server", days: tuple[int, int] = (-1, 30)) -> tuple[Path, Path]:
+    def issue(
+        self, name: str, *hosts: str, subject: str = "a server", days: tuple[int, int] = (-1, 30), password: str | None = None
+    ) -> tuple[Path, Path]:
         """A certificate for `hosts`, good from and to so many days from now, and its key; the files are called `name`."""
         key = ec.generate_private_key(ec.SECP256R1())
         about = self._begun(_named(subject), key, days=days)
@@ -34,10 +36,24 @@ class Authority:
         certificate, key_file = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         certificate.write_bytes(about.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         key_file.touch(mode=0o600)
-        key_file.write_bytes(
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        encryption = (
+            serialization.NoEncryption() if password is None else serialization.BestAvailableEncryption(password.encode("ascii"))
         )
+        key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption))
         return certificate, key_file
+
+    def revoke(self, certificate: Path) -> Path:
+        """A revocation list with `certificate` on it."""
+        now = datetime.now(UTC)
+        number = x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number
+        revoked = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
+        about = (
+            x509.CertificateRevocationListBuilder().issuer_name(self._name).last_update(now).next_update(now + timedelta(days=1))
+        )
+        file = self._folder / "revoked.crl"
+        listed = about.add_revoked_certificate(revoked).sign(self._key, hashes.SHA256())
+        file.write_bytes(listed.public_bytes(serialization.Encoding.PEM))
+        return file
 
     def server(self, name: str, *hosts: str, days: tuple[int, int] = (-1, 30)) -> ssl.SSLContext:
         """The TLS of a server with a certificate of this CA."""

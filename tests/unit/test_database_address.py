@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.database_address import Address, Host, read_address
+from app.database_address import Address, read_address
+from app.database_host import Host
 
 
 def read(text: str, **environment: str) -> Address:
@@ -30,6 +31,75 @@ def read(text: str, **environment: str) -> Address:
 )
 def test_hosts_are_named_in_every_way_that_libpq_takes(given: str, hosts: str) -> None:
     assert hosts == " ".join(str(host) for host in read(given).hosts)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("postgresql://u:p@localhost/pos?host=/run/pg&port=6000", ("/run/pg/.s.PGSQL.6000", "u", "p", "pos")),
+        ("postgresql://u:p@h:1/pos?port=6000", ("h:6000", "u", "p", "pos")),
+        ("postgresql://u:p@h:1/pos?host=other", ("other:1", "u", "p", "pos")),
+        ("postgresql://u:p@h/pos?user=a&password=b&dbname=c&", ("h:5432", "a", "b", "c")),
+    ],
+)
+def test_the_query_goes_before_the_places_of_the_url(given: str, found: tuple[str, ...]) -> None:
+    address = read(given, PGHOST="x", PGUSER="x", PGPASSWORD="x", PGDATABASE="x")
+
+    assert found == (str(address.hosts[0]), address.user, address.password, address.database)
+
+
+def test_ssl_true_is_require_and_a_version_of_tls_may_be_named() -> None:
+    assert "require" == read("postgresql://h/pos?ssl=true").sslmode
+    context = read("postgresql://h/pos?sslmode=require", PGSSLMINPROTOCOLVERSION="TLSv1.3").tls(Host("h"))
+
+    assert isinstance(context, ssl.SSLContext)
+    assert (ssl.TLSVersion.TLSv1_3, ssl.CERT_NONE) == (context.minimum_version, context.verify_mode)
+
+
+def test_a_key_that_is_encrypted_wants_its_password_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    certificates = pytest.importorskip("tests.support.certificates", reason="the extra 'signing' is not installed")
+    certificate, key = certificates.Authority(tmp_path).issue("client", password="S3cret")
+    url = f"postgresql://h/pos?sslmode=require&sslcert={certificate}&sslkey={key}"
+
+    for password, said in ((None, "is encrypted: set its password as PGSSLPASSWORD"), ("wrong", "no key that fits")):
+        with pytest.raises(ValueError, match=said):
+            read(url, **({"PGSSLPASSWORD": password} if password else {}))
+    assert isinstance(read(url, PGSSLPASSWORD="S3cret").tls(Host("h")), ssl.SSLContext)
+
+
+def test_a_certificate_on_the_revocation_list_is_refused(tmp_path: Path) -> None:
+    certificates = pytest.importorskip("tests.support.certificates", reason="the extra 'signing' is not installed")
+    authority = certificates.Authority(tmp_path)
+    revoked, key = authority.issue("revoked", "localhost")
+    good = authority.issue("good", "localhost")
+    url = f"postgresql://localhost/pos?sslmode=verify-full&sslrootcert={authority.file}&sslcrl={authority.revoke(revoked)}"
+    context = read(url).tls(Host("localhost"))
+
+    assert isinstance(context, ssl.SSLContext)
+    assert shake_hands(context, *good) is None
+    assert "revoked" in str(shake_hands(context, revoked, key))
+
+
+def shake_hands(client_context: ssl.SSLContext, certificate: Path, key: Path) -> ssl.SSLError | None:
+    """Why the client refuses a server with this certificate; None where it does not."""
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(certificate, key)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(to_client, to_server)
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
+    for one in (client, server) * 4:
+        try:
+            one.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLError as error:
+            return error
+    return None
+
+
+def test_a_variable_that_only_the_driver_reads_is_refused_where_it_is_misspelt() -> None:
+    with pytest.raises(ValueError, match="PGSSLNEGOTIATION that is unknown; known are postgres, direct"):
+        read("postgresql://h/pos", PGSSLNEGOTIATION="nonsense")
 
 
 def test_what_the_url_does_not_name_comes_from_libpqs_variables() -> None:
@@ -61,7 +131,22 @@ def test_of_several_hosts_the_one_that_writes_is_asked_for(hosts: str, options: 
         ("S3cretPart", "must look like"),
         ("postgresql://pos:S3cretPart/pos", "port is no number"),
         ("postgresql://pos:a@b:S3cretPart/pos", "port is no number"),
-        ("postgresql://pos:S3cret/Part@db/pos", "port is no number"),
+        ("postgresql://pos:S3cret/Part@db/pos", "such as / and \\?"),
+        ("postgresql://pos:pa:ss/S3cret@db/pos", "such as / and \\?"),
+        ("postgresql://pos:1234/S3cret@db/pos", "such as / and \\?"),
+        ("postgresql://pos:p?S3cret=1@db/pos", "such as / and \\?"),
+        ("postgresql://pos:p@ss/S3cret@db/pos", "such as / and \\?"),
+        ("postgresql:/pos:S3cret@db:5432/pos", "must look like"),
+        ("postgresql:pos:S3cret@db:5432/pos", "must look like"),
+        ("postgresql://pos:p@S3cret:x:y/pos", "no name has"),
+        ("postgresql://u@db:5432:5433/pos", "no name has"),
+        ("postgresql://u@db;x/pos", "no name has"),
+        ("postgresql://u@a..b/pos", "empty or too long part"),
+        (f"postgresql://u@{'a' * 64}/pos", "empty or too long part"),
+        ("postgresql://db/pos?connect_timeout=abc", "must look like"),
+        ("postgresql://db/pos?gssencmode=require", "must look like"),
+        ("postgresql://db/pos?sslcrl=/no/such.crl", "/no/such.crl: No such file"),
+        ("postgresql://db/pos?ssl_min_protocol_version=nonsense", "known are TLSv1.2, TLSv1.3"),
         ("postgresql://pos:x#y@db/pos", "%23"),
         ("postgresql://pos:S3cretPart@db", "names no database"),
         ("postgresql://pos:S3cretPart@db:99999/pos", "1 to 65535"),
