@@ -1,7 +1,6 @@
 """The files that settings come from: who may write them, and whether their names are settings."""
 
 import difflib
-import logging
 import os
 import stat
 import sys
@@ -9,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from app.database_address import VARIABLES
 from app.tracing import VARIABLES_PREFIX as TRACING_PREFIX
@@ -28,24 +28,7 @@ OTHER_NAMES = {ENV_FILE_VARIABLE, *COMPOSE_NAMES}
 OWN_PREFIXES = ("MIPOS_", "POS_", "DATABASE_", "OUTBOX_")
 NEAR = 0.8
 """How alike a name must be to be a misspelt one"""
-
-
-class _Once(logging.Filter):
-    """Lets each message pass once: every reader of a file says what it cannot read in it, and there are two."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._said: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether it is new."""
-        text = record.getMessage()
-        is_new = text not in self._said
-        self._said.add(text)
-        return is_new
-
-
-logging.getLogger("dotenv.main").addFilter(_Once())
+NEAR_OF_TRACING = 0.9
 
 
 class UnusableFile(Exception):
@@ -67,11 +50,27 @@ def secret_folders(shared: Path, names: Collection[str]) -> list[Path]:
                 "which runs this."
             )
         for file in sorted(folder.iterdir()):
-            if file.name.upper() in names and file.is_file() and not os.access(file, os.R_OK):
-                raise UnusableFile(
-                    f"The secret file {file} of user {file.stat().st_uid} cannot be read by user {os.geteuid()}, which runs this."
-                )
+            if file.name.upper() in names:
+                _require_usable(file)
     return folders
+
+
+def _require_usable(file: Path) -> None:
+    if file.is_symlink() and not file.exists():
+        raise UnusableFile(f"The secret file {file} leads to {file.readlink()}, which does not exist.")
+    if not file.is_file():
+        raise UnusableFile(
+            f"The secret file {file} is no file. Docker makes a folder where the file is missing that it is told to mount: "
+            "remove the folder, and write the file."
+        )
+    if not os.access(file, os.R_OK):
+        raise UnusableFile(
+            f"The secret file {file} of user {file.stat().st_uid} cannot be read by user {os.geteuid()}, which runs this."
+        )
+    try:
+        file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UnusableFile(f"The secret file {file} is not UTF-8 text.") from None
 
 
 def check_env_file(file: Path, names: Collection[str]) -> None:
@@ -82,7 +81,7 @@ def check_env_file(file: Path, names: Collection[str]) -> None:
     A name that is nobody's is said on standard error. Without the file there is nothing to do.
 
     Raises:
-        UnusableFile: another user may write it, or a name in it is a misspelt one.
+        UnusableFile: another user may write it, a line cannot be read, or a name in it is a misspelt one.
     """
     if not file.is_file():
         return
@@ -93,8 +92,12 @@ def check_env_file(file: Path, names: Collection[str]) -> None:
             f"The settings file {file} can be written by another user, who could send the secrets elsewhere. Run: "
             f"chmod go-w {file}, and let it belong to the user that runs this, or to root."
         )
+    _require_lines(file)
     values = dotenv_values(file, interpolate=False)
     for name in values:
+        if name.startswith(TRACING_PREFIX) and name not in TRACING_NAMES:
+            # The SDK has many, and theirs are as alike as TRACES_ENDPOINT and ENDPOINT.
+            _refuse_near(name, file, TRACING_NAMES, cutoff=NEAR_OF_TRACING)
         if name.upper() not in names and name not in OTHER_NAMES and not name.startswith(("PG", "COMPOSE_", TRACING_PREFIX)):
             _refuse_misspelt(name, file, names)
             sys.stderr.write(f"{name} in {file} is not a setting of this service.\n")
@@ -103,9 +106,24 @@ def check_env_file(file: Path, names: Collection[str]) -> None:
             os.environ.setdefault(name, value)
 
 
-def _refuse_misspelt(name: str, file: Path, names: Collection[str]) -> None:
-    near = difflib.get_close_matches(name.upper(), names, n=1, cutoff=NEAR)
+def _require_lines(file: Path) -> None:
+    """Every line gives a value: one that cannot be read would be left out, and its setting with it."""
+    with file.open(encoding="utf-8") as stream:
+        for binding in parse_stream(stream):
+            if binding.error or (binding.key is not None and binding.value is None):
+                raise UnusableFile(
+                    f"Line {binding.original.line} of {file} cannot be read. Write NAME=value, with quotes around the value or "
+                    "none, and a # before a comment."
+                )
+
+
+def _refuse_near(name: str, file: Path, names: Collection[str], *, cutoff: float) -> None:
+    near = difflib.get_close_matches(name.upper(), names, n=1, cutoff=cutoff)
     if near:
         raise UnusableFile(f"{name} in {file} is not a setting. Did you mean {near[0]}?")
+
+
+def _refuse_misspelt(name: str, file: Path, names: Collection[str]) -> None:
+    _refuse_near(name, file, names, cutoff=NEAR)
     if name.upper().startswith(OWN_PREFIXES):
         raise UnusableFile(f"{name} in {file} is not a setting. docs/configuration.md lists all.")

@@ -2,17 +2,18 @@
 
 import base64
 import ipaddress
+import os
 import re
 import zoneinfo
 from functools import cache
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from app.database_address import read_address
 from app.extras import lack_of
-from app.scope import WEBHOOK_PATH
+from app.setting_url import any_url, mipos_url, public_url
+from app.tracing import ENDPOINTS
 
 MIN_SECRET_LENGTH = 16
 MIN_API_KEY_LENGTH = 16
@@ -20,6 +21,12 @@ MIN_PASSWORD_LENGTH, MIN_PASSWORD_VARIETY = 12, 5
 """Of the page, which people type"""
 MIN_ALERT_KEY_BYTES, MAX_ALERT_KEY_BYTES = 24, 64
 """As Standard Webhooks has it"""
+_QUOTES = "\"'`"
+_HEADERS_OF_ALL = re.compile(
+    "host|cookie|authorization|forwarded|x-forwarded-(for|proto|host|port)|x-real-ip|origin|referer|user-agent|date|via|te|upgrade"
+    "|connection|expect|range|trailer|x-request-id|x-signature-request|(content|accept|transfer|sec|if|cache|keep)(-.*)?"
+)
+"""What every client sends, or a proxy for every client"""
 SEED_BYTES = 32
 """Of an Ed25519 key"""
 MIN_API_KEY_VARIETY = 8
@@ -43,6 +50,8 @@ def _client_secret(value: SecretStr) -> SecretStr:
         raise ValueError(f"is shorter than {MIN_SECRET_LENGTH} characters; copy the client secret that mipOS gave you")
     if not text.isascii():
         raise ValueError("holds characters that are not ASCII; copy the client secret that mipOS gave you")
+    if not text.isprintable() or text[0] in _QUOTES or text[-1] in _QUOTES:
+        raise ValueError("holds a quote or a line break that is no part of it; copy the client secret that mipOS gave you")
     return SecretStr(text)
 
 
@@ -62,21 +71,13 @@ def _addresses(value: str) -> str:
     return value
 
 
-def _http_url(value: str) -> str:
-    """A base address without the slash at its end; nothing in it that a path could not follow."""
+def _listen_address(value: str) -> str:
     try:
-        parts = urlsplit(value)
-        is_base = bool(parts.scheme in {"https", "http"} and parts.hostname and parts.port != 0 and parts.username is None)
+        is_one = ":" in value and ipaddress.IPv6Address(value) is not None
     except ValueError:
-        is_base = False
-    if not is_base or not value.isprintable() or any(character in value for character in "?# "):
-        raise ValueError("must look like https://pos.example.com")
-    return value.rstrip("/")
-
-
-def _any_url(value: str) -> str:
-    """An address with path and query, as monitors give them."""
-    _http_url(value.partition("?")[0])
+        is_one = False
+    if not is_one and not re.fullmatch("[A-Za-z0-9_.-]+", value):
+        raise ValueError("must be an address of this machine such as 0.0.0.0 or ::, without a port, which is PORT")
     return value
 
 
@@ -86,13 +87,6 @@ def _schema(value: str) -> str:
     if value in {"public", "information_schema"} or value.startswith("pg_"):
         raise ValueError("must be a schema of our own: others may create functions and tables in that one")
     return value
-
-
-def _public_url(value: str) -> str:
-    base = _http_url(value)
-    if urlsplit(base).path.endswith(WEBHOOK_PATH):
-        raise ValueError(f"ends in the webhook's own path, which is added to it. Write {base.removesuffix(WEBHOOK_PATH)}")
-    return base
 
 
 def _alert_secret(value: SecretStr) -> SecretStr:
@@ -111,6 +105,11 @@ def _seal_key(value: SecretStr) -> SecretStr:
 def _trace_sample(value: float) -> float:
     if value:
         _need("tracing")
+        for name in ENDPOINTS:
+            try:
+                any_url(os.environ.get(name) or "http://localhost:4318")
+            except ValueError:
+                raise ValueError(f"needs {name} to look like http://collector:4318, without quotes") from None
     return value
 
 
@@ -136,22 +135,6 @@ def alert_key(secret: SecretStr) -> bytes | None:
     except ValueError:
         return None
     return key if prefix == "whsec" and MIN_ALERT_KEY_BYTES <= len(key) <= MAX_ALERT_KEY_BYTES else None
-
-
-def _mipos_url(value: str) -> str:
-    base = _http_url(value)
-    parts = urlsplit(base)
-    host = parts.hostname or ""
-    if parts.scheme == "http" and "." in host and not _is_loopback(host):
-        raise ValueError("would send the client secret and the password unencrypted. Write https://")
-    return base
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @cache
@@ -196,6 +179,10 @@ def _password(value: SecretStr) -> SecretStr:
 def _header_name(value: str) -> str:
     if not re.fullmatch("[A-Za-z0-9-]{1,64}", value):
         raise ValueError("must be the name of an HTTP header, such as X-Forwarded-User")
+    if _HEADERS_OF_ALL.fullmatch(value.lower()):
+        raise ValueError(
+            "is a header that every client sends: it names no user. Write the one that your proxy sets, such as X-Forwarded-User"
+        )
     return value.lower()
 
 
@@ -210,6 +197,8 @@ def _store_keys(value: SecretStr) -> SecretStr:
     for store_id, key in keys:
         if not store_id or not key:
             raise ValueError("must be STORE=KEY pairs, comma separated")
+        if ";" in key:
+            raise ValueError(f"must be STORE=KEY pairs with commas between, and no semicolons (the key of store {store_id})")
         if fault := _fault_in_key(key):
             raise ValueError(f"{fault} (the key of store {store_id})")
     if len({key for _, key in keys}) < len(keys):
@@ -237,8 +226,9 @@ Token = Annotated[SecretStr, AfterValidator(_token)]
 AlertSecret = Annotated[SecretStr, AfterValidator(_alert_secret)]
 TraceSample = Annotated[float, AfterValidator(_trace_sample)]
 SealKeyText = Annotated[SecretStr, AfterValidator(_seal_key)]
-HttpUrl = Annotated[str, AfterValidator(_any_url)]
-PublicUrl = Annotated[str, AfterValidator(_public_url)]
-MiposUrl = Annotated[str, AfterValidator(_mipos_url)]
+HttpUrl = Annotated[str, AfterValidator(any_url)]
+PublicUrl = Annotated[str, AfterValidator(public_url)]
+MiposUrl = Annotated[str, AfterValidator(mipos_url)]
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 Addresses = Annotated[str, AfterValidator(_addresses)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]

@@ -22,6 +22,7 @@ from app.setting_values import (
     DayTime,
     HeaderName,
     HttpUrl,
+    ListenAddress,
     LogLevel,
     MiposUrl,
     PagePassword,
@@ -73,7 +74,7 @@ class Settings(DatabaseSettings):
         le=8760,
         description="Hours between full synchronisations of each store that has a mipOS id. Not set: only by command.",
     )
-    host: str = Field(default="127.0.0.1", description="The address to listen on. In a container: 0.0.0.0.")
+    host: ListenAddress = Field(default="127.0.0.1", description="The address to listen on. In a container: 0.0.0.0.")
     port: int = Field(default=8080, ge=0, le=65535, description="The port to listen on.")
     forwarded_allow_ips: Addresses = Field(
         default="127.0.0.1",
@@ -190,6 +191,12 @@ class Settings(DatabaseSettings):
         passwords = [one.get_secret_value() for one in (self.operator_password, self.viewer_password) if one is not None]
         if len(set(passwords)) < len(passwords):
             raise ValueError("VIEWER_PASSWORD is OPERATOR_PASSWORD: a viewer would be an operator")
+        everywhere = {key.get_secret_value() for key in (self.pos_api_key, self.pos_api_key_previous) if key is not None}
+        stores = read_store_keys(self.pos_store_keys.get_secret_value()) if self.pos_store_keys else []
+        if any(key in everywhere for _, key in stores):
+            raise ValueError(
+                "POS_STORE_KEYS has a key that is POS_API_KEY, or its previous one: it would be good for every store"
+            )
         missing = [name for name, value in parts.items() if value is None]
         if 0 < len(missing) < len(parts):
             raise ValueError(f"{' and '.join(missing)} not set: the token call needs client id, e-mail and password together")
@@ -247,6 +254,8 @@ def load_database_settings() -> DatabaseSettings:
 
 def _load(kind: type[Kind], overrides: dict[str, Any]) -> Kind:
     env_file = Path(os.environ.get(ENV_FILE_VARIABLE, ".env"))
+    if ENV_FILE_VARIABLE in os.environ and not env_file.exists():
+        raise SettingsRefused(f"{ENV_FILE_VARIABLE} names {env_file}, and there is no such file.")
     try:
         check_env_file(env_file, NAMES)
         return kind(_env_file=env_file, _secrets_dir=secret_folders(SECRETS_DIRECTORY, NAMES), **overrides)

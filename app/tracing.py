@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
 VARIABLES_PREFIX = "OTEL_"
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 TRACEPARENT = "traceparent"
 _HEADER = TRACEPARENT.encode("ascii")
 # Version 00 of W3C's Trace Context; of a later one its first four fields are the same.

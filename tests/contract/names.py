@@ -19,6 +19,7 @@ EXEMPT = {
     "settings": "pydantic's word",
     "address": "the field's word for where a server is",
     "setting": "the field's word",
+    "url": "the field's word",
     "attempts": "the field's word",
     "values": "the field's word",
     "env": "Docker's word: an env file",

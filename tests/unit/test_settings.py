@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.env_file import CREDENTIALS_VARIABLE
 from app.extras import MODULES
 from app.settings import ENV_FILE_VARIABLE, Settings, SettingsRefused, load_settings
 from tests.support.configuration import EXAMPLE, PAGE, example, table
@@ -151,6 +152,32 @@ def test_the_generated_pages_are_those_that_the_settings_make() -> None:
         ("PUBLIC_URL", "https://pos.example.test/webhooks/stock/", r"Write https://pos\.example\.test$"),
         ("MIPOS_BASE_URL", "http://integrations.mipos.shop", "unencrypted"),
         ("MIPOS_BASE_URL", "http://169.254.169.254", "unencrypted"),
+        ("MIPOS_BASE_URL", "http://[fd00::2]:8430", "unencrypted"),
+        ("MIPOS_BASE_URL", "http://[2001:db8::1]", "unencrypted"),
+        ("MIPOS_BASE_URL", "http://3232235777", "must look like"),
+        ("MIPOS_BASE_URL", "http://integrations%2emipos%2eshop", "must look like"),
+        ("MIPOS_BASE_URL", "http://integrations\u3002mipos\u3002shop", "must look like"),
+        ("MIPOS_BASE_URL", "https://integrations.mipos.shop/api/v1/token", r"Write https://integrations\.mipos\.shop$"),
+        ("PUBLIC_URL", "https://pos.example.test/webhooks/stock/webhooks/stock", r"Write https://pos\.example\.test$"),
+        ("PUBLIC_URL", "https://pos.example.test/WEBHOOKS/%73tock", r"Write https://pos\.example\.test$"),
+        ("PUBLIC_URL", "https://pos.example.test/till/webhooks/stock", r"Write https://pos\.example\.test/till$"),
+        ("PUBLIC_URL", "https://pos.example.test/webhooks//stock", "must look like"),
+        ("PUBLIC_URL", "https://pos..example.test", "must look like"),
+        ("PUBLIC_URL", "http://https://pos.example.test", "must look like"),
+        ("PUBLIC_URL", "https://pos.example.test,https://z", "must look like"),
+        ("PUBLIC_URL", "https://pos.example.test'", "must look like"),
+        ("PUBLIC_URL", "https://*.example.test", "must look like"),
+        ("PUBLIC_URL", "https://0.0.0.0:8080", "nobody can call"),
+        ("PUBLIC_URL", "https://[::]", "nobody can call"),
+        ("MIPOS_CLIENT_SECRET", '"9468da7ccaed13055abcf1', "a quote or a line break"),
+        ("MIPOS_CLIENT_SECRET", "`9468da7ccaed13055abcf1`", "a quote or a line break"),
+        ("MIPOS_CLIENT_SECRET", "9468da7cc\naed13055abcf1", "a quote or a line break"),
+        ("POS_STORE_KEYS", "1=abcdefghijklmnop;2=qrstuvwxyzabcdef", "no semicolons"),
+        ("OPERATOR_USER_HEADER", "Cookie", "every client sends"),
+        ("OPERATOR_USER_HEADER", "X-Forwarded-For", "every client sends"),
+        ("HOST", "http://0.0.0.0", "without a port"),
+        ("HOST", "[::]", "without a port"),
+        ("HOST", "0.0.0.0:8080", "without a port"),
     ],
 )
 def test_what_can_never_work_is_refused_with_what_to_write(
@@ -182,7 +209,17 @@ def test_what_needs_a_library_that_is_not_installed_is_refused(
     load_settings()
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8090", "http://[::1]:8090", "http://localhost:8090", "http://sandbox:8090"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8090",
+        "http://[::1]:8090",
+        "http://localhost:8090",
+        "http://localhost.:8090",
+        "http://mipos.localhost:8090",
+        "http://sandbox:8090",
+    ],
+)
 def test_this_machine_and_a_compose_service_may_be_called_unencrypted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     put(monkeypatch, **GOOD, MIPOS_BASE_URL=url)
 
@@ -207,16 +244,73 @@ def test_a_misspelt_name_in_the_env_file_is_refused(
         load_settings()
 
 
-def test_a_line_of_the_env_file_that_cannot_be_read_is_said_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a line of prose",
+        "PUBLIC_URL: https://x.y",
+        "PUBLIC_URL='https://x.y'x",
+        "PUBLIC_URL",
+        'POS_API_KEY="abcdefghijklmnopq # the key',
+    ],
+)
+def test_a_line_of_the_env_file_that_cannot_be_read_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
 ) -> None:
     put(monkeypatch, **GOOD)
-    (tmp_path / ".env").write_text("# a comment\n" * 76 + "a line of prose\n")
+    (tmp_path / ".env").write_text("# a comment\n\nexport TIMEZONE=UTC\n" * 25 + f"{line}\nLOG_LEVEL=INFO\n")
 
-    for _ in range(2):
+    with pytest.raises(SettingsRefused, match=r"Line 76 of \.env cannot be read\. Write NAME=value"):
         load_settings()
 
-    assert 1 == caplog.text.count("line 77")
+
+def test_an_env_file_that_is_named_and_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    put(monkeypatch, **GOOD)
+    monkeypatch.setenv(ENV_FILE_VARIABLE, str(tmp_path / "no.env"))
+
+    with pytest.raises(SettingsRefused, match=f"POS_SYNC_ENV_FILE names {tmp_path}/no.env, and there is no such file"):
+        load_settings()
+
+
+def test_a_secret_file_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    put(monkeypatch, **GOOD)
+    monkeypatch.setenv(CREDENTIALS_VARIABLE, str(tmp_path))
+    file = tmp_path / "pos_api_key"
+    file.symlink_to("/no/such")
+    with pytest.raises(SettingsRefused, match=f"The secret file {file} leads to /no/such, which does not exist"):
+        load_settings()
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(SettingsRefused, match=f"The secret file {file} is no file"):
+        load_settings()
+    file.rmdir()
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsRefused, match=f"The secret file {file} is not UTF-8"):
+        load_settings()
+
+
+def test_the_key_of_a_store_is_not_the_key_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    put(monkeypatch, **GOOD, POS_API_KEY="abcdefghijklmnop", POS_STORE_KEYS="1=abcdefghijklmnop")
+
+    with pytest.raises(SettingsRefused, match="POS_STORE_KEYS has a key that is POS_API_KEY"):
+        load_settings()
+
+
+def test_where_spans_go_is_checked_where_there_are_any(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip(MODULES["tracing"], reason="the extra 'tracing' is not installed")
+    put(monkeypatch, **GOOD, OTEL_EXPORTER_OTLP_ENDPOINT='"http://127.0.0.1:4318"')
+    load_settings()
+    monkeypatch.setenv("TRACE_SAMPLE", "1")
+
+    with pytest.raises(SettingsRefused, match="TRACE_SAMPLE: needs OTEL_EXPORTER_OTLP_ENDPOINT to look like"):
+        load_settings()
+
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    (tmp_path / ".env").write_text("OTEL_EXPORTER_OTLP_TRACES_HEADERS=\nOTEL_EXPORTER_OTLP_TRACES_ENDPOINT=\n")
+    load_settings()
+    (tmp_path / ".env").write_text("OTEL_EXPORTER_OTLP_ENDPONT=x\n")
+    with pytest.raises(SettingsRefused, match=r"Did you mean OTEL_EXPORTER_OTLP_ENDPOINT\?"):
+        load_settings()
 
 
 def test_names_of_others_in_the_env_file_are_allowed_or_said(
