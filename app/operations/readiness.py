@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.storage.engine import WrongServer
 from app.storage.migrations import read_schema_state
 from app.storage.mipos_account import STOCK_WEBHOOK, Registration, read_registration
 from app.storage.transactions import sqlstate
@@ -179,6 +180,8 @@ async def _fault_in_schema(engine: AsyncEngine) -> str | None:
 
 def _refusal(error: Exception) -> str:
     """What a failure says of the database. With a code Postgres said no: it is there, and something is not as it should be."""
+    if isinstance(error, WrongServer):
+        return ServerState.READ_ONLY.value
     code = sqlstate(error)
     return f"refuses this service ({code})" if code else ServerState.SILENT.value
 

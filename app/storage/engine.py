@@ -26,6 +26,11 @@ STAGGER_SECONDS = 0.5
 POOL_SIZE = 4
 APPLICATION_NAME, COMMAND_NAME = "pos-sync", "pos-sync-command"
 """How the service and its commands call themselves in pg_stat_activity"""
+_POOLER = "PgBouncer answers there. Set DATABASE_POOLER=transaction"
+_OWN_SESSION = f"""DO $$ BEGIN
+  IF pg_catalog.current_setting('search_path') <> '{SEARCH_PATH}' THEN RAISE 'no session of its own'; END IF;
+END $$"""
+"""SQL: fails where the session is not as it was asked for: PgBouncer may be told to swallow the parameters of a connection."""
 _SCHEMA_OPTION = "pos_sync_schema"
 
 
@@ -33,7 +38,7 @@ class ServerUnreachable(OSError):
     """None of the servers answers as it should; the message names each, and why."""
 
 
-class WrongServer(OSError):
+class WrongServer(ServerUnreachable):
     """The server is a standby where one that writes was asked for, or the other way round."""
 
 
@@ -100,7 +105,10 @@ class Database:
         connection = await self.connect()
         if not self.is_pooled:
             try:
-                await connection.execute(raised_synchronous_commit(is_local=False))
+                await connection.execute(f"{raised_synchronous_commit(is_local=False)}; {_OWN_SESSION}")
+            except asyncpg.RaiseError as error:
+                connection.terminate()
+                raise ServerUnreachable(f"{', '.join(map(str, self.address.hosts))}: {_POOLER}") from error
             except BaseException:
                 connection.terminate()
                 raise
@@ -168,7 +176,8 @@ class Database:
             )
         except asyncpg.TargetServerAttributeNotMatched as error:
             is_primary = self.address.target == "standby"
-            raise WrongServer("a primary, and no standby" if is_primary else "a standby, which cannot write") from error
+            words = "a primary, and no standby" if is_primary else "a standby, which cannot write"
+            raise WrongServer(f"{server}: {words}") from error
         except asyncpg.ConnectionDoesNotExistError as error:
             if "sslcert" not in self.address.files:
                 raise
@@ -179,7 +188,7 @@ class Database:
             # Postgres itself knows the parameter.
             if "unsupported startup parameter" not in str(error):
                 raise
-            raise ServerUnreachable(f"{server}: PgBouncer answers there. Set DATABASE_POOLER=transaction") from error
+            raise ServerUnreachable(f"{server}: {_POOLER}") from error
         if isinstance(connection, TranslatingConnection):
             connection.schema, connection.is_pooled = self.schema, self.is_pooled
         return connection, server
@@ -234,7 +243,8 @@ def _together(faults: dict[_Server, BaseException]) -> BaseException:
         str(fault) if isinstance(fault, ServerUnreachable) else f"{server}: {reason_of(fault)}"
         for server, fault in faults.items()
     )
-    return ServerUnreachable("; ".join(named))
+    kind = WrongServer if all(isinstance(fault, WrongServer) for fault in faults.values()) else ServerUnreachable
+    return kind("; ".join(named))
 
 
 def reason_of(fault: BaseException) -> str:
@@ -250,6 +260,9 @@ def reason_of(fault: BaseException) -> str:
             return "connection refused"
         case FileNotFoundError():
             return "there is no such socket"
+        case asyncpg.InvalidSQLStatementNameError() | asyncpg.DuplicatePreparedStatementError():
+            # The statement was prepared in another session, or one of its name was.
+            return _POOLER
         case asyncpg.CannotConnectNowError():
             return "the server is starting or stopping"
         case ConnectionError() if "rejected SSL upgrade" in str(fault):

@@ -19,8 +19,8 @@ START_SECONDS = 20
 
 
 @contextmanager
-def pgbouncer(socket_folder: str) -> Iterator[int]:
-    """Before the server whose socket is in `socket_folder`; its port."""
+def pgbouncer(socket_folder: str, *, ignored: str = "") -> Iterator[int]:
+    """Before the server whose socket is in `socket_folder`; its port. `ignored`: the start-up parameters that it swallows."""
     assert PGBOUNCER is not None
     port = free_port()
     owner = Path(socket_folder).stat()
@@ -32,7 +32,7 @@ def pgbouncer(socket_folder: str) -> Iterator[int]:
             f"[databases]\n* = host={socket_folder}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
             f"unix_socket_dir =\nauth_type = trust\nauth_file = {users}\npool_mode = transaction\nmax_client_conn = 500\n"
             # Its default, 15 s after a failed login, would make each short outage of Postgres a long one.
-            "server_login_retry = 1\n"
+            "server_login_retry = 1\n" + (f"ignore_startup_parameters = {ignored}\n" if ignored else "")
         )
         identity: dict[str, Any] = {}
         if os.geteuid() == 0:

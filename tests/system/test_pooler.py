@@ -14,15 +14,15 @@ from tests.support.sender import PATH, body_of, signed
 from tests.support.world import World
 
 
-@pytest.fixture
-def pooler(world: World) -> Iterator[str]:
-    """The address of the world's database through PgBouncer."""
+@pytest.fixture(params=["", "search_path, application_name, extra_float_digits, options"], ids=["refuses", "ignores"])
+def pooler(world: World, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of the world's database through PgBouncer, which refuses parameters of the connection, or ignores them."""
     server = world.server_address
     if PGBOUNCER is None:
         pytest.skip("pgbouncer is not installed")
     if not isinstance(server, str):
         pytest.skip("PgBouncer needs the server's socket")
-    with pgbouncer(str(Path(server).parent)) as port:
+    with pgbouncer(str(Path(server).parent), ignored=request.param) as port:
         yield f"postgresql://pos_sync@127.0.0.1:{port}/{world.database}"
 
 
@@ -38,6 +38,8 @@ async def test_named_it_works_and_not_named_it_is_recognised(
     refused = await run("stock")
     monkeypatch.setenv("DATABASE_POOLER", "transaction")
     shown = await run("stock")
+    async with running(settings_for(world, database_url=pooler, database_pooler="none")) as (_, client):
+        assert 503 == (await client.get("/readyz")).status_code
     async with running(settings_for(world, database_url=pooler, database_pooler="transaction")) as (_, client):
         assert [204, 204, 204] == [await deliver(client, date=f"d{number}") for number in range(3)]
 
