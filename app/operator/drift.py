@@ -82,18 +82,22 @@ async def refresh(engine: AsyncEngine, rules: Rules, *, limit: int) -> int:
         reading = (await effective_rules(connection, rules)).reported_stock
         levels = [one async for one in _levels(connection, keys, window=DEFAULT_WINDOW)]
     compared: list[Compared] = []
+    versions = {(level.history.store_id, level.history.item_id): _version(level) for level, _ in levels}
     for level, systems in levels:
         # Beside the event loop, which receives deliveries meanwhile.
         compared += await asyncio.to_thread(_compared, level, systems, reading)
     async with engine.begin() as connection:
-        await system_levels.put(connection, compared)
+        await system_levels.put(connection, versions, compared)
     return len(keys)
 
 
 def _compared(level: KnownLevel, systems: Sequence[str], reading: ReportedStock) -> list[Compared]:
-    history = level.history
-    version = history.rows[-1].level_version if history.rows else 0
+    history, version = level.history, _version(level)
     return [Compared(_compare(level, system, reading), anchor_of(history, system, reading), version) for system in systems]
+
+
+def _version(level: KnownLevel) -> int:
+    return level.history.rows[-1].level_version if level.history.rows else 0
 
 
 def _compare(level: KnownLevel, system_id: str, reading: ReportedStock) -> Drift:

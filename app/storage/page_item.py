@@ -66,13 +66,17 @@ async def lock(connection: AsyncConnection, store_id: str, item_id: str) -> tupl
 
 
 _COMPARED = text("""
-SELECT integration.inventory_system_id, known.anchor_stock + coalesce(known.told_since, 0), known.anchored_at, known.drift,
+SELECT asked.inventory_system_id, known.anchor_stock + coalesce(known.told_since, 0), known.anchored_at, known.drift,
   coalesce(known.uncertain, 0), known.causes, known.is_unsettled, coalesce(known.is_held, false), known.compared_at,
   known.compared_version
-FROM pos_sync.integration
-LEFT JOIN pos_sync.system_level AS known ON known.store_id = integration.store_id AND known.item_id = :item_id
-  AND known.inventory_system_id = integration.inventory_system_id
-WHERE integration.store_id = :store_id ORDER BY 1
+FROM (
+  SELECT inventory_system_id FROM pos_sync.integration WHERE store_id = :store_id
+  UNION SELECT inventory_system_id FROM pos_sync.system_level
+  WHERE store_id = :store_id AND item_id = :item_id AND (drift <> 0 OR uncertain <> 0)
+) AS asked
+LEFT JOIN pos_sync.system_level AS known ON known.store_id = :store_id AND known.item_id = :item_id
+  AND known.inventory_system_id = asked.inventory_system_id
+ORDER BY 1
 """)
 
 
@@ -95,7 +99,7 @@ class LastCompared:
 
 
 async def read_compared(connection: AsyncConnection, store_id: str, item_id: str) -> list[LastCompared]:
-    """Of each system that the store is connected to."""
+    """Of each system that the store is connected to, and of each other one whose stock differed."""
     asked = {"store_id": store_id, "item_id": item_id}
     rows: Any = await connection.execute(_COMPARED, asked)
     found = [LastCompared(*row) for row in rows]

@@ -1,9 +1,9 @@
 """What was last computed of each inventory system's level: its newest anchor, and the drift. For metrics, and for old ledgers."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import text
@@ -17,19 +17,34 @@ LevelKey = tuple[str, str]
 """(store_id, item_id)"""
 
 # Levels that moved, that were never compared, or whose last result can change without a movement: a message was on its way,
-# something differed, or was not known.
+# something differed, was not known, or was made of causes; or a delivery is kept about the level and was not compared, whether
+# or not its store is connected to the system. One that cannot be read (422) is no part of a comparison. A delivery is committed
+# later than the time that it has: within CROSSED.
 _DUE = """
+WITH waiting AS (
+  SELECT store_id, item_id, max(first_seen_at) AS seen_at FROM (
+    SELECT store_id, item_id, first_seen_at FROM pos_sync.refused_delivery
+    WHERE state = 'open' AND status_code = 409 AND reason <> 'other_pos'
+    UNION ALL
+    SELECT store_id, item_id, first_seen_at FROM pos_sync.suspected_duplicate
+    WHERE state = 'open' AND reason <> 'before_count'
+  ) AS kept GROUP BY store_id, item_id
+)
 SELECT level.store_id, level.item_id FROM pos_sync.stock_level AS level
+LEFT JOIN waiting USING (store_id, item_id)
 LEFT JOIN LATERAL (
   SELECT min(compared_at) AS compared_at, min(compared_version) AS version,
-    bool_or(drift <> 0 OR uncertain <> 0 OR is_unsettled) AS is_open
+    bool_or(drift <> 0 OR uncertain <> 0 OR is_unsettled OR causes <> '{}') AS is_open
   FROM pos_sync.system_level AS known WHERE known.store_id = level.store_id AND known.item_id = level.item_id
     AND known.compared_at IS NOT NULL
 ) AS known ON true
-WHERE level.version > 0 AND EXISTS (SELECT FROM pos_sync.integration WHERE integration.store_id = level.store_id)
-  AND (known.version IS NULL OR known.version < level.version OR known.is_open)
+WHERE known.is_open OR known.version < level.version
+  OR waiting.seen_at > coalesce(known.compared_at - CAST(:crossed AS interval), '-infinity')
+  OR (known.version IS NULL AND level.version > 0
+    AND EXISTS (SELECT FROM pos_sync.integration WHERE integration.store_id = level.store_id))
 ORDER BY known.compared_at NULLS FIRST, level.store_id, level.item_id LIMIT :limit
 """
+CROSSED = timedelta(minutes=1)
 _PUT = """
 INSERT INTO pos_sync.system_level AS known (
   inventory_system_id, store_id, item_id, anchor_kind, anchor_stock, anchor_version, anchored_at, anchor_date, told_since,
@@ -44,6 +59,19 @@ INSERT INTO pos_sync.system_level AS known (
   uncertain = excluded.uncertain, causes = excluded.causes, is_unsettled = excluded.is_unsettled,
   compared_version = excluded.compared_version, compared_at = excluded.compared_at
 """
+# What was compared once, and is not any more: the store is not connected to the system, and nothing of it waits or was looked at.
+_SETTLE = text("""
+UPDATE pos_sync.system_level AS known
+SET drift = 0, uncertain = 0, causes = '{}', is_unsettled = false, compared_version = asked.version, compared_at = now()
+FROM unnest(CAST(:stores AS text[]), CAST(:items AS text[]), CAST(:versions AS bigint[])) AS asked (store_id, item_id, version)
+WHERE known.store_id = asked.store_id AND known.item_id = asked.item_id AND known.compared_at IS NOT NULL
+  AND NOT EXISTS (
+    SELECT FROM unnest(CAST(:of_stores AS text[]), CAST(:of_items AS text[]), CAST(:of_systems AS text[]))
+      AS compared (store_id, item_id, inventory_system_id)
+    WHERE compared.store_id = known.store_id AND compared.item_id = known.item_id
+      AND compared.inventory_system_id = known.inventory_system_id
+  )
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +85,11 @@ class Compared:
 
 async def list_due(connection: AsyncConnection, *, limit: int) -> list[LevelKey]:
     """The levels to compare now, those that waited longest first."""
-    return [(row[0], row[1]) for row in await connection.execute(text(_DUE), {"limit": limit})]
+    return [(row[0], row[1]) for row in await connection.execute(text(_DUE), {"limit": limit, "crossed": CROSSED})]
 
 
-async def put(connection: AsyncConnection, compared: Sequence[Compared]) -> None:
-    """Keep results."""
+async def put(connection: AsyncConnection, levels: Mapping[LevelKey, int], compared: Sequence[Compared]) -> None:
+    """Keep what came of comparing `levels`, each with its version; what was known of other systems there is settled."""
     rows = []
     for one in sorted(compared, key=lambda c: (c.drift.inventory_system_id, c.drift.store_id, c.drift.item_id)):
         found, anchor = one.drift, one.anchor
@@ -90,6 +118,18 @@ async def put(connection: AsyncConnection, compared: Sequence[Compared]) -> None
         )
     if rows:
         await connection.execute(text(_PUT), rows)
+    asked = sorted(levels)
+    await connection.execute(
+        _SETTLE,
+        {
+            "stores": [store for store, _ in asked],
+            "items": [item for _, item in asked],
+            "versions": [levels[key] for key in asked],
+            "of_stores": [row["store_id"] for row in rows],
+            "of_items": [row["item_id"] for row in rows],
+            "of_systems": [row["system_id"] for row in rows],
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -9,9 +10,13 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from app.operator.drift import Adoption, reconcile
+from app.operator.drift import Adoption, reconcile, refresh
+from app.operator.standing import look
+from app.problems import kinds
 from app.stock.rules import Rules
+from app.storage import problem_facts, system_levels
 from app.storage.drift import _ROWS
+from tests.conftest import settings_for
 from tests.support.commands import Run
 from tests.support.postgres import database_of
 from tests.support.sender import PATH, body_of, signed
@@ -207,3 +212,76 @@ async def test_reconcile_says_what_is_wrong(world: World, run: Run, arguments: t
     assert 0 != result.exit_code
     assert said in result.output
     assert [] == await world.ledger()
+
+
+Pairs = dict[tuple[str, str], Decimal]
+
+
+async def differing(world: World, run: Run) -> Pairs:
+    """(system, item) -> by how much it differs in store 1, now and as it was last computed: the two must agree."""
+    await refresh(world.engine, Rules(), limit=100)
+    now = {
+        (one["inventory_system_id"], one["item_id"]): Decimal(one["drift"])
+        for one in await drift(run, "--store", "1")
+        if Decimal(one["drift"] or 0)
+    }
+    query = "SELECT inventory_system_id, item_id, drift FROM pos_sync.system_level WHERE store_id = '1' AND drift <> 0"
+    async with world.engine.connect() as connection:
+        kept = {(row[0], row[1]): row[2] for row in await connection.execute(text(query))}
+        problems = (await look(connection, settings_for(world))).found
+    assert now == kept
+    assert bool(now) == any(one.problem.kind is kinds.DRIFT for one in problems)
+    assert 0 == await refresh(world.engine, Rules(), limit=100) or now
+    return now
+
+
+@pytest.mark.parametrize("is_moved", [True, False], ids=["never compared", "compared"])
+async def test_the_drift_of_a_system_that_is_not_connected_ends_with_what_it_had_delivered(
+    world: World, client: httpx2.AsyncClient, run: Run, monkeypatch: pytest.MonkeyPatch, *, is_moved: bool
+) -> None:
+    monkeypatch.setattr(problem_facts, "MIN_ANCHOR_AGE", timedelta())
+    monkeypatch.setattr(system_levels, "CROSSED", timedelta())
+    if not is_moved:
+        await refresh(world.engine, Rules(), limit=100)
+    assert 409 == await report(client, "-1", "10.69", 1, inventory_system_id="typo-system")
+    assert {("typo-system", "avcc123"): Decimal(3)} == await differing(world, run)
+
+    assert 0 == (await run("refused", "dismiss", "1", "--note", "a typo", "--actor", "ana")).exit_code
+    assert {} == await differing(world, run)
+
+    assert 204 == await report(client, "-1", "10.69", 2)
+    assert {(SYSTEM, "avcc123"): Decimal(2)} == await differing(world, run)
+
+
+async def test_the_drift_of_a_store_without_any_connection_ends_too(
+    world: World, client: httpx2.AsyncClient, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(problem_facts, "MIN_ANCHOR_AGE", timedelta())
+    monkeypatch.setattr(system_levels, "CROSSED", timedelta())
+    await world.execute("DELETE FROM pos_sync.integration WHERE store_id = '1'")
+    assert 422 == await report(client, "-1", "10.69", 1, external_id="tom001", movement_type=7)
+    assert {} == await differing(world, run)
+    assert 409 == await report(client, "-1", "10.69", 1)
+    assert {(SYSTEM, "avcc123"): Decimal(3)} == await differing(world, run)
+
+    assert 0 == (await run("refused", "dismiss", "2", "--note", "a test", "--actor", "ana")).exit_code
+    assert {} == await differing(world, run)
+
+
+async def test_a_system_that_is_switched_off_and_an_item_that_is_retired_differ_as_before(
+    world: World, client: httpx2.AsyncClient, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(problem_facts, "MIN_ANCHOR_AGE", timedelta())
+    assert 204 == await report(client, "-1", "10.69", 1)
+    found = await differing(world, run)
+    assert {(SYSTEM, "avcc123"): Decimal(2)} == found
+
+    await run("store", "set", "1", "--disable", SYSTEM)
+    assert found == await differing(world, run)
+    await world.execute("UPDATE pos_sync.item SET retired_at = now() WHERE item_id = 'avcc123'")
+    assert found == await differing(world, run)
+    # Its rows still tell of it.
+    await world.execute("DELETE FROM pos_sync.integration WHERE store_id = '1'")
+    assert found == await differing(world, run)
+    assert 0 == (await run(*ADOPT, "--adopt", SYSTEM)).exit_code
+    assert {} == await differing(world, run)

@@ -36,6 +36,19 @@ async def differ(world: World, person: Person) -> None:
     await refresh(world.engine, Rules(), limit=100)
 
 
+async def test_a_system_that_is_not_connected_is_shown_as_long_as_it_differs(world: World) -> None:
+    async with person_at(world) as person:
+        body = body_of(inventory_system_id="typo-system")
+        assert 409 == (await person.client.post(PATH, content=body, headers=signed(body))).status_code
+        await refresh(world.engine, Rules(), limit=100)
+        await person.open(ITEM)
+        assert "typo-system" in person.text
+        await world.execute("UPDATE pos_sync.refused_delivery SET state = 'dismissed', closed_at = now()")
+        await refresh(world.engine, Rules(), limit=100)
+        await person.open(ITEM)
+        assert "typo-system" not in person.text
+
+
 async def test_the_number_of_a_system_is_seen_before_it_is_taken_and_taken_once(world: World) -> None:
     async with person_at(world) as person:
         await differ(world, person)
