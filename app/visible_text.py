@@ -1,6 +1,7 @@
 """Text of others as a person may read it: what cannot be seen in it stands there as code points."""
 
 import json
+import shlex
 
 MAX_SHOWN_LENGTH = 80
 
@@ -14,6 +15,11 @@ def shown(value: str) -> str:
 def as_seen(value: str) -> str:
     """`value` with what cannot be seen as code points, so that no terminal obeys it."""
     return value if value.isprintable() else "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in value)
+
+
+def typed(value: str) -> str:
+    """`value` as one word of a command line, for a remedy that a person copies into a shell."""
+    return shlex.quote(as_seen(value))
 
 
 def seen_lines(text: str) -> str:

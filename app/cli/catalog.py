@@ -22,7 +22,7 @@ from app.settings import load_database_settings
 from app.stock.catalog import Catalog, CatalogRefused, look_alikes, to_document
 from app.stock.csv_catalog import FILES, to_tables
 from app.stock.text import fault_in_id, number_of
-from app.visible_text import as_seen
+from app.visible_text import as_seen, typed
 
 
 @click.group(cls=CommandGroup)
@@ -155,7 +155,7 @@ def _summary(store_id: str, catalog: Catalog, imported: Imported) -> str:
     if imported.held:
         lines.append(
             f"Items whose unit changed: {imported.held}. Stock updates about them wait for a full synchronisation: "
-            f"pos-sync sync --store {store_id}"
+            f"pos-sync sync --store {typed(store_id)}"
         )
     return "\n".join(map(as_seen, lines))
 
@@ -214,7 +214,8 @@ def export_command(store_id: str, inventory_system_id: str | None, as_format: st
             (output / FILES[name]).write_bytes(table.encode("utf-8"))
         click.echo(
             f"Wrote {number_of(len(catalog.items), 'item')} to {output}. Import them with: "
-            f"pos-sync catalog import --store ID {output} --system {catalog.inventory_system_id} --user {catalog.user_id_tps}"
+            f"pos-sync catalog import --store ID {typed(str(output))} --system {typed(catalog.inventory_system_id)} "
+            f"--user {typed(catalog.user_id_tps)}"
         )
         return
     text = json_text(to_document(catalog)) + "\n"

@@ -17,6 +17,7 @@ from app.stock.definitions import DefinedItem
 from app.stock.quantity import NotAQuantity, require_unsigned, to_plain
 from app.stock.text import MAX_TEXT_LENGTH
 from app.storage import items
+from app.visible_text import typed
 
 _store_option = click.option("--store", "store_id", required=True, help="The store.")
 _items_argument = click.argument("item_ids", metavar="ITEM...", nargs=-1, required=True)
@@ -142,7 +143,9 @@ def set_command(  # noqa: PLR0913 - one parameter per option
         return
     click.echo(f"Item {item_id} of store {store_id} is set.")
     if is_held:
-        click.echo(f"Its unit changed. Stock updates about it wait for a full synchronisation: pos-sync sync --store {store_id}")
+        click.echo(
+            f"Its unit changed. Stock updates about it wait for a full synchronisation: pos-sync sync --store {typed(store_id)}"
+        )
 
 
 def _unsigned(quantity: Decimal | None, option: str) -> Decimal | None:

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.catalog import find_store, has_system
 from app.storage.items import has_item
-from app.visible_text import shown
+from app.visible_text import shown, typed
 
 
 async def require_known(
@@ -35,7 +35,7 @@ def unknown_store(store_id: str) -> click.ClickException:
 def unknown_item(item_id: str, store_id: str | None) -> click.ClickException:
     """There is no such item, in words for an operator."""
     has_not = "No store has an item" if store_id is None else f"Store {store_id} has no item"
+    store = "STORE" if store_id is None else typed(store_id)
     return click.ClickException(
-        f"{has_not} {shown(item_id)}. `pos-sync item list --store {store_id or 'STORE'}` shows all. New items come with: "
-        "pos-sync catalog import"
+        f"{has_not} {shown(item_id)}. `pos-sync item list --store {store}` shows all. New items come with: pos-sync catalog import"
     )

@@ -29,6 +29,7 @@ from app.storage.outbox import Backlog, OutboxMessage, OutboxState, Settled
 from app.storage.transactions import DATABASE_FAILURES, why_failed
 from app.storage.waits import CLAIM
 from app.tracing import Tracing
+from app.visible_text import typed
 
 SEND_SECONDS = 40.0
 """For a message with all its calls, tokens included: well within a claim."""
@@ -224,7 +225,7 @@ class Relay:
     async def _send(self, message: OutboxMessage, body: dict[str, Any], *, traceparent: str | None = None) -> Settled:
         mipos_store_id = message.mipos_store_id
         if mipos_store_id is None:
-            words = f"The store has no id at mipOS. Set it: pos-sync store set {message.store_id} --mipos-id ID"
+            words = f"The store has no id at mipOS. Set it: pos-sync store set {typed(message.store_id)} --mipos-id ID"
             return Settled(message, OutboxState.PENDING, words, MAX_ACCOUNT_PAUSE)
 
         async def send(token: SecretStr) -> Answer:

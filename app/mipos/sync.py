@@ -26,6 +26,7 @@ from app.storage import leases, syncs
 from app.storage.catalog import Integration, choose_integration, find_store
 from app.storage.leases import RELEASE_SECONDS, LeaseKeeper, keeping
 from app.storage.syncs import Ending, Snapshot, State, SyncPair
+from app.visible_text import typed
 
 MAX_TRIES = 3
 MAX_PAUSE = timedelta(seconds=30)
@@ -98,7 +99,7 @@ async def find_target(engine: AsyncEngine, store_id: str, inventory_system_id: s
     if store.mipos_store_id is None:
         raise CannotSync(
             f"mipOS's id of store {store.store_id} is not set, and calls to mipOS name it. Set it with: "
-            f"pos-sync store set {store.store_id} --mipos-id ID"
+            f"pos-sync store set {typed(store.store_id)} --mipos-id ID"
         )
     return Target(SyncPair(store.store_id, connected.inventory_system_id), store.mipos_store_id, connected)
 

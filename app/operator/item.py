@@ -15,7 +15,7 @@ from app.stock.quantity import ZERO, to_plain
 from app.storage import items
 from app.storage.ledger import apply_movements
 from app.storage.transactions import First, run_transaction
-from app.visible_text import shown
+from app.visible_text import shown, typed
 
 
 class CannotChangeItem(Exception):
@@ -65,8 +65,8 @@ async def set_item(  # noqa: PLR0913 - which item, what, and who
         if level := levels.get(item_id, ZERO):
             raise CannotChangeItem(
                 f"Item {shown(item_id)}: {changed.words}, and the store has {to_plain(level)} in the old one. Nothing was "
-                f"changed. Import the item with its stock in the new unit: pos-sync catalog import --store {store_id} FILE "
-                "--accept-unit-change"
+                "changed. Import the item with its stock in the new unit: "
+                f"pos-sync catalog import --store {typed(store_id)} FILE --accept-unit-change"
             )
         await items.hold(connection, store_id, list(levels))
         if levels:
@@ -101,7 +101,7 @@ async def _require(connection: AsyncConnection, store_id: str, item_ids: Collect
     if unknown := sorted(set(item_ids) - known):
         raise CannotChangeItem(
             f"Store {store_id} has no item {', '.join(map(shown, unknown))}; nothing was changed. "
-            f"`pos-sync item list --store {store_id}` shows all. New items come with: pos-sync catalog import"
+            f"`pos-sync item list --store {typed(store_id)}` shows all. New items come with: pos-sync catalog import"
         )
 
 

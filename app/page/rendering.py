@@ -21,7 +21,7 @@ from app.page.visitor import Visitor
 from app.stock.movement import Source
 from app.stock.quantity import to_canonical
 from app.stock.text import DATE_FORMAT
-from app.visible_text import as_seen
+from app.visible_text import as_seen, typed
 
 FOLDER = Path(__file__).parent
 LANGUAGES = {"en": "English", "es": "Español"}
@@ -89,7 +89,7 @@ def environment(language: str) -> Environment:
     translations = translations_of(language)
     made.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
     made.globals.update(_translators(translations))
-    made.filters.update(number=number, moment=_moment, local=_local, segment=segment)
+    made.filters.update(number=number, moment=_moment, local=_local, segment=segment, typed=typed)
     made.filters["said"] = partial(told, translations=translations)
     shared: dict[str, Any] = {
         "sources": {source.value: translations.gettext(words) for source, words in SOURCES.items()},

@@ -16,6 +16,7 @@ from app.stock.rules import NegativeStock
 from app.stock.text import fault_in
 from app.storage.filters import matching
 from app.storage.tables import integration, item, stock_level, store, supplier, unit
+from app.visible_text import typed
 
 
 class RepeatedDates(StrEnum):
@@ -72,12 +73,12 @@ def choose_integration(store: Store, inventory_system_id: str | None, *, must_be
     if inventory_system_id not in known:
         raise CannotSync(
             f"Store {store.store_id} is not connected to that inventory system. It has: {', '.join(known) or 'none'}. "
-            f"Connect it with: pos-sync store set {store.store_id} --connect SYSTEM"
+            f"Connect it with: pos-sync store set {typed(store.store_id)} --connect SYSTEM USER"
         )
     if must_be_enabled and not known[inventory_system_id].enabled:
         raise CannotSync(
             f"The connection of store {store.store_id} to {inventory_system_id} is switched off. Switch it on with: "
-            f"pos-sync store set {store.store_id} --enable {inventory_system_id}"
+            f"pos-sync store set {typed(store.store_id)} --enable {typed(inventory_system_id)}"
         )
     return known[inventory_system_id]
 

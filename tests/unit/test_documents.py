@@ -1,5 +1,6 @@
 """What the documents name exists: modules, classes, functions, commands and options."""
 
+import ast
 import importlib
 import re
 import shlex
@@ -99,6 +100,71 @@ def test_every_command_of_the_page_can_be_typed_as_it_is_shown(line: str) -> Non
     required = [one for one in command.params if one.required]
     assert [] == [one.name for one in required if one.value_is_missing(one.consume_value(context, given)[0])]
     assert [] == superfluous
+
+
+VALUE = "VALUE"
+"""What stands in the place of a value in a message"""
+_FILLED_IN = {VALUE, f"capture {VALUE} --json"}
+"""What names a deployment, and a command that is filled in"""
+_PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
+_END = re.compile(r"[\n`;|]|[.,:)]+(?= |$)| {2,}")
+
+
+def strings_of(tree: ast.AST) -> Iterator[str]:
+    """Each string of a module, put together as it is read; `VALUE` stands for what is filled in."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else VALUE for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        else:
+            yield from strings_of(node)
+
+
+def remedies(source: str) -> list[str]:
+    """Each command line in the strings of a module that names a value, as a placeholder or filled in; without `pos-sync`."""
+    lines = [
+        _END.split(line.replace("%(", VALUE).replace(")s", ""))[0].strip(" '\"")
+        for text in strings_of(ast.parse(source))
+        for line in text.split("pos-sync ")[1:]
+    ]
+    return [line for line in lines if any(_PLACEHOLDER.fullmatch(word) for word in line.split()) and line not in _FILLED_IN]
+
+
+def faults_in(line: str) -> list[str]:
+    """What a shell and the program would not take: an option without its values, a missing or superfluous argument."""
+    command, words = named_by(line.split())
+    try:
+        given, superfluous, _ = command.make_parser(click.Context(command, info_name=line)).parse_args([*words])
+    except click.UsageError as error:
+        return [error.format_message()]
+    context = click.Context(command)
+    required = [one for one in command.params if one.required]
+    missing = [one.name or "" for one in required if one.value_is_missing(one.consume_value(context, given)[0])]
+    return [*missing, *superfluous]
+
+
+def test_a_remedy_that_nobody_can_type_is_found() -> None:
+    source = """message = (
+        f"Connect it with: pos-sync store set {one} "
+        "--connect SYSTEM"
+    )"""
+    (line,) = remedies(source)
+    assert ("store set VALUE --connect SYSTEM", ["Option '--connect' requires 2 arguments."]) == (line, faults_in(line))
+    assert ["sync --store STORE"] == remedies("'Run pos-sync sync --store STORE, or pos-sync sync.'")
+    assert ["store_id"] == faults_in("catalog import FILE")
+
+
+REMEDIES = [
+    pytest.param(line, id=f"{place.relative_to(ROOT)}: {line}")
+    for place in sorted(ROOT.glob("app/**/*.py"))
+    for line in sorted({*remedies(place.read_text(encoding="utf-8"))})
+]
+
+
+@pytest.mark.parametrize("line", REMEDIES)
+def test_every_remedy_with_a_value_can_be_typed(line: str) -> None:
+    assert [] == faults_in(line)
 
 
 def every_command(command: click.Command = commands, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:

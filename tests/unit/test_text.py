@@ -1,11 +1,13 @@
 """Ids and names: what a person cannot see is in no id, and nothing that breaks a line is in any text."""
 
+import shlex
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.stock.text import MAX_ID_BYTES, fault_in, fault_in_id
-from app.visible_text import shown
+from app.visible_text import shown, typed
 
 
 @pytest.mark.parametrize(
@@ -121,3 +123,8 @@ def test_what_is_taken_for_an_id_is_printable_and_fits_into_an_index(text: str) 
 )
 def test_a_message_shows_what_cannot_be_seen_as_code_points(text: str, seen: str) -> None:
     assert seen == shown(text)
+
+
+@pytest.mark.parametrize("external_id", ["1", "<b>st</b>", "a b", "it's", "a;ls", '"', "$(ls)", "café", "-1"])
+def test_an_id_in_a_command_is_one_word_for_a_shell(external_id: str) -> None:
+    assert ["pos-sync", "--store", external_id] == shlex.split(f"pos-sync --store {typed(external_id)}")
