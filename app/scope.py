@@ -45,7 +45,7 @@ class DeliveryOutcome(StrEnum):
     """Not known to be applied: the sender must send it again."""
     FAILED = "failed"
     PING = "ping"
-    """Not a delivery: our own question whether we are reached."""
+    """Not a delivery: our own question whether we are reached, or whether what is signed wrongly is refused."""
 
 
 @dataclass(slots=True)

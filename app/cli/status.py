@@ -20,6 +20,7 @@ from app.problems.kinds import EXIT_STATUS, Problem, Severity, worst
 from app.settings import Settings, load_settings
 from app.stock.quantity import to_plain
 from app.storage import retention, syncs
+from app.storage.delivery_counts import UNVERIFIED
 from app.storage.levels import summarise
 from app.storage.migrations import read_schema_state
 from app.storage.mipos_account import STOCK_WEBHOOK, read_registration, read_token
@@ -161,8 +162,11 @@ def _print(numbers: dict[str, Any], found: Sequence[Found]) -> None:
     for name, value in plain.items():
         if name == "token":
             shown = _token_text(value)
+        elif name == "deliveries_of_24_hours":
+            told = {f"{key} signature" if key in UNVERIFIED else key: part for key, part in value.items()}
+            shown = _counts(told)
         elif isinstance(value, dict):
-            shown = ", ".join(f"{key.replace('_', ' ')} {_text(part)}" for key, part in value.items()) or "none"
+            shown = _counts(value)
         else:
             shown = _text(value)
         click.echo(f"{name.replace('_', ' '):<{width}}  {shown}")
@@ -177,6 +181,10 @@ def _print(numbers: dict[str, Any], found: Sequence[Found]) -> None:
             f"items {run['items']}, by {run['actor']}: {run['mipos_says'] or '-'}"
         )
         click.echo(as_seen(told))
+
+
+def _counts(value: dict[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {_text(part)}" for key, part in value.items()) or "none"
 
 
 def _print_problems(found: Sequence[Found]) -> None:

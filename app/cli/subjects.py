@@ -37,5 +37,6 @@ def unknown_item(item_id: str, store_id: str | None) -> click.ClickException:
     has_not = "No store has an item" if store_id is None else f"Store {store_id} has no item"
     store = "STORE" if store_id is None else typed(store_id)
     return click.ClickException(
-        f"{has_not} {shown(item_id)}. `pos-sync item list --store {store}` shows all. New items come with: pos-sync catalog import"
+        f"{has_not} {shown(item_id)}. `pos-sync item list --store {store}` shows all. New items come with: "
+        "pos-sync catalog import"
     )

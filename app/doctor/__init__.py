@@ -1,6 +1,7 @@
 """Checks everything that must be right for the promise to hold, and says what is wrong and what to do."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,6 +22,7 @@ from app.mipos.answers import NeedsHuman, Transient, attributed
 from app.mipos.client import MiposClient, beginning_of
 from app.mipos.wiring import account_of, tokens_of, why_not_registering
 from app.operations.clock import MAX_SKEW, skew_of
+from app.receiving.ping import doctor_ping_body
 from app.receiving.signature import HEADER
 from app.scope import WEBHOOK_PATH
 from app.settings import Settings
@@ -36,7 +38,6 @@ UNUSABLE_SKEW = timedelta(seconds=30)
 MAX_SENDER_SKEW = timedelta(hours=26)
 """mipOS's `now` has no zone: within a day's worth of zones nothing can be told from it."""
 PROBE_SECONDS = 10
-_PROBE = b'{"doctor":"names no store, so its wrong signature is no problem"}'
 PROXY_SECONDS = 10
 """proxy_read_timeout of deploy/nginx/pos-sync.conf"""
 MARGIN_SECONDS = 1
@@ -239,17 +240,18 @@ async def _examine_registration(connection: AsyncConnection, *, settings: Settin
 
 
 async def _examine_public_url(settings: Settings) -> Check:
-    """A wrongly signed delivery, sent the way that mipOS comes, has to be refused in our own words."""
+    """A wrongly signed ping, sent the way that mipOS comes, has to be refused in our own words."""
     if settings.public_url is None:
         return Check("public URL", Verdict.SKIPPED, "PUBLIC_URL is not set")
     url = f"{settings.public_url}{WEBHOOK_PATH}"
     headers = {"Content-Type": "application/json", HEADER: "0" * 64}
+    body = doctor_ping_body(settings.mipos_client_secret.get_secret_value().encode("ascii"), now=time.time())
     remedy = "Check DNS, TLS, the proxy and its upstream (docs/deploying.md)."
     try:
         async with (
             asyncio.timeout(PROBE_SECONDS),
             httpx2.AsyncClient(timeout=PROBE_SECONDS) as client,
-            client.stream("POST", url, content=_PROBE, headers=headers) as answer,
+            client.stream("POST", url, content=body, headers=headers) as answer,
         ):
             beginning = await beginning_of(answer)
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:

@@ -63,7 +63,8 @@ class AccessLogMiddleware:
         delivery: DeliveryLog | None = scope.get(DELIVERY_LOG)
         self._metrics.observe_request(status=status, seconds=seconds, delivery=delivery)
         path = _shown(scope["path"])
-        is_strange = status >= _FIRST_FAILURE or status == HTTPStatus.UNAUTHORIZED
+        is_our_ping = delivery is not None and delivery.outcome is DeliveryOutcome.PING
+        is_strange = status >= _FIRST_FAILURE or (status == HTTPStatus.UNAUTHORIZED and not is_our_ping)
         level = "debug" if path in _PROBES else "warning" if is_strange else "info"
         client = scope.get("client")
         fields: dict[str, object] = {

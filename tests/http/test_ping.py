@@ -1,19 +1,22 @@
 """A ping through PUBLIC_URL: it tells "nobody reaches us" from "we refuse", and it is no delivery."""
 
 import asyncio
+import json
 import secrets
+import time
 
 import httpx2
 import pytest
 from starlette.responses import PlainTextResponse
 
+from app.doctor import Verdict, _examine_public_url
 from app.operator.ping import PingState, send_ping
-from app.receiving.ping import ping_body
+from app.receiving.ping import MAX_PROOF_AGE, doctor_ping_body, ping_body
 from tests.conftest import new_world, running, settings_for
 from tests.support.commands import Run
 from tests.support.mipos import listening
 from tests.support.public_url import reached
-from tests.support.sender import PATH, signed
+from tests.support.sender import PATH, SECRET, signed
 from tests.support.service import free_port
 from tests.support.world import World
 
@@ -52,6 +55,48 @@ async def test_what_answers_instead_is_named(world: World) -> None:
     assert (PingState.REFUSED, True) == (elsewhere.state, "another database" in elsewhere.words)
     assert (PingState.LOST, True) == (proxy.state, "answered by something else (200)" in proxy.words)
     assert PingState.LOST == liar.state
+
+
+WRONG = {"X-Signature-Request": "0" * 64}
+
+
+async def test_the_doctor_s_is_refused_and_counts_nowhere(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    async with reached(world) as settings:
+        check = await _examine_public_url(settings)
+        async with httpx2.AsyncClient() as client:
+            metrics = (await client.get(f"{settings.public_url}/metrics")).text
+
+    assert Verdict.OK is check.verdict, check
+    assert 'pos_sync_signature_failures_total{cause="wrong"} 0.0' in metrics
+    assert not [
+        line for line in metrics.splitlines() if line.startswith("pos_sync_deliveries_total") and not line.endswith(" 0.0")
+    ]
+    assert 0 == await world.scalar("SELECT count(*) FROM pos_sync.delivery_count")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "status=401" in line]
+    assert "[info " in line
+    assert "outcome=ping" in line
+
+
+async def test_a_stranger_cannot_hide_behind_the_doctor_s(world: World) -> None:
+    now = time.time()
+    bodies = [
+        doctor_ping_body(OTHER_SECRET.encode(), now=now),
+        doctor_ping_body(SECRET.encode(), now=now - MAX_PROOF_AGE - 60),
+        doctor_ping_body(SECRET.encode(), now=now + MAX_PROOF_AGE + 60),
+        doctor_ping_body(SECRET.encode(), now=now) + b" ",
+        b'{"doctor":"names no store, so its wrong signature is no problem"}',
+    ]
+    async with reached(world) as settings, httpx2.AsyncClient(base_url=settings.public_url or "") as client:
+        answers = [await client.post(PATH, content=body, headers=WRONG) for body in bodies]
+        as_signature = await client.post(PATH, content=str(int(now)).encode(), headers={**WRONG, **_proof_of(bodies[3])})
+        metrics = (await client.get("/metrics")).text
+
+    assert [401] * 6 == [answer.status_code for answer in [*answers, as_signature]]
+    assert 'pos_sync_signature_failures_total{cause="wrong"} 6.0' in metrics
+
+
+def _proof_of(body: bytes) -> dict[str, str]:
+    return {"X-Signature-Request": json.loads(body)["proof"]}
 
 
 async def test_no_redirect_is_followed(world: World) -> None:

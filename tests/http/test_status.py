@@ -80,6 +80,7 @@ async def test_each_number_of_the_status_is_what_happened(
     await refresh(world.engine, Rules(), limit=100)
     smallest = await world.scalar("SELECT pg_database_size(current_database())")
     shown = json.loads((await run("status", "--json")).stdout)
+    assert "refused: unknown item 2, wrong signature 1\n" in (await run("status")).stdout
 
     assert smallest <= shown.pop("database_bytes") <= await world.scalar("SELECT pg_database_size(current_database())")
     expected = {
