@@ -84,12 +84,19 @@ async def read_known(connection: AsyncConnection) -> tuple[list[Found], datetime
     return [*([unwatched] if unwatched else []), *found], looked_at
 
 
+def _since(found: Problem, known: problems.Known | None) -> datetime | None:
+    """Since when it is known; what was information until now begins with the service's next look."""
+    if known is None or (known.severity is Severity.INFO and found.severity is not Severity.INFO):
+        return None
+    return known.since
+
+
 async def look(connection: AsyncConnection, settings: Settings) -> Standing:
     """Look now; it changes nothing. It tells more than the service's own last look where that is old."""
     facts = await read_facts(connection, await learn_profiles(connection), circumstances_of(settings))
-    known = {one.key: one.since for one in await problems.read_all(connection) if one.is_present}
+    known = {one.key: one for one in await problems.read_all(connection) if one.is_present}
     last = (await problems.read_look(connection)).looked_at
-    found = [Found(one, known.get(one.key)) for one in judge(facts)]
+    found = [Found(one, _since(one, known.get(one.key))) for one in judge(facts)]
     if await connection.scalar(text(READ_ONLY)):
         words = "It is read-only, such as a standby"
         found.insert(0, Found(Problem(kinds.DATABASE, "", Severity.CRITICAL, words), None))

@@ -18,7 +18,9 @@ FROM unnest(CAST(:names AS text[]), CAST(:subjects AS text[]), CAST(:severities 
   AS found (name, subject, severity, words)
 ON CONFLICT (name, subject) DO UPDATE SET
   severity = excluded.severity, words = excluded.words, looked_at = excluded.looked_at, cleared_at = NULL,
-  since = CASE WHEN known.cleared_at IS NULL THEN known.since ELSE excluded.since END,
+  -- Since it has needed somebody: what was information until now begins now.
+  since = CASE WHEN known.cleared_at IS NULL AND (known.severity <> 'info' OR excluded.severity = 'info')
+    THEN known.since ELSE excluded.since END,
   -- What was acknowledged was less bad, or another time.
   acknowledged_at = CASE WHEN known.cleared_at IS NULL AND known.severity = excluded.severity THEN known.acknowledged_at END,
   acknowledged_by = CASE WHEN known.cleared_at IS NULL AND known.severity = excluded.severity THEN known.acknowledged_by END

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx2
 import pytest
 
 from app.operations import alerts, outage
 from app.operations.ailment import Ailment
-from app.operations.alert_message import AlertTarget
+from app.operations.alert_message import AlertTarget, changes_of
 from app.operations.alerts import Alerts
 from app.operations.outage import Origin, Outage
 from app.problems import kinds
@@ -21,10 +21,10 @@ from tests.support.watched import ALERT_KEY, Receiver, hurry, receiving
 from tests.support.world import World
 
 
-async def find(world: World, *found: Kind) -> None:
+async def find(world: World, *found: Kind, severity: Severity = Severity.WARNING) -> None:
     """As the service's look for problems does."""
     async with world.engine.begin() as connection:
-        present = [Problem(kind, "", Severity.WARNING, "in a test") for kind in found]
+        present = [Problem(kind, "", severity, "in a test") for kind in found]
         await problems.put(connection, present, now=await database_now(connection))
 
 
@@ -122,3 +122,31 @@ async def have_told(workers: Sequence[Outage], severity: Severity | None) -> boo
 async def end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_problem_begins_where_it_is_more_than_information_and_is_told_if_it_lasts(world: World) -> None:
+    async def since(severity: Severity) -> tuple[datetime, bool]:
+        """Since when it is, once a look has found it so; and whether the webhook is to be told."""
+        await find(world, kinds.DISK, severity=severity)
+        async with world.engine.connect() as connection:
+            (known,) = await problems.read_all(connection)
+            return known.since, bool(changes_of([known], now=await database_now(connection)))
+
+    async def passes() -> None:
+        await world.execute("UPDATE pos_sync.problem SET since = since - interval '1 hour'")
+
+    started = await world.scalar("SELECT clock_timestamp()")
+    await since(Severity.INFO)
+    await passes()
+    again = await since(Severity.INFO)
+    risen = await since(Severity.WARNING)
+    await passes()
+    worse = await since(Severity.CRITICAL)
+    await since(Severity.INFO)
+    once_more = await since(Severity.CRITICAL)
+
+    assert again[0] < started <= risen[0]
+    # One that has just begun may be over at once.
+    assert not risen[1]
+    assert (risen[0] - timedelta(hours=1), True) == worse
+    assert started < once_more[0]
