@@ -9,7 +9,16 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.cli.database import with_database
-from app.cli.options import QuantityType, actor_option, item_option, json_option, note_option, store_option, system_option
+from app.cli.options import (
+    MAX_ROWS,
+    QuantityType,
+    actor_option,
+    item_option,
+    json_option,
+    note_option,
+    store_option,
+    system_option,
+)
 from app.cli.output import document_of, show_json, show_table, to_iso, to_shown
 from app.cli.progress import progress
 from app.cli.subjects import require_known
@@ -26,7 +35,7 @@ from app.stock.quantity import EXACT, to_canonical, to_plain, to_signed
 @click.option("--all", "is_all", is_flag=True, help="Also show items that do not differ, and items that were never reported.")
 @click.option(
     "--window",
-    type=click.IntRange(2),
+    type=click.IntRange(2, MAX_ROWS),
     default=DEFAULT_WINDOW,
     show_default=True,
     help="How many of the newest movements of each item and store are looked at.",
@@ -168,7 +177,11 @@ def _say_nothing(_ours: Decimal, _found: Drift | None) -> None:
 @actor_option
 @click.option("--dry-run", "is_dry", is_flag=True, help="Only show before and after; change nothing.")
 @click.option(
-    "--window", type=click.IntRange(2), default=DEFAULT_WINDOW, show_default=True, help="How far back to look for a report."
+    "--window",
+    type=click.IntRange(2, MAX_ROWS),
+    default=DEFAULT_WINDOW,
+    show_default=True,
+    help="How far back to look for a report.",
 )
 @json_option
 def reconcile_command(  # noqa: PLR0913 - one parameter per option

@@ -14,6 +14,8 @@ from app.stock.quantity import NotAQuantity, parse_quantity
 from app.stock.text import MAX_TEXT_LENGTH, fault_in, parse_moment
 
 MAX_NOTE_LENGTH = 2000
+MAX_ROWS = 1_000_000_000
+"""That one command can be asked for"""
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -73,7 +75,9 @@ note_option = click.option("--note", type=TextType(MAX_NOTE_LENGTH), required=Tr
 store_option = click.option("--store", "store_id", help="Only of this store.")
 item_option = click.option("--item", "item_id", help="Only of this item.")
 system_option = click.option("--system", "system_id", help="Only of this inventory system.")
-limit_option = click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, MAX_ROWS), default=100, show_default=True, help="At most this many."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 numbers_argument = click.argument("numbers", type=int, nargs=-1, required=True)
 

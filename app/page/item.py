@@ -29,6 +29,7 @@ from app.stock.movement import Source
 from app.stock.quantity import NotAQuantity, parse_quantity, require_unsigned, to_canonical
 from app.stock.text import fault_in_id, zone_of
 from app.storage.catalog import Store, find_store
+from app.storage.filters import TOO_LARGE
 from app.storage.items import list_items
 from app.storage.ledger_rows import find_row
 from app.storage.levels import StockedItem, list_levels
@@ -43,7 +44,6 @@ SPANS = {
     "year": timedelta(days=366),
     "all": None,
 }
-MAX_ROWS = 2**63
 """No row of a ledger has this number, or a higher one."""
 PATH = f"{STORE_PATH}/items/{{item_id:id}}"
 
@@ -269,7 +269,7 @@ def require_id(*ids: str) -> None:
 
 
 def _require_row(version: int) -> None:
-    if not 0 < version < MAX_ROWS:
+    if not 0 < version < TOO_LARGE:
         raise NothingThere("row %(version)s of this item", version=version)
 
 

@@ -37,12 +37,12 @@ from app.page.sentence import Sentence, Value, counted, plurals
 from app.page.text import REASONS, REFUSAL_STATES, VERDICTS
 from app.receiving.body import read_fields
 from app.storage import refusals
+from app.storage.filters import TOO_LARGE
 from app.storage.page_deliveries import count_touched, known_items, lock_refused
 from app.storage.refusals import Selection, State
 
 MAX_PREVIEWED = 50
 """Of many, so many are tried before they are confirmed."""
-MAX_NUMBER = 2**63
 ACTS = ("replay", "dismiss")
 REPLAY = later("replay")
 """The kind of its jobs"""
@@ -73,7 +73,7 @@ def require_number(number: int, what: str) -> int:
     Raises:
         NothingThere
     """
-    if not 0 < number < MAX_NUMBER:
+    if not 0 < number < TOO_LARGE:
         raise NothingThere("%(what)s %(number)s", what=what, number=number)
     return number
 
@@ -85,7 +85,7 @@ def numbers_in(request: Request) -> list[int]:
         FormRefused: the address names something else.
     """
     given = request.query_params.getlist("number")
-    if any(not one.isascii() or not one.isdigit() or int(one) >= MAX_NUMBER for one in given):
+    if any(not one.isascii() or not one.isdigit() or int(one) >= TOO_LARGE for one in given):
         raise FormRefused("It names a row that cannot be")
     return sorted({int(one) for one in given})
 

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.storage.delivery_tables import capture, captured_delivery
+from app.storage.filters import is_among
 from app.storage.tables import integration
 from app.storage.transactions import database_now
 
@@ -163,7 +164,7 @@ async def list_kept(connection: AsyncConnection) -> list[CapturedDelivery]:
 
 async def read(connection: AsyncConnection, captured_delivery_id: int) -> CapturedDelivery | None:
     """The one with this number; None where there is none, or it is older than a day."""
-    query = select(*_KEPT).where(_is_fresh(), captured_delivery.c.captured_delivery_id == captured_delivery_id)
+    query = select(*_KEPT).where(_is_fresh(), is_among(captured_delivery.c.captured_delivery_id, [captured_delivery_id]))
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else to_captured(row)
 

@@ -16,7 +16,7 @@ from app.stock.movement import Movement
 from app.stock.quantity import ZERO, to_plain
 from app.stock.rules import ReportedStock
 from app.storage.delivery_tables import suspected_duplicate
-from app.storage.filters import matching
+from app.storage.filters import is_among, matching
 
 # Cost: one probe by identity and one walk of the level's newest rows, which ends at the system's first row or at the original;
 # and the same among the suspected duplicates, of which there are few. One that waits is a report too: what comes after it
@@ -216,7 +216,7 @@ async def list_suspected(
 
 async def read(connection: AsyncConnection, suspected_duplicate_id: int) -> SuspectedDuplicate | None:
     """Return one, or None."""
-    query = select(*_COLUMNS).where(suspected_duplicate.c.suspected_duplicate_id == suspected_duplicate_id)
+    query = select(*_COLUMNS).where(is_among(suspected_duplicate.c.suspected_duplicate_id, [suspected_duplicate_id]))
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else _suspected(row)
 
@@ -227,7 +227,7 @@ async def close(
     """Close an open one; False if it was not open."""
     statement = (
         update(suspected_duplicate)
-        .where(suspected_duplicate.c.suspected_duplicate_id == suspected_duplicate_id)
+        .where(is_among(suspected_duplicate.c.suspected_duplicate_id, [suspected_duplicate_id]))
         .where(suspected_duplicate.c.state == State.OPEN)
         .values(state=state, actor=actor, note=note, closed_at=func.now())
         .returning(suspected_duplicate.c.suspected_duplicate_id)

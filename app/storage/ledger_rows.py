@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import literal_column, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.storage.filters import matching
+from app.storage.filters import is_among, matching
 from app.storage.tables import HAPPENED_AT, LATE_AFTER, stock_movement
 
 
@@ -71,7 +71,8 @@ async def list_rows(  # noqa: PLR0913 - one filter each
 
 async def find_row(connection: AsyncConnection, store_id: str, item_id: str, level_version: int) -> LedgerRow | None:
     """The row of an item's ledger with this version, or None."""
-    wanted = matching(stock_movement, store_id=store_id, item_id=item_id, level_version=level_version)
+    wanted = matching(stock_movement, store_id=store_id, item_id=item_id)
+    wanted.append(is_among(stock_movement.c.level_version, [level_version]))
     row = (await connection.execute(select(*_COLUMNS).where(*wanted))).one_or_none()
     return None if row is None else LedgerRow(*row)
 

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import running, settings_for
 from tests.support.commands import Run
 from tests.support.mipos import SYSTEM
-from tests.support.sender import PATH, body_of, signed
+from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.world import World
 
 
@@ -202,3 +202,45 @@ async def test_a_misspelt_command_or_option_is_named(run: Run) -> None:
     assert "Did you mean 'status'?" in (await run("stauts")).output
     assert "Did you mean 'list'?" in (await run("outbox", "lst")).output
     assert "--store" in (await run("stock", "--stroe", "1")).output
+
+
+NOBODY = "99999999999999999999"
+"""More than any row's number can be"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "refused show NUMBER",
+        "refused replay NUMBER",
+        "refused dismiss NUMBER --note x",
+        "refused reopen NUMBER --note x",
+        "duplicates show NUMBER",
+        "duplicates apply NUMBER",
+        "duplicates dismiss NUMBER --note x",
+        "outbox show NUMBER",
+        "outbox retry NUMBER",
+        "outbox dismiss NUMBER --note x",
+        "capture show NUMBER",
+        "capture deliver NUMBER",
+        "explain-signature --capture NUMBER",
+        "reverse --store 1 --item avcc123 --row NUMBER --note x",
+    ],
+)
+async def test_a_number_that_no_row_can_have_is_answered_like_one_that_none_has(
+    run: Run, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setenv("MIPOS_CLIENT_SECRET", SECRET)
+    usual = await run(*line.replace("NUMBER", "99").split())
+    beyond = await run(*line.replace("NUMBER", NOBODY).split())
+
+    assert 1 == usual.exit_code
+    assert (1, usual.output.replace("99", NOBODY)) == (beyond.exit_code, beyond.output)
+
+
+@pytest.mark.parametrize("line", ["refused list", "outbox list", "ledger --store 1"])
+async def test_a_limit_beyond_all_rows_is_a_mistake_in_typing(run: Run, line: str) -> None:
+    ended = await run(*line.split(), "--limit", NOBODY)
+
+    assert 2 == ended.exit_code
+    assert "--limit" in ended.output
