@@ -21,7 +21,7 @@ from app.cli.options import (
 from app.cli.output import document_of, show_json, show_outcomes, show_table, to_shown
 from app.cli.subjects import require_known
 from app.stock.movement import MovementType
-from app.stock.quantity import to_plain
+from app.stock.quantity import to_canonical, to_plain
 from app.storage import messages
 from app.storage.messages import ListedMessage
 from app.storage.outbox import OutboxState
@@ -93,7 +93,7 @@ def list_command(  # noqa: PLR0913 - one parameter per option
                 one.item_id,
                 one.inventory_system_id,
                 _change(one),
-                to_plain(one.balance_after),
+                to_canonical(one.balance_after),
                 to_shown(one.created_at) or "",
                 str(one.attempts),
                 to_shown(one.next_attempt_at) or "" if one.state is OutboxState.PENDING and one.waits_for is None else "",
@@ -195,7 +195,7 @@ async def _outcomes(connection: AsyncConnection, asked: Sequence[int], did: Sequ
 
 def _change(one: ListedMessage) -> str:
     sign = "" if not one.quantity else "-" if one.movement_type == MovementType.REMOVE else "+"
-    return sign + to_plain(one.quantity)
+    return sign + to_canonical(one.quantity)
 
 
 def _fields(one: ListedMessage) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from app.operator.standing import Found, look
 from app.problems import kinds
 from app.problems.kinds import EXIT_STATUS, Problem, Severity, worst
 from app.settings import Settings, load_settings
-from app.stock.quantity import to_plain
+from app.stock.quantity import to_canonical
 from app.storage import retention, syncs
 from app.storage.delivery_counts import UNVERIFIED
 from app.storage.levels import summarise
@@ -115,7 +115,7 @@ async def _read(connection: AsyncConnection, settings: Settings) -> tuple[dict[s
             "oldest": min((queue.oldest_at for queue in standing.facts.queues if queue.oldest_at), default=None),
         },
         "drift": [
-            {"store": one.store_id, "cause": one.cause, "items": one.items, "amount": to_plain(one.amount)}
+            {"store": one.store_id, "cause": one.cause, "items": one.items, "amount": to_canonical(one.amount)}
             for one in standing.facts.drift
         ],
         "database_bytes": standing.facts.database_bytes,

@@ -8,7 +8,7 @@ from app.problems import kinds
 from app.problems.facts import Facts, Pair, Queue
 from app.problems.kinds import Problem, Severity
 from app.problems.silence import MIN_WEEKS, is_silent, missed
-from app.stock.quantity import to_plain
+from app.stock.quantity import to_canonical
 from app.stock.text import number_of
 
 INFO, WARNING, CRITICAL = Severity.INFO, Severity.WARNING, Severity.CRITICAL
@@ -174,7 +174,7 @@ def _said(queue: Queue) -> str:
 
 def _drift(facts: Facts) -> Iterator[Problem]:
     for one in facts.drift:
-        words = f"{number_of(one.items, 'item')}, together by {to_plain(one.amount)}"
+        words = f"{number_of(one.items, 'item')}, together by {to_canonical(one.amount)}"
         yield Problem(kinds.DRIFT, f"store {one.store_id}, {one.cause}", WARNING, words)
 
 
@@ -189,7 +189,7 @@ def _syncs(facts: Facts) -> Iterator[Problem]:
 def _low_stock(facts: Facts) -> Iterator[Problem]:
     if facts.low_number:
         shown = ", ".join(
-            f"{low.item_id} in store {low.store_id} ({to_plain(low.quantity)} of {to_plain(low.threshold)} {low.unit})"
+            f"{low.item_id} in store {low.store_id} ({to_canonical(low.quantity)} of {to_canonical(low.threshold)} {low.unit})"
             for low in facts.low
         )
         more = f" and {facts.low_number - len(facts.low)} more" if facts.low_number > len(facts.low) else ""

@@ -352,7 +352,7 @@ async def test_a_line_of_0_is_recorded_and_listed_without_a_sign_and_a_person_is
     assert [2] * 4 == [ended.exit_code for ended in refused]
     assert all("must not be 0: nothing would move" in ended.output for ended in refused)
     assert 0 == counted.exit_code
-    assert ["0", "0.00"] == [one["change"] for one in listed]
+    assert ["0", "0"] == [one["change"] for one in listed]
 
 
 async def test_all_that_is_dead_is_retried_at_once(world: World, run: Run) -> None:

@@ -130,6 +130,12 @@ def test_words_have_a_singular_and_a_plural() -> None:
         assert judge(replace(WELL, pairs=pairs))[0].words.startswith(words)
 
 
+def test_numbers_have_no_zeros_at_their_end() -> None:
+    drift = judge(replace(WELL, drift=[Differing("1", "gap", 3, Decimal("38.50"))]))
+    low = judge(replace(WELL, low=[Low("1", "a", Decimal("1.00"), Decimal("2.0"), "KG")], low_number=1))
+    assert ["3 items, together by 38.5", "1 item: a in store 1 (1 of 2 KG)"] == [one.words for one in [*drift, *low]]
+
+
 def test_how_commands_end() -> None:
     assert [0, 3, 4] == [EXIT_STATUS[one] for one in (INFO, WARNING, CRITICAL)]
     assert CRITICAL is worst([INFO, CRITICAL, WARNING])
