@@ -13,6 +13,7 @@ from app import version
 from app.errors import InternalError, InvalidField, PosSyncError, render
 from app.errors.requests import NoSuchPage, WrongMethod
 from app.operations.access_log import AccessLogMiddleware
+from app.operations.methods import allowed_methods
 from app.operations.probes import docs_router, probe_router
 from app.page.wiring import create_page
 from app.pos.api_key import ApiKey
@@ -139,13 +140,13 @@ async def _answer(_request: Request, error: Exception) -> Response:
     return _response(error)
 
 
-async def _answer_framework_error(_request: Request, error: Exception) -> Response:
+async def _answer_framework_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: 404 and 405 from the router, and whatever it may add."""
     assert isinstance(error, HTTPException)
     if error.status_code == NoSuchPage.status:
         return _response(NoSuchPage())
     if error.status_code == WrongMethod.status:
-        return _response(WrongMethod(), error.headers)
+        return _response(WrongMethod(), {"Allow": allowed_methods(request)})
     return JSONResponse({"message": str(error.detail)}, status_code=error.status_code, headers=error.headers)
 
 

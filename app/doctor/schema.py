@@ -7,10 +7,23 @@ from app.doctor.check import Check, Verdict
 from app.settings import Settings
 from app.storage.engine import schema_of
 from app.storage.migrations import read_schema_state
-from app.storage.rights import creators, has_right, idle_guards, missing_rights, owner_of_schema
+from app.storage.rights import (
+    creators,
+    deputies,
+    foreign_content,
+    has_right,
+    idle_guards,
+    missing_rights,
+    owner_of_schema,
+    self_promotions,
+)
 from app.storage.schema import quoted
 from app.storage.tables import stock_movement
 from app.storage.transactions import is_encrypted
+from app.visible_text import typed
+
+MAX_NAMED = 5
+"""Of what has another owner. More than that has one cause: the schema was made by another role."""
 
 
 async def examine_schema(connection: AsyncConnection) -> Check:
@@ -40,6 +53,11 @@ async def examine_rights(connection: AsyncConnection) -> Check:
     if missing:
         remedy = "As the schema's owner, run: pos-sync migrate --grant-to ROLE"
         return Check("rights", Verdict.FAILED, f"role {role} lacks {', '.join(missing)}", remedy)
+    ways = await self_promotions(connection)
+    if ways:
+        owner, _ = await owner_of_schema(connection)
+        reason = f"role {role} can make itself a member of {owner}, the schema's owner"
+        return Check("rights", Verdict.FAILED, reason, f"As a superuser, run: {_statements(ways)}")
     if any([await has_right(connection, stock_movement.name, right) for right in ("INSERT", "UPDATE", "DELETE")]):
         remedy = "Let the service use a role of its own: pos-sync migrate --grant-to ROLE"
         return Check("rights", Verdict.WARNING, f"role {role} may do more than the service needs", remedy)
@@ -49,18 +67,35 @@ async def examine_rights(connection: AsyncConnection) -> Check:
 async def examine_owner(connection: AsyncConnection) -> Check:
     """Functions of the schema run with their owner's rights: a role that could create in it, or be that owner, could use them."""
     schema = schema_of(connection)
-    others = await creators(connection)
-    if others:
-        remedy = f"As its owner, run: REVOKE CREATE ON SCHEMA {quoted(schema)} FROM {', '.join(others)}"
-        return Check("owner", Verdict.FAILED, f"{', '.join(others)} may create in the schema {schema}", remedy)
-    owner, is_superuser, has_others = await owner_of_schema(connection)
+    owner, is_superuser = await owner_of_schema(connection)
+    faults: list[tuple[str, str]] = []
+    if others := await creators(connection):
+        remedy = f"As its owner, run: REVOKE CREATE ON SCHEMA {quoted(schema)} FROM {', '.join(others)};"
+        faults.append((f"{', '.join(others)} may create in the schema {schema}", remedy))
+    members, revokes = await deputies(connection)
+    if members:
+        remedy = f"As a superuser, run: {_statements(revokes)}"
+        faults.append((f"{', '.join(members)} may do what {owner} may, as a member of that role", remedy))
+    if foreign := await foreign_content(connection):
+        faults.append(_foreign(owner, foreign))
+    if faults:
+        return Check("owner", Verdict.FAILED, "; ".join(reason for reason, _ in faults), " ".join(remedy for _, remedy in faults))
     if is_superuser:
         remedy = "Make a role that is none, and run: pos-sync migrate --owner ROLE"
         return Check("owner", Verdict.WARNING, f"the schema belongs to {owner}, a superuser", remedy)
-    if has_others:
-        remedy = f"Run: pos-sync migrate --owner {owner}"
-        return Check("owner", Verdict.WARNING, f"not every table of the schema belongs to {owner}, as the schema does", remedy)
     return Check("owner", Verdict.OK, f"the schema {schema} belongs to {owner}, and only {owner} may create in it")
+
+
+def _foreign(owner: str, names: list[str]) -> tuple[str, str]:
+    """What is wrong with the owners of what is in the schema, and what to do."""
+    reason = f"the schema belongs to {owner}, and to another role: {', '.join(names[:MAX_NAMED])}"
+    if len(names) <= MAX_NAMED:
+        return reason, f"As a superuser, run: {_statements([f'ALTER {name} OWNER TO {owner}' for name in names])}"
+    return f"{reason} and {len(names) - MAX_NAMED} more", f"As a superuser, run: pos-sync migrate --owner {typed(owner)}"
+
+
+def _statements(statements: list[str]) -> str:
+    return " ".join(f"{statement};" for statement in statements)
 
 
 async def examine_guards(connection: AsyncConnection) -> Check:

@@ -4,10 +4,35 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import ClassVar
 
-from app.errors import DatabaseAway, PosSyncError, ShuttingDown
+from app.errors import DatabaseAway, PosSyncError, ShuttingDown, TryAgain
 from app.visible_text import shown
 
 MAX_NAMED_PROBLEMS = 20
+
+
+class NotHttp(PosSyncError):
+    """uvicorn's own 400: the bytes are not HTTP."""
+
+    status = HTTPStatus.BAD_REQUEST
+    reason = "not_http"
+    text = "The request is not valid HTTP."
+
+
+class HeadTooLarge(PosSyncError):
+    """The request line and headers are over the cap; the parser has none of its own."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    reason = "head_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request's headers are larger than {limit} bytes.")
+
+
+class TooManyConnections(TryAgain):
+    """The worker has as many connections as it may, and none of them is idle."""
+
+    reason = "too_many_connections"
+    text = "The POS has too many connections. Send the movement again in a moment."
 
 
 class NotSigned(PosSyncError):

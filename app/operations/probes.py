@@ -10,10 +10,11 @@ from html import escape
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
+from app.operations.methods import allowed_methods
 from app.operations.metrics import Metrics
 from app.operations.readiness import Readiness, Ready
 
@@ -45,26 +46,38 @@ def probe_router(readiness: Readiness, metrics: Metrics, *, waiting: Callable[[]
         return Ready(message=report.message)
 
     @router.head("/livez", include_in_schema=False)
-    @router.head("/metrics", include_in_schema=False)
-    async def alive() -> Response:
-        return Response()
+    async def livez_head() -> Response:
+        return _head_of(_json(await livez()))
 
     @router.head("/readyz", include_in_schema=False)
-    async def ready() -> Response:
-        report = await readiness.check()
-        return Response(status_code=int(HTTPStatus.OK if report.is_ready else HTTPStatus.SERVICE_UNAVAILABLE))
+    async def readyz_head(response: Response) -> Response:
+        report = await readyz(response)
+        return _head_of(_json(report, status=response.status_code))
+
+    @router.head("/metrics", include_in_schema=False)
+    async def metrics_head() -> Response:
+        return _head_of(await exposition())
 
     @router.options("/livez", include_in_schema=False)
     @router.options("/readyz", include_in_schema=False)
     @router.options("/metrics", include_in_schema=False)
-    async def methods() -> Response:
-        return Response(status_code=int(HTTPStatus.NO_CONTENT), headers={"Allow": "GET, HEAD, OPTIONS"})
+    async def methods(request: Request) -> Response:
+        return Response(status_code=int(HTTPStatus.NO_CONTENT), headers={"Allow": allowed_methods(request)})
 
     @router.get("/metrics", operation_id="metrics", summary="Prometheus metrics.", response_class=PlainTextResponse)
     async def exposition() -> Response:
         return Response(metrics.exposition(waiting=waiting()), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router
+
+
+def _json(report: BaseModel, *, status: int | None = None) -> Response:
+    return JSONResponse(report.model_dump(), status_code=status or int(HTTPStatus.OK))
+
+
+def _head_of(answer: Response) -> Response:
+    """The answer to HEAD: what GET says of its body, without the body."""
+    return Response(status_code=answer.status_code, headers=dict(answer.headers))
 
 
 _STYLE = (

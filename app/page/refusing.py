@@ -13,6 +13,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.errors import PosSyncError
+from app.errors.requests import WrongMethod
+from app.operations.methods import allowed_methods
 from app.page.access import Access
 from app.page.faults import NotLoggedIn, PageFault
 from app.page.location import location_of
@@ -68,7 +70,10 @@ class Refusals:
             first = error.errors()[0]
             message = f"The filter {first['loc'][-1]} cannot be used: {first['msg']}."
             return await self._shown(request, status, later("Nothing here"), message, is_english=True)
-        return await self._shown(request, status, later("Nothing here"), later("There is nothing at this address."))
+        answer = await self._shown(request, status, later("Nothing here"), later("There is nothing at this address."))
+        if status == WrongMethod.status:
+            answer.headers["Allow"] = allowed_methods(request)
+        return answer
 
     async def _tell_of_the_database(self, request: Request, error: Exception) -> Response:
         """What is wrong, by what the database said: it is not away because one statement took too long."""

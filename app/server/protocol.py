@@ -14,7 +14,8 @@ from typing import ClassVar, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.errors import PosSyncError, TryAgain, render
+from app.errors import PosSyncError, render
+from app.errors.requests import HeadTooLarge, NotHttp, TooManyConnections
 from app.scope import BODY_ARRIVED, PEER
 
 HEADER_SECONDS = 10.0
@@ -27,35 +28,9 @@ PROBE_CONNECTIONS = 32
 """Beyond the cap, for probes only."""
 PROBES = {b"/livez", b"/readyz", b"/metrics"}
 _UPGRADE_HEADERS = {b"upgrade", b"http2-settings"}
-
-
-class BadRequest(PosSyncError):
-    """uvicorn's own 400: the bytes are not HTTP."""
-
-    status = HTTPStatus.BAD_REQUEST
-    reason = "not_http"
-
-    def __init__(self) -> None:
-        super().__init__("The request is not valid HTTP.")
-
-
-class TooManyConnections(TryAgain):
-    """The worker has as many connections as it may, and none of them is idle."""
-
-    reason = "too_many_connections"
-
-    def __init__(self) -> None:
-        super().__init__("The POS has too many connections. Send the movement again in a moment.")
-
-
-class HeadTooLarge(PosSyncError):
-    """The request line and headers are over the cap; the parser has none of its own."""
-
-    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-    reason = "head_too_large"
-
-    def __init__(self) -> None:
-        super().__init__(f"The request's headers are larger than {MAX_HEAD_BYTES} bytes.")
+_WHITE_SPACE = b" \t"
+"""It may stand around a header's value, and is no part of it."""
+_END_OF_HEAD = b"\r\n\r\n"
 
 
 class ConnectionObserver(typing.Protocol):
@@ -83,7 +58,12 @@ class Protocol(HttpToolsProtocol):
     _head_size = 0
     _is_in_head = False
     _head_received = 0
+    _is_in_body = False
     _is_upgrading = False
+    _has_padded_coding = False
+    """The head names its chunks in a way that the parser does not read: it has to be read again."""
+    _newest = b""
+    """The last bytes that came: the end of a head may come in two parts."""
     _takes_probes_only = False
     _running: RequestResponseCycle | None = None
     """The request that is being answered: `cycle` is the newest one, which may wait behind it."""
@@ -120,31 +100,49 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         # The parser tells of a header only when it has all of it, and until then keeps what there is.
         self._head_received += len(data)
-        self._feed(data)
+        self._feed_by_heads(data)
         if self._is_in_head and self._head_received > MAX_HEAD_BYTES:
-            self._refuse(HeadTooLarge())
+            self._refuse(HeadTooLarge(MAX_HEAD_BYTES))
         if self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._expect_head()
 
-    def _feed(self, data: bytes) -> None:
+    def _feed_by_heads(self, data: bytes) -> None:
+        """Give the parser what ends with a head by itself: where it refuses a head, it does not tell where that ended."""
+        known = len(self._newest)
+        data = self._newest + data
+        self._newest = data[1 - len(_END_OF_HEAD) :]
+        begin = known
+        while begin < len(data) and not self.transport.is_closing():
+            found = -1 if self._is_in_body else data.find(_END_OF_HEAD, max(begin + 1 - len(_END_OF_HEAD), 0))
+            end = len(data) if found < 0 else found + len(_END_OF_HEAD)
+            self._feed(data[begin:end], ends_with_head=found >= 0)
+            begin = end
+
+    def _feed(self, data: bytes, *, ends_with_head: bool = False) -> None:
         """As uvicorn, but for an upgrade: it is ignored, as by every server that does not know the other protocol."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             if not self.transport.is_closing():
-                self._go_on_without_upgrade(data[upgrade.args[0] :])
+                self._read_again(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._refuse(BadRequest())
+            if self._has_padded_coding and ends_with_head and not self.transport.is_closing():
+                self._read_again()
+            else:
+                self._refuse(NotHttp())
 
-    def _go_on_without_upgrade(self, rest: bytes) -> None:
-        """The parser takes what follows for another protocol's. So a new one reads the head again, without what asks for that."""
+    def _read_again(self, rest: bytes = b"") -> None:
+        """Let a new parser read the head, without what the first one stopped at, and then the `rest`.
+
+        That is an upgrade, since it takes what follows for another protocol's; and a tab behind `chunked`.
+        """
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode("ascii"))]
         for name, value in self.headers:
             kept = value
             if name == b"connection":
                 tokens = (token.strip() for token in value.split(b","))
                 kept = b", ".join(token for token in tokens if token.lower() not in _UPGRADE_HEADERS)
-            if name not in _UPGRADE_HEADERS and kept:
+            if name not in _UPGRADE_HEADERS and (kept or name != b"connection"):
                 lines.append(name + b": " + kept)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -154,6 +152,7 @@ class Protocol(HttpToolsProtocol):
         """Count from zero."""
         self._head_size = self._head_received = 0
         self._is_in_head = True
+        self._has_padded_coding = False
         super().on_message_begin()
         self.scope[PEER] = self.client  # type: ignore[typeddict-unknown-key]
 
@@ -166,7 +165,11 @@ class Protocol(HttpToolsProtocol):
         """Count a header, and take no white space around its value for a part of it; a trailer is never a header."""
         self._count(len(name) + len(value))
         if self._is_in_head:
-            super().on_header(name, value.strip(b" \t"))
+            bare = value.strip(_WHITE_SPACE)
+            if bare != value and name.lower() == b"transfer-encoding":
+                # A blank the parser leaves out by itself, a tab not.
+                self._has_padded_coding = b"\t" in value
+            super().on_header(name, bare)
 
     def on_headers_complete(self) -> None:
         """Stop the clock; from here the body's own deadline counts."""
@@ -176,16 +179,19 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._is_upgrading = True
             if self.parser.get_method() == b"CONNECT":
-                self._refuse(BadRequest())
+                self._refuse(NotHttp())
             return
         if self._is_ambiguous():
-            self._refuse(BadRequest())
+            self._refuse(NotHttp())
+            return
+        if self._has_padded_coding:
             return
         if self._takes_probes_only and self.url not in PROBES:
             self.observer.observe_refused_connection()
             self._refuse(TooManyConnections())
             return
         self._stop_clock()
+        self._is_in_body = True
         super().on_headers_complete()
         if not self.pipeline:
             self._running = self.cycle
@@ -202,6 +208,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that all of it is here; ignore the end of a request that was refused for its head."""
+        self._is_in_body = False
         if self._is_upgrading:
             # Of the head alone: it is read again.
             self._is_upgrading = False
@@ -211,7 +218,7 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Refuse what is not HTTP, in our words."""
-        self._refuse(BadRequest())
+        self._refuse(NotHttp())
 
     def _is_ambiguous(self) -> bool:
         """Whether a proxy may have read the head in another way: not one Host, or a coding of the transfer besides chunked."""
@@ -241,7 +248,7 @@ class Protocol(HttpToolsProtocol):
     def _count(self, size: int) -> None:
         self._head_size += size
         if self._head_size > MAX_HEAD_BYTES:
-            self._refuse(HeadTooLarge())
+            self._refuse(HeadTooLarge(MAX_HEAD_BYTES))
 
     def _refuse(self, error: PosSyncError) -> None:
         if self.transport.is_closing():

@@ -96,9 +96,51 @@ SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grante
 FROM pg_namespace, aclexplode(nspacl) WHERE nspname = :schema AND privilege_type = 'CREATE' AND grantee <> nspowner
 """)
 _OWNER = text("""
-SELECT rolname, rolsuper, EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relkind = 'r' AND relowner <> n.nspowner)
-FROM pg_namespace AS n JOIN pg_roles ON pg_roles.oid = n.nspowner WHERE nspname = :schema
+SELECT quote_ident(rolname), rolsuper FROM pg_namespace AS n JOIN pg_roles ON pg_roles.oid = n.nspowner WHERE nspname = :schema
 """)
+# A sequence of a column has its table's owner, and no other can be given.
+_CONTENT = text("""
+SELECT held.name, held.owner <> n.nspowner FROM pg_namespace AS n, LATERAL (
+  SELECT CASE relkind WHEN 'v' THEN 'VIEW ' WHEN 'm' THEN 'MATERIALIZED VIEW ' WHEN 'S' THEN 'SEQUENCE '
+    WHEN 'f' THEN 'FOREIGN TABLE ' ELSE 'TABLE ' END || c.oid::regclass AS name, relowner AS owner
+  FROM pg_class AS c WHERE relnamespace = n.oid AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT (relkind = 'S' AND EXISTS (
+    SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype IN ('a', 'i')))
+  UNION ALL
+  SELECT CASE prokind WHEN 'p' THEN 'PROCEDURE ' WHEN 'a' THEN 'AGGREGATE ' ELSE 'FUNCTION ' END || p.oid::regprocedure, proowner
+  FROM pg_proc AS p WHERE pronamespace = n.oid
+) AS held WHERE n.nspname = :schema ORDER BY 1
+""")
+_BEFORE_16 = "CAST(current_setting('server_version_num') AS int) < 160000"
+# Who may take a role that has the owner's rights. Before Postgres 16 a member always may; from 16 on a grant says so.
+_DEPUTIES = f"""
+SELECT r.oid, quote_ident(r.rolname) AS name FROM pg_roles AS r, pg_namespace AS n
+WHERE n.nspname = :schema AND NOT r.rolsuper AND r.oid <> n.nspowner AND EXISTS (
+  SELECT FROM pg_roles AS taken
+  WHERE (NOT taken.rolsuper OR taken.oid = n.nspowner) AND pg_has_role(taken.oid, n.nspowner, 'USAGE')
+    AND pg_has_role(r.oid, taken.oid, CASE WHEN {_BEFORE_16} THEN 'MEMBER' ELSE 'SET' END)
+)
+"""  # noqa: S608 - our own words
+_DEPUTY_NAMES = text(f"SELECT name FROM ({_DEPUTIES}) AS deputy ORDER BY name")  # noqa: S608 - our own words
+# By the grants themselves, and with the grantor: from Postgres 16 on REVOKE takes back one grantor's grant only.
+_REVOKE = f"""
+SELECT DISTINCT format('REVOKE %s FROM %s', quote_ident(pg_get_userbyid(m.roleid)), quote_ident(pg_get_userbyid(m.member)))
+  || CASE WHEN {_BEFORE_16} OR m.grantor = 10 THEN '' ELSE ' GRANTED BY ' || quote_ident(pg_get_userbyid(m.grantor)) END
+  || CASE WHEN m.admin_option THEN ' CASCADE' ELSE '' END
+FROM pg_auth_members AS m JOIN pg_namespace AS n ON n.nspowner = m.roleid WHERE n.nspname = :schema AND
+"""  # noqa: S608 - our own words
+_DEPUTY_REVOKES = text(f"""{_REVOKE}
+  (coalesce(CAST(to_jsonb(m) ->> 'set_option' AS boolean), true) OR CAST(to_jsonb(m) ->> 'inherit_option' AS boolean))
+  AND EXISTS (SELECT FROM ({_DEPUTIES}) AS deputy WHERE pg_has_role(deputy.oid, m.member, 'MEMBER')) ORDER BY 1
+""")
+_ADMIN_REVOKES = text(f"""{_REVOKE} m.admin_option AND NOT {_BEFORE_16}
+  AND pg_has_role(current_user, m.member, 'MEMBER')
+  AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) ORDER BY 1
+""")  # noqa: S608 - our own words
+_ROLE_MAKERS = text(f"""
+SELECT quote_ident(maker.rolname) FROM pg_roles AS maker, pg_roles AS own, pg_namespace AS n
+WHERE n.nspname = :schema AND own.rolname = current_user AND NOT own.rolsuper AND own.oid <> n.nspowner AND {_BEFORE_16}
+  AND maker.rolcreaterole AND pg_has_role(own.oid, maker.oid, 'MEMBER') ORDER BY 1
+""")  # noqa: S608 - our own words
 _GUARDS = text("""
 SELECT tgname, CAST(tgenabled AS text) FROM pg_trigger
 WHERE tgrelid = 'pos_sync.stock_movement'::regclass AND tgname = ANY (CAST(:names AS text[]))
@@ -138,13 +180,7 @@ async def transfer(connection: AsyncConnection, role: str) -> None:
     """
     schema = schema_of(connection)
     quoted_role = await connection.scalar(text("SELECT quote_ident(:role)"), {"role": role})
-    everything = text(
-        "SELECT 'TABLE ' || c.oid::regclass FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = :schema AND c.relkind IN ('r', 'p') UNION ALL "
-        "SELECT 'FUNCTION ' || p.oid::regprocedure FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace"
-        " WHERE n.nspname = :schema"
-    )
-    for it in list(await connection.scalars(everything, {"schema": schema})):
+    for it in list(await connection.scalars(_CONTENT, {"schema": schema})):
         await connection.execute(text(f"ALTER {it} OWNER TO {quoted_role}"))
     await connection.execute(text(f"ALTER SCHEMA {quoted(schema)} OWNER TO {quoted_role}"))
 
@@ -154,10 +190,28 @@ async def creators(connection: AsyncConnection) -> list[str]:
     return list(await connection.scalars(_CREATORS, {"schema": schema_of(connection)}))
 
 
-async def owner_of_schema(connection: AsyncConnection) -> tuple[str, bool, bool]:
-    """The schema's owner, whether it is a superuser, and whether some table has another owner."""
-    name, is_superuser, has_others = (await connection.execute(_OWNER, {"schema": schema_of(connection)})).one()
-    return name, is_superuser, has_others
+async def owner_of_schema(connection: AsyncConnection) -> tuple[str, bool]:
+    """The schema's owner, as SQL writes it, and whether it is a superuser."""
+    name, is_superuser = (await connection.execute(_OWNER, {"schema": schema_of(connection)})).one()
+    return name, is_superuser
+
+
+async def foreign_content(connection: AsyncConnection) -> list[str]:
+    """What is in the schema and has another owner: its kind and its full name, as ALTER takes them."""
+    return [name for name, is_foreign in await connection.execute(_CONTENT, {"schema": schema_of(connection)}) if is_foreign]
+
+
+async def deputies(connection: AsyncConnection) -> tuple[list[str], list[str]]:
+    """Roles that have or can take the owner's rights, superusers aside; and the statements that end it."""
+    asked = {"schema": schema_of(connection)}
+    return list(await connection.scalars(_DEPUTY_NAMES, asked)), list(await connection.scalars(_DEPUTY_REVOKES, asked))
+
+
+async def self_promotions(connection: AsyncConnection) -> list[str]:
+    """The statements without which this connection's role can make itself a member of the owner's role."""
+    asked = {"schema": schema_of(connection)}
+    makers = [f"ALTER ROLE {name} NOCREATEROLE" for name in await connection.scalars(_ROLE_MAKERS, asked)]
+    return makers + list(await connection.scalars(_ADMIN_REVOKES, asked))
 
 
 async def idle_guards(connection: AsyncConnection) -> list[str]:

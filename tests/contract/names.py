@@ -37,6 +37,7 @@ EXEMPT = {
     "sentence": "of the page, kept and told in each visitor's language",
     "certificate": "TLS's word",
     "path": "HTTP's word",
+    "methods": "HTTP's word",
     "location": "HTTP's word",
     "id": "the field's word",
     "wire": "the field's word for bytes between systems",

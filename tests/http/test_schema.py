@@ -1,6 +1,8 @@
 """The schema of its own: shared databases, the move of an older installation, rights, and replicas of other versions."""
 
 import asyncio
+import json
+import secrets
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,14 +22,18 @@ from app.storage import migrations, replicas
 from app.storage.embedded_postgres import SERVICE_ROLE
 from app.storage.engine import Database
 from app.storage.migrations import OldReplicasError, SchemaState, head, migrate, read_schema_state
+from app.storage.rights import SERVICE_RIGHTS, grant, transfer
 from app.storage.schema_move import MissingRights
 from tests.conftest import running, settings_for
 from tests.support.commands import Run, runner_for
 from tests.support.mipos import AUTHORIZED, mipos
 from tests.support.postgres import SAMPLES, database_of, migrate_to
+from tests.support.postgres import url as database_url
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.world import World
 
+FIRST_WITH_GRANT_OPTIONS = 160000
+"""The version of Postgres from which on a grant says whether the role can be taken"""
 OTHERS = """
 CREATE TABLE alembic_version (version_num text PRIMARY KEY);
 INSERT INTO alembic_version VALUES ('0001');
@@ -336,7 +342,139 @@ async def test_the_doctor_sees_who_may_create_who_owns_and_whether_the_guards_wo
     unguarded = (await run("doctor")).output
     remedies = unguarded.count("ENABLE ALWAYS TRIGGER")
 
-    assert 'REVOKE CREATE ON SCHEMA "pos_sync" FROM pos_sync' in " ".join(may_create.split())
+    assert 'REVOKE CREATE ON SCHEMA "pos_sync" FROM pos_sync;' in " ".join(may_create.split())
     assert "a superuser" in " ".join(unguarded.split())
     assert "stock_movement_keeps_rows and stock_movement_keeps_all_rows do not work always" in " ".join(unguarded.split())
     assert 2 == remedies
+
+
+async def remedy_of(run: Run, name: str) -> tuple[str, str, list[str]]:
+    """Verdict and reason of the doctor's check, and the statements of its remedy."""
+    (check,) = [one for one in json.loads((await run("doctor", "--json")).stdout) if one["name"] == name]
+    _, _, statements = check["remedy"].partition("run: ")
+    return check["verdict"], check["reason"], statements.rstrip(";").split("; ")
+
+
+@pytest.fixture
+async def owner(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """The owner of the schema, no superuser; roles that begin with its name go with it."""
+    monkeypatch.setenv("MIPOS_CLIENT_SECRET", SECRET)
+    monkeypatch.setenv("MIPOS_BASE_URL", "http://127.0.0.1:1")
+    name = f"owner_{secrets.token_hex(4)}"
+    await world.execute(f"CREATE ROLE {name}")
+    async with world.engine.begin() as connection:
+        await transfer(connection, name)
+    yield name
+    async with world.engine.connect() as connection:
+        made = list(
+            await connection.scalars(text("SELECT rolname FROM pg_roles WHERE starts_with(rolname, :owner)"), {"owner": name})
+        )
+    for role in sorted(made, key=len, reverse=True):
+        await world.execute(f"REASSIGN OWNED BY {role} TO CURRENT_USER", f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    ("made", "thing"),
+    [
+        ("SELECT", "FUNCTION record_movement"),
+        ("CREATE VIEW pos_sync.seen AS SELECT 1 AS it", "VIEW seen"),
+        ("CREATE MATERIALIZED VIEW pos_sync.seen AS SELECT 1 AS it", "MATERIALIZED VIEW seen"),
+        ("CREATE SEQUENCE pos_sync.seen", "SEQUENCE seen"),
+        ("CREATE PROCEDURE pos_sync.seen() LANGUAGE sql AS ''", "PROCEDURE seen"),
+        ("SELECT", "TABLE store"),
+    ],
+)
+async def test_the_doctor_names_what_in_the_schema_has_another_owner(
+    world: World, run: Run, owner: str, made: str, thing: str
+) -> None:
+    kind, name = thing.rsplit(" ", 1)
+    await world.execute(made, f"ALTER {kind} pos_sync.{name} OWNER TO CURRENT_USER")
+    verdict, reason, statements = await remedy_of(run, "owner")
+    await world.execute(*statements)
+    after, *_ = await remedy_of(run, "owner")
+
+    assert ("failed", 1, "ok") == (verdict, len(statements), after)
+    assert f"{kind} pos_sync.{name}" in reason
+    assert statements[0].startswith(f"ALTER {kind} pos_sync.{name}")
+    assert statements[0].endswith(f" OWNER TO {owner}")
+
+
+async def test_where_much_has_another_owner_one_command_gives_it(world: World, run: Run, owner: str) -> None:
+    await world.execute(*(f"ALTER TABLE pos_sync.{name} OWNER TO CURRENT_USER" for name in list(SERVICE_RIGHTS)[:6]))
+
+    verdict, reason, remedy = await remedy_of(run, "owner")
+
+    assert ("failed", [f"pos-sync migrate --owner {owner}"]) == (verdict, remedy)
+    assert reason.endswith(" and 1 more")
+
+
+@pytest.mark.parametrize("is_granted_by_another", [False, True])
+async def test_the_doctor_names_who_may_act_as_the_owner(
+    world: World, run: Run, owner: str, *, is_granted_by_another: bool
+) -> None:
+    group, till, chief = f"{owner}_group", f"{owner}_till", f"{owner}_chief"
+    await world.execute(f"CREATE ROLE {group}", f"CREATE ROLE {till} NOINHERIT", f"CREATE ROLE {chief}")
+    assert "ok" == (await remedy_of(run, "owner"))[0]
+    if is_granted_by_another:
+        await world.execute(
+            f"GRANT {owner} TO {chief} WITH ADMIN OPTION", f"SET ROLE {chief}", f"GRANT {owner} TO {group}", "RESET ROLE"
+        )
+    else:
+        await world.execute(f"GRANT {owner} TO {group}")
+    await world.execute(f"GRANT {group} TO {till}")
+
+    verdict, reason, statements = await remedy_of(run, "owner")
+    await world.execute(*statements)
+    after, *_ = await remedy_of(run, "owner")
+
+    named = [chief, group, till] if is_granted_by_another else [group, till]
+    assert ("failed", f"{', '.join(named)} may do what {owner} may, as a member of that role") == (verdict, reason)
+    assert all(statement.startswith(f"REVOKE {owner} FROM ") for statement in statements)
+    assert "ok" == after
+
+
+async def test_a_member_that_can_neither_inherit_nor_take_the_role_is_none_for_the_doctor(
+    world: World, run: Run, owner: str
+) -> None:
+    async with world.engine.connect() as connection:
+        if int(str(await connection.scalar(text("SHOW server_version_num")))) < FIRST_WITH_GRANT_OPTIONS:
+            pytest.skip("Before Postgres 16 a member can always take the role")
+    group, till = f"{owner}_group", f"{owner}_till"
+    await world.execute(
+        f"CREATE ROLE {group}", f"CREATE ROLE {till}", f"GRANT {owner} TO {group} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
+    )
+    harmless = (await remedy_of(run, "owner"))[0]
+    # One step is taken, the other inherited.
+    await world.execute(
+        f"GRANT {owner} TO {group} WITH INHERIT TRUE, SET FALSE", f"GRANT {group} TO {till} WITH INHERIT FALSE, SET TRUE"
+    )
+    verdict, reason, statements = await remedy_of(run, "owner")
+    await world.execute(*statements)
+    after, *_ = await remedy_of(run, "owner")
+
+    assert ("ok", "failed", "ok") == (harmless, verdict, after)
+    assert reason.startswith(f"{group}, {till} may do")
+
+
+async def test_the_doctor_tells_of_a_service_that_can_make_itself_a_member_of_the_owner(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
+    role = f"{owner}_service"
+    async with world.engine.connect() as connection:
+        is_old = int(str(await connection.scalar(text("SHOW server_version_num")))) < FIRST_WITH_GRANT_OPTIONS
+    await world.execute(f"CREATE ROLE {role} LOGIN CREATEROLE")
+    async with world.engine.begin() as connection:
+        await grant(connection, role)
+    monkeypatch.setenv("DATABASE_URL", database_url(world.database, user=role))
+    if not is_old:
+        # There the attribute alone gives no role.
+        assert "ok" == (await remedy_of(run, "rights"))[0]
+        await world.execute(f"GRANT {owner} TO {role} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
+
+    verdict, reason, statements = await remedy_of(run, "rights")
+    await world.execute(*statements)
+    after, *_ = await remedy_of(run, "rights")
+
+    wanted = f"ALTER ROLE {role} NOCREATEROLE" if is_old else f"REVOKE {owner} FROM {role} CASCADE"
+    assert ("failed", [wanted], "ok") == (verdict, statements, after)
+    assert f"role {role} can make itself a member of {owner}, the schema's owner" == reason

@@ -3,19 +3,22 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
 import pytest
 import structlog
+from starlette.routing import Mount
 
 from app.main import create_app
 from app.operations.logs import configure_logging
 from app.receiving.mipos_sender import DOCUMENTED_MOVEMENT
 from tests.conftest import new_world, running, settings_for
 from tests.support.mipos import AUTHORIZED, KEY
+from tests.support.page import PASSWORD
 from tests.support.sender import PATH, SECRET, body_of, signed
 from tests.support.world import World
 
@@ -79,14 +82,49 @@ async def test_a_probe_may_ask_by_head_and_for_its_methods(client: httpx2.AsyncC
 
     assert (200, b"") == (head.status_code, head.content)
     assert (204, b"", "GET, HEAD, OPTIONS") == (options.status_code, options.content, options.headers["allow"])
-    assert 405 == refused.status_code
+    assert (405, "GET, HEAD, OPTIONS") == (refused.status_code, refused.headers["allow"])
 
 
-async def test_head_of_readyz_has_the_status_of_get(world: World) -> None:
-    async with running(settings_for(world, database_url="postgresql://nobody@127.0.0.1:1/nothing")) as (_, client):
-        ready, alive = await client.head("/readyz"), await client.head("/livez")
+@pytest.mark.parametrize("database_url", [None, "postgresql://nobody@127.0.0.1:1/nothing"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+async def test_head_of_a_probe_says_of_it_what_get_says(world: World, path: str, database_url: str | None) -> None:
+    async with running(settings_for(world, database_url=database_url or world.service_url)) as (_, client):
+        # The first answer that /metrics counts makes it longer.
+        await client.get(path)
+        asked, head = [await client.get(path), await client.get(path)], await client.head(path)
 
-    assert (503, b"", 200) == (ready.status_code, ready.content, alive.status_code)
+    said = [(it.status_code, it.headers["content-type"], len(it.headers["content-length"])) for it in (*asked, head)]
+    assert said[0] == said[1] == said[2]
+    assert b"" == head.content
+    if path != "/metrics":
+        assert asked[0].headers["content-length"] == head.headers["content-length"]
+
+
+def routes_of(routes: Iterable[Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Path and method of each route, with those of what is included and mounted."""
+    for route in routes:
+        if hasattr(route, "original_router"):
+            yield from routes_of(route.original_router.routes, above)
+        elif isinstance(route, Mount):
+            # The page is behind the layer that sets its headers.
+            yield from routes_of(vars(route.app)["_app"].routes, above + route.path)
+        else:
+            yield from ((above + re.sub(r"{[^}]*}", "1", route.path), method) for method in route.methods)
+
+
+async def test_a_405_allows_what_all_routes_of_its_path_take(world: World) -> None:
+    async with running(settings_for(world, pos_api_key=KEY, operator_password=PASSWORD, operator_plain_http=True)) as (
+        app,
+        client,
+    ):
+        methods: dict[str, set[str]] = {}
+        for path, method in routes_of(app.routes):
+            methods.setdefault(path, set()).add(method)
+        answers = {path: await client.request("BREW", path) for path in methods}
+
+    assert {"/metrics", "/webhooks/stock", "/pos/status", "/openapi.json", "/ui", "/ui/login", "/ui/static/1"} < methods.keys()
+    assert {405} == {answer.status_code for answer in answers.values()}
+    assert methods == {path: set(answer.headers.get("allow", "").split(", ")) for path, answer in answers.items()}
 
 
 async def test_not_ready_on_a_schema_that_is_not_at_head() -> None:

@@ -276,6 +276,29 @@ async def test_a_trailer_is_no_header_and_white_space_is_no_part_of_one(world: W
     assert "forged" != headers["x-request-id"]
 
 
+async def test_white_space_around_the_coding_of_the_transfer_is_no_part_of_it_either(world: World) -> None:
+    body = body_of(note="\r\n\r\n")
+    chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    answers = []
+    with serving(world.service_url) as service:
+        connection = await Connection.open(service.port)
+        for coding in (" chunked ", "\tchunked", "chunked\t", "\t chunked \t", "chunked\t "):
+            lines = ["POST /webhooks/stock HTTP/1.1", "Host: pos", "X-Empty:", f"Transfer-Encoding:{coding}"]
+            lines += [f"{name}:\t{value}\t" for name, value in signed(body).items()]
+            head = "\r\n".join(lines).encode() + b"\r\n\r\n"
+            whole = head + chunk
+            for parts in ([whole], [head[:-2], head[-2:] + chunk], [head, chunk], [whole[i : i + 1] for i in range(len(whole))]):
+                for part in parts:
+                    await connection.send(part)
+                answers.append((coding, (await connection.answer())[0]))
+        await connection.send(head.replace(b"chunked", b"gzip") + chunk)
+        refused = (await connection.answer())[0]
+        connection.close()
+
+    assert [204] * 20 == [status for _, status in answers]
+    assert 400 == refused
+
+
 async def test_a_delivery_that_comes_with_the_end_of_its_head_is_not_counted_as_head(world: World) -> None:
     body = body_of(note="x" * 64_000)
     raw = raw_request(body, signed(body))

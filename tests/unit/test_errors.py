@@ -13,6 +13,9 @@ def every_subclass(kind: type[Any]) -> list[type[Any]]:
 
 EXAMPLES = [
     errors.InternalError(),
+    requests.NotHttp(),
+    requests.HeadTooLarge(65536),
+    requests.TooManyConnections(),
     requests.NotSigned(),
     requests.BodyTooLarge(65536),
     requests.SlowBody(),
