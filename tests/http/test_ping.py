@@ -8,6 +8,7 @@ import time
 import httpx2
 import pytest
 from starlette.responses import PlainTextResponse
+from structlog.testing import capture_logs
 
 from app.doctor import Verdict, _examine_public_url
 from app.operator.ping import PingState, send_ping
@@ -60,11 +61,11 @@ async def test_what_answers_instead_is_named(world: World) -> None:
 WRONG = {"X-Signature-Request": "0" * 64}
 
 
-async def test_the_doctor_s_is_refused_and_counts_nowhere(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    async with reached(world) as settings:
-        check = await _examine_public_url(settings)
-        async with httpx2.AsyncClient() as client:
-            metrics = (await client.get(f"{settings.public_url}/metrics")).text
+async def test_the_doctor_s_is_refused_and_counts_nowhere(world: World) -> None:
+    async with reached(world) as settings, httpx2.AsyncClient() as client:
+        with capture_logs() as lines:
+            check = await _examine_public_url(settings)
+        metrics = (await client.get(f"{settings.public_url}/metrics")).text
 
     assert Verdict.OK is check.verdict, check
     assert 'pos_sync_signature_failures_total{cause="wrong"} 0.0' in metrics
@@ -72,9 +73,7 @@ async def test_the_doctor_s_is_refused_and_counts_nowhere(world: World, capsys: 
         line for line in metrics.splitlines() if line.startswith("pos_sync_deliveries_total") and not line.endswith(" 0.0")
     ]
     assert 0 == await world.scalar("SELECT count(*) FROM pos_sync.delivery_count")
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "status=401" in line]
-    assert "[info " in line
-    assert "outcome=ping" in line
+    assert [("info", "ping")] == [(line["log_level"], line["outcome"]) for line in lines if line.get("status") == 401]
 
 
 async def test_a_stranger_cannot_hide_behind_the_doctor_s(world: World) -> None:
