@@ -6,9 +6,8 @@ it and is led to the same place. What was confirmed is compared in the same tran
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from gettext import NullTranslations
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -18,10 +17,11 @@ from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.page.access import Form
-from app.page.faults import Changed, FormRefused, WrongField
+from app.page.faults import Changed, FormRefused, Ours, WrongField, named
 from app.page.jobs import Jobs, location_of
 from app.page.reader import note_change
-from app.page.sentence import Sentence
+from app.page.rendering import later
+from app.page.sentence import EnglishWords, Sentence
 from app.stock.text import fault_in
 from app.storage import page_acts
 from app.storage.transactions import run_transaction
@@ -94,8 +94,16 @@ def versions_of(form: Form, name: str = "number") -> dict[int, str]:
     return found
 
 
-def require_as_seen(row: Any, state: str, *, number: int, gone: str, moved: str) -> None:  # noqa: ANN401 - of one of two tables
-    """`row` is in the `state` in which row `number` was shown; `gone` and `moved` say of what it is not.
+def require_as_seen(
+    row: Any,  # noqa: ANN401 - of one of two tables
+    state: str,
+    *,
+    number: int,
+    states: Mapping[Any, str],
+    gone: str,
+    moved: str,
+) -> None:
+    """`row` is in the `state` in which row `number` was shown; `gone` and `moved` say of what it is not, in words of `states`.
 
     Raises:
         Changed
@@ -103,8 +111,9 @@ def require_as_seen(row: Any, state: str, *, number: int, gone: str, moved: str)
     if row is None:
         raise Changed(gone, number=number)
     if row.state != state:
-        by = f" (by {row.actor})" if row.actor else ""
-        raise Changed(moved, number=number, state=row.state, by=by, seen=state or "not looked at")
+        by = Ours(later(" (by %(actor)s)"), actor=row.actor) if row.actor else ""
+        seen = named(state, states) if state else Ours(later("not looked at"))
+        raise Changed(moved, number=number, state=named(row.state, states), by=by, seen=seen)
 
 
 def seen_all(numbers: Sequence[int]) -> str:
@@ -182,7 +191,7 @@ class Act:
 
     def log(self) -> None:
         """Tell that it was done."""
-        words = self.said.told(NullTranslations())
+        words = self.said.told(EnglishWords())
         _log.info("page act", actor=self.actor, act=words, location=self.location, act_id=self.act_id)
 
     @property

@@ -50,7 +50,7 @@ class _Captures:
 
     async def show(self, request: Request, number: int) -> Response:
         visitor = await self._page.access.viewer(request)
-        require_number(number, "captured delivery")
+        require_number(number, later("captured delivery %(number)s"))
         filters = Filters(request, ("explain",))
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:

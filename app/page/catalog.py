@@ -13,7 +13,7 @@ from app.operator.item import CannotChangeItem, ItemChange, retire_items, set_it
 from app.page.access import Form
 from app.page.acting import Act, Check, new_act_id, use, words_of
 from app.page.context import PageContext
-from app.page.faults import Changed, NothingThere, WrongField
+from app.page.faults import Changed, NothingThere, Ours, WrongField
 from app.page.filters import Filters, text_of
 from app.page.item import read_quantity, require_id
 from app.page.rendering import Zone, address, later, number
@@ -210,7 +210,7 @@ def _as_shown(form: Form, store_id: str, item_id: str) -> Check:
             if as_seen(now).strip() != form.text(f"was_{name}"):
                 raise Changed(
                     "the field %(name)s of item %(item)s was changed by somebody else meanwhile, and is %(now)s now",
-                    name=name,
+                    name=Ours(LABELS[name]),
                     item=text_of(item_id),
                     now=text_of(now) or "-",
                 )
@@ -225,10 +225,10 @@ def _none_changed(store_id: str, item_ids: list[str], *, retires: bool) -> Check
         for item_id in item_ids:
             one = found.get(item_id)
             if one is not None and (one.retired_at is None) is not retires:
-                raise Changed(
-                    "item %(item)s was %(changed)s by somebody else meanwhile",
-                    item=text_of(item_id),
-                    changed="retired" if retires else "brought back",
+                raise (
+                    Changed("item %(item)s was retired by somebody else meanwhile", item=text_of(item_id))
+                    if retires
+                    else Changed("item %(item)s was brought back by somebody else meanwhile", item=text_of(item_id))
                 )
 
     return check

@@ -13,15 +13,16 @@ from app.page.body import show_body
 from app.page.clock import read_clocks
 from app.page.context import PageContext
 from app.page.deliveries import HERE
-from app.page.faults import Changed, FormRefused, NothingThere
+from app.page.faults import Changed, English, FormRefused, NothingThere, Ours
 from app.page.refusals import require_number
 from app.page.rendering import later
 from app.page.sentence import Sentence, Value
-from app.page.text import SUSPECT_STATES, SUSPICIONS, VERDICTS
+from app.page.text import SUSPECT_STATES, SUSPECT_VERDICTS, SUSPICIONS
 from app.receiving.body import read_fields
 from app.storage import duplicates
 from app.storage.page_deliveries import lock_suspect
 
+_NONE = later("suspected duplicate %(number)s")
 _GONE = later("there is no suspected duplicate %(number)s")
 _MOVED = later("suspected duplicate %(number)s is %(state)s by now%(by)s, and was %(seen)s")
 
@@ -42,12 +43,12 @@ class _Duplicates:
 
     async def show(self, request: Request, number: int) -> Response:
         visitor = await self._page.access.viewer(request)
-        require_number(number, "suspected duplicate")
+        require_number(number, _NONE)
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             one = await duplicates.read(connection, number)
             if one is None:
-                raise NothingThere("suspected duplicate %(number)s", number=number)
+                raise NothingThere(_NONE, number=number)
             clocks = await read_clocks(connection, self._page.settings)
             return {
                 "one": one,
@@ -87,7 +88,7 @@ class _Duplicates:
         async def case() -> None:
             result = await decide(self._page.engine, number, actor=act.actor, note=note, first=act.guard)
             _require_done(result)
-            became = {"became": VERDICTS[result.verdict]}
+            became = {"became": SUSPECT_VERDICTS[result.verdict]}
             await tell(
                 self._page.engine, act, Sentence(later("Suspected duplicate %(number)s: %(became)s."), about, became, note=note)
             )
@@ -99,11 +100,16 @@ class _Duplicates:
 
 def _as_seen(number: int, state: str) -> Check:
     async def check(connection: AsyncConnection) -> None:
-        require_as_seen(await lock_suspect(connection, number), state, number=number, gone=_GONE, moved=_MOVED)
+        row = await lock_suspect(connection, number)
+        require_as_seen(row, state, number=number, states=SUSPECT_STATES, gone=_GONE, moved=_MOVED)
 
     return check
 
 
 def _require_done(result: OperatorResult) -> None:
     if not result.verdict.is_good:
-        raise Changed("it is %(verdict)s. %(words)s", verdict=result.verdict.value, words=result.message.rstrip("."))
+        raise Changed(
+            "it is now: %(verdict)s. %(words)s",
+            verdict=Ours(SUSPECT_VERDICTS[result.verdict]),
+            words=English(result.message.rstrip(".")),
+        )

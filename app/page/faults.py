@@ -1,18 +1,31 @@
 """What the page says no to. Each has a status and a sentence; a page shows it in the visitor's language."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import ClassVar
 
+from markupsafe import Markup
+
 from app.errors import PosSyncError
-from app.page.rendering import later
+from app.page.rendering import later, translations_of
+from app.visible_text import as_seen
 
 Said = Callable[[str], str]
 """Translates"""
+_QUOTED = "%(quoted)s"
 
 
-def _in_english(words: str) -> str:
-    return words
+class Ours:
+    """A value that is words of ours, with values of its own: translated where it is shown."""
+
+    def __init__(self, words: str, **values: object) -> None:
+        self.words, self.values = words, values
+
+
+class English(str):
+    """A value that is English in each language, and marked so."""
+
+    __slots__ = ()
 
 
 class PageFault(PosSyncError):
@@ -21,13 +34,34 @@ class PageFault(PosSyncError):
     frame: ClassVar[str] = "%(problem)s"
 
     def __init__(self, problem: str = "", **values: object) -> None:
-        self._problem, self._values = problem or self.text, values
-        super().__init__(self.spoken(_in_english))
+        self._said = Ours(self.frame, problem=Ours(problem or self.text, **values))
+        super().__init__(self.spoken(translations_of("en").gettext))
 
     def spoken(self, said: Said) -> str:
         """The sentence."""
-        problem = said(self._problem)
-        return said(self.frame) % {"problem": problem % self._values if self._values else problem}
+        return _spoken(self._said, said)
+
+    def shown(self, said: Said) -> Markup:
+        """The sentence for a page, where what is `English` is marked."""
+        return _shown(self._said, said)
+
+
+def _spoken(one: Ours, said: Said) -> str:
+    filled = {name: _spoken(value, said) if isinstance(value, Ours) else value for name, value in one.values.items()}
+    return said(one.words) % filled if filled else said(one.words)
+
+
+def _shown(value: object, said: Said) -> Markup:
+    if isinstance(value, Ours):
+        words = Markup.escape(said(value.words))
+        return words % {name: _shown(one, said) for name, one in value.values.items()} if value.values else words
+    seen = as_seen(str(value))
+    return Markup('<span lang="en">{}</span>').format(seen) if isinstance(value, English) else Markup.escape(seen)
+
+
+def named(state: object, states: Mapping[object, str]) -> object:
+    """The words of a state, or what was given, where it is none."""
+    return Ours(states[state]) if state in states else as_seen(str(state))
 
 
 class NotLoggedIn(PageFault):

@@ -23,7 +23,7 @@ from app.page.acting import (
 from app.page.clock import read_clocks
 from app.page.context import PageContext
 from app.page.deliveries import ANY, chosen
-from app.page.faults import Changed, NothingThere, WrongField
+from app.page.faults import Changed, NothingThere, WrongField, named
 from app.page.filters import Filters
 from app.page.refusals import numbers_in, require_number
 from app.page.rendering import later
@@ -49,6 +49,7 @@ OPEN_STATES = {OutboxState.PENDING, OutboxState.DEAD}
 _SENT = plurals("%(num)d stock update is sent now.", "%(num)d stock updates are sent now.")
 _DISMISSED = plurals("%(num)d stock update was dismissed.", "%(num)d stock updates were dismissed.")
 _NOT_THESE = later("The list is another one by now: %(count)s stock updates that are not on their way, and %(seen)s were shown")
+_NONE = later("stock update %(number)s")
 WAITING = "open"
 """The state that stands for both that need to be looked at: those that wait, and those that are not sent any more."""
 
@@ -105,12 +106,12 @@ class _Outbox:
 
     async def show_one(self, request: Request, number: int) -> Response:
         visitor = await self._page.access.viewer(request)
-        require_number(number, "stock update")
+        require_number(number, _NONE)
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             found = await read_messages(connection, [number])
             if not found:
-                raise NothingThere("stock update %(number)s", number=number)
+                raise NothingThere(_NONE, number=number)
             clocks = await read_clocks(connection, self._page.settings)
             return {
                 "one": found[0],
@@ -244,7 +245,10 @@ def _as_seen(seen: Mapping[int, str]) -> Check:
             if now != version:
                 state, _, tries = now.partition(".")
                 raise Changed(
-                    "stock update %(number)s is %(state)s by now, after %(tries)s tries", number=number, state=state, tries=tries
+                    "the state of stock update %(number)s is by now: %(state)s. It was tried %(tries)s times",
+                    number=number,
+                    state=named(state, OUTBOX_STATES),
+                    tries=tries,
                 )
 
     return check

@@ -29,7 +29,7 @@ from app.page.body import show_body
 from app.page.clock import read_clocks
 from app.page.context import PageContext
 from app.page.deliveries import HERE
-from app.page.faults import FormRefused, NothingThere, WrongField
+from app.page.faults import FormRefused, NothingThere, Ours, WrongField
 from app.page.filters import Filters
 from app.page.jobs import MAX_RESULTS, Progress
 from app.page.rendering import address, later
@@ -49,6 +49,7 @@ REPLAY = later("replay")
 _REPLAYING = plurals("Replay of %(num)d refused delivery.", "Replay of %(num)d refused deliveries.")
 _DISMISSED = plurals("%(num)d refused delivery was dismissed.", "%(num)d refused deliveries were dismissed.")
 _REOPENED = plurals("%(num)d refused delivery was opened again.", "%(num)d refused deliveries were opened again.")
+_NONE = later("refused delivery %(number)s")
 _GONE = later("there is no refused delivery %(number)s")
 _NOT_THESE = later("The list is another one by now: %(count)s open refused deliveries, and %(seen)s were shown")
 _MOVED = later("refused delivery %(number)s is %(state)s by now%(by)s, and was %(seen)s")
@@ -67,14 +68,14 @@ def refusals_router(page: PageContext) -> APIRouter:
     return router
 
 
-def require_number(number: int, what: str) -> int:
-    """A number that a row can have.
+def require_number(number: int, none: str) -> int:
+    """A number that a row can have; `none` names what there is not, as `NothingThere` does.
 
     Raises:
         NothingThere
     """
     if not 0 < number < TOO_LARGE:
-        raise NothingThere("%(what)s %(number)s", what=what, number=number)
+        raise NothingThere(none, number=number)
     return number
 
 
@@ -96,7 +97,7 @@ def as_seen_check(seen: Mapping[int, str]) -> Check:
     async def check(connection: AsyncConnection) -> None:
         found = await lock_refused(connection, list(seen))
         for number, state in seen.items():
-            require_as_seen(found.get(number), state, number=number, gone=_GONE, moved=_MOVED)
+            require_as_seen(found.get(number), state, number=number, states=REFUSAL_STATES, gone=_GONE, moved=_MOVED)
 
     return check
 
@@ -107,12 +108,12 @@ class _Refusals:
 
     async def show(self, request: Request, number: int) -> Response:
         visitor = await self._page.access.viewer(request)
-        require_number(number, "refused delivery")
+        require_number(number, _NONE)
 
         async def look(connection: AsyncConnection) -> dict[str, Any]:
             one = (await refusals.read(connection, [number])).get(number)
             if one is None:
-                raise NothingThere("refused delivery %(number)s", number=number)
+                raise NothingThere(_NONE, number=number)
             clocks = await read_clocks(connection, self._page.settings)
             return {
                 "one": one,
@@ -143,7 +144,11 @@ class _Refusals:
             else:
                 numbers = numbers_in(request)
             if not numbers:
-                raise WrongField("Choose at least one row")
+                raise (
+                    WrongField("None of them is left. Go back to the list")
+                    if filters.is_set("all")
+                    else WrongField("Choose at least one row")
+                )
             clocks = await read_clocks(connection, self._page.settings)
             kept = await refusals.read(connection, numbers[:MAX_PREVIEWED] if filters.is_set("all") else numbers)
             is_open = [one for one in numbers if filters.is_set("all") or (one in kept and kept[one].state is State.OPEN)]
@@ -259,7 +264,9 @@ class _Refusals:
 
 def _open_only(seen: Mapping[int, str], state: State) -> Mapping[int, str]:
     if any(one != state for one in seen.values()):
-        raise FormRefused("It names a refused delivery that was not %(state)s when it was shown", state=state.value)
+        raise FormRefused(
+            "It names a refused delivery that was not %(state)s when it was shown", state=Ours(REFUSAL_STATES[state])
+        )
     return seen
 
 

@@ -60,9 +60,12 @@ class Refusals:
             return RedirectResponse(login, int(HTTPStatus.SEE_OTHER))
         said = translations_of(language_of(request)).gettext
         message = error.spoken(said) if isinstance(error, PageFault) else error.message
+        is_english = message == error.message
+        if isinstance(error, PageFault) and not is_english:
+            message = error.shown(said)
         is_missing = error.status == HTTPStatus.NOT_FOUND
         title = later("Nothing here") if is_missing else later("This was not done")
-        return await self._shown(request, int(error.status), title, message, is_english=message == error.message)
+        return await self._shown(request, int(error.status), title, message, is_english=is_english)
 
     async def _refuse_address(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else int(HTTPStatus.UNPROCESSABLE_ENTITY)

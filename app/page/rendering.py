@@ -16,7 +16,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from app.page.location import location_of
-from app.page.sentence import told
+from app.page.sentence import CONTEXT_END, EnglishWords, told
 from app.page.visitor import Visitor
 from app.stock.movement import Source
 from app.stock.quantity import to_canonical
@@ -33,6 +33,11 @@ NOTHING = "-"
 def later(words: str) -> str:
     """`words`, which a template translates when it shows them: named here so that they are collected."""
     return words
+
+
+def later_of(what: str, words: str) -> str:
+    """As `later`, of words that are translated otherwise where they are said of `what`."""
+    return f"{what}{CONTEXT_END}{words}"
 
 
 class Zone(NamedTuple):
@@ -106,9 +111,11 @@ def translations_of(language: str) -> gettext.NullTranslations:
     """The messages; English ones stand in the templates."""
     file = FOLDER / "languages" / f"{language}.mo"
     if not file.exists():
-        return gettext.NullTranslations()
+        return EnglishWords()
     with file.open("rb") as opened:
-        return gettext.GNUTranslations(opened)
+        found = gettext.GNUTranslations(opened)
+    found.add_fallback(EnglishWords())
+    return found
 
 
 def _translators(translations: gettext.NullTranslations) -> dict[str, Any]:

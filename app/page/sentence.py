@@ -7,6 +7,16 @@ from dataclasses import dataclass, field
 
 Value = int | str | list[tuple[str, str]]
 """A number or an id; or fields, each a label to be translated and a text."""
+CONTEXT_END = "\x04"
+"""How gettext ends the context of words (`later_of`)"""
+
+
+class EnglishWords(gettext.NullTranslations):
+    """The words as they are, without their context."""
+
+    def gettext(self, message: str) -> str:
+        """`message`."""
+        return message.rpartition(CONTEXT_END)[2]
 
 
 @dataclass(frozen=True, slots=True)

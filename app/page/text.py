@@ -1,7 +1,7 @@
 """What codes are called for people. Messages are translated where they are shown; the code stands beside them."""
 
 from app.operator.refusals import Verdict
-from app.page.rendering import later
+from app.page.rendering import later, later_of
 from app.stock.causes import CauseKind
 from app.storage.duplicates import State as SuspectState
 from app.storage.duplicates import Suspicion
@@ -42,9 +42,9 @@ SUSPICIONS = {
     Suspicion.BEFORE_COUNT: later("was applied, and is older than the newest count"),
 }
 SUSPECT_STATES = {
-    SuspectState.OPEN: later("open"),
-    SuspectState.APPLIED: later("applied"),
-    SuspectState.DISMISSED: later("dismissed"),
+    SuspectState.OPEN: later_of("suspected duplicate", "open"),
+    SuspectState.APPLIED: later_of("suspected duplicate", "applied"),
+    SuspectState.DISMISSED: later_of("suspected duplicate", "dismissed"),
 }
 CAUSES = {
     CauseKind.REFUSED: later("refused deliveries"),
@@ -82,3 +82,13 @@ VERDICTS = {
     Verdict.UNKNOWN: later("not found"),
 }
 """What became of a replay, or would become of it"""
+SUSPECT_VERDICTS = {
+    **VERDICTS,
+    Verdict.APPLIED: later_of("suspected duplicate", "applied"),
+    Verdict.ALREADY_APPLIED: later_of("suspected duplicate", "already applied"),
+    Verdict.REFUSED: later_of("suspected duplicate", "refused again"),
+    Verdict.COUNTED: later_of("suspected duplicate", "closed, since the count held it"),
+    Verdict.SET_ASIDE: later_of("suspected duplicate", "dismissed"),
+    Verdict.DISMISSED: later_of("suspected duplicate", "dismissed before"),
+}
+"""What became of a suspected duplicate: in some languages words have a gender"""

@@ -354,6 +354,43 @@ async def test_what_changed_meanwhile_is_told_and_nothing_is_done(world: World) 
         assert f"{other} (dismissed), 999 (not found)" in person.text
 
 
+async def test_what_comes_too_late_is_told_in_spanish_alone(world: World) -> None:
+    async with refused(world, 2) as person:
+        person.client.headers["Accept-Language"] = "es"
+        one, other = await numbers(world)
+        await person.open(f"/ui/deliveries/refused/confirm?act=dismiss&number={one}&number={other}")
+        action, fields = person.fields("/ui/deliveries/refused/dismiss")
+        await put_aside(world, other)
+        late = await person.post(action, {**fields, "note": "x"})
+        assert 409 == late.status_code
+        assert f"la entrega rechazada {other} ahora está descartada (por bob), y estaba abierta." in late.text
+        await person.open("/ui/deliveries/refused/confirm?all=1&act=dismiss&store=99")
+        assert (422, True) == (person.status, "Ya no queda ninguna. Vuelva a la lista." in person.text)
+        for path, words in (
+            ("refused/0", "No existe: la entrega rechazada 0."),
+            ("suspected/0", "No existe: el posible duplicado 0."),
+            ("captured/0", "No existe: la entrega capturada 0."),
+        ):
+            await person.open(f"/ui/deliveries/{path}")
+            assert (404, True) == (person.status, words in person.text), person.text
+
+
+async def test_a_suspected_duplicate_is_masculine_in_spanish(world: World) -> None:
+    async with person_at(world) as person:
+        number = await suspected(world, person)
+        person.client.headers["Accept-Language"] = "es"
+        await person.open("/ui/deliveries?kind=suspected")
+        assert (True, False) == (">abierto</td>" in person.html, ">abierta<" in person.html)
+        await person.open(f"/ui/deliveries/suspected/{number}")
+        action, fields = person.fields("/ui/deliveries/suspected/dismiss")
+        await person.send("/ui/deliveries/suspected/dismiss", note="x")
+        assert f"Posible duplicado {number}: descartado." in person.text
+        assert "Estado descartado, page:Ana" in person.text
+        late = await person.post(action, {**fields, "note": "again", "act_id": ["b" * 32]})
+        assert 409 == late.status_code
+        assert f"el posible duplicado {number} ahora está descartado (por page:Ana), y estaba abierto." in late.text
+
+
 async def report(person: Person, change: str, stock: str, now: str) -> None:
     kind, quantity = (2, change[1:]) if change.startswith("-") else (1, change)
     assert 204 == await deliver(

@@ -152,7 +152,7 @@ async def test_what_somebody_else_changed_meanwhile_is_not_overwritten(world: Wo
         await person.send("/ui/catalog/stores/1/items/avcc123", name="Pechuga")
         assert (409, True) == (
             person.status,
-            "the field cost of item avcc123 was changed by somebody" in person.text,
+            "the field Cost of item avcc123 was changed by somebody" in person.text,
         )
         assert 0 == await world.scalar("SELECT count(*) FROM pos_sync.item WHERE name = 'Pechuga'")
         await person.open("/ui/catalog?store=1")
@@ -160,6 +160,20 @@ async def test_what_somebody_else_changed_meanwhile_is_not_overwritten(world: Wo
         await world.execute("UPDATE pos_sync.item SET retired_at = now() WHERE item_id = 'avcc123'")
         await person.send("/ui/catalog/retired")
         assert 409 == person.status
+
+
+async def test_what_was_changed_meanwhile_is_told_in_spanish_alone(world: World) -> None:
+    async with person_at(world) as person:
+        person.client.headers["Accept-Language"] = "es"
+        await person.open("/ui/catalog/stores/1/items/avcc123")
+        await world.execute("UPDATE pos_sync.item SET name = 'Pollo' WHERE item_id = 'avcc123'")
+        await person.send("/ui/catalog/stores/1/items/avcc123", name="Pechuga")
+        assert "el campo Nombre del artículo avcc123, que ahora es Pollo." in person.text
+        await person.open("/ui/catalog?store=1")
+        await person.send("/ui/catalog/retire", item=["avcc123"], what="retire")
+        await world.execute("UPDATE pos_sync.item SET retired_at = now() WHERE item_id = 'avcc123'")
+        await person.send("/ui/catalog/retired")
+        assert (409, True) == (person.status, "otra persona retiró mientras tanto el artículo avcc123." in person.text)
 
 
 HOSTILE_PATHS = [

@@ -195,9 +195,17 @@ async def test_one_that_is_on_its_way_is_not_offered_and_is_left(world: World, a
         assert "It is on its way" in person.text
         await world.execute(f"UPDATE pos_sync.outbox_message SET claimed_until = NULL WHERE outbox_message_id = {second}")
         changed = await person.post(action, {**fields, "note": "x"})
-        assert (409, True) == (changed.status_code, f"stock update {second} is pending by now, after 1 tries" in changed.text)
+        assert (409, True) == (
+            changed.status_code,
+            f"stock update {second} is by now: waits. It was tried 1 times" in changed.text,
+        )
         unknown = await person.post(action, {**fields, "note": "x", "number": ["999:dead.2"]})
         assert (409, True) == (unknown.status_code, "there is no stock update 999" in unknown.text)
+        person.client.headers["Accept-Language"] = "es"
+        changed = await person.post(action, {**fields, "note": "x"})
+        assert f"el estado de la actualización {second} ahora es: espera. Intentos: 1." in changed.text
+        await person.open("/ui/outbox/0")
+        assert "No existe: la actualización 0." in person.text
 
 
 @pytest.mark.parametrize("settings", [{"password": VIEWER_PASSWORD}, {"operator_read_only": True}])

@@ -31,6 +31,7 @@ KEYWORDS = {
     "plurals": (1, 2),
     "said": None,
     "later": None,
+    "later_of": ((1, "c"), 2),
     "NotAllowed": None,
     "FormRefused": None,
     "WrongField": None,
@@ -43,8 +44,8 @@ KEYWORDS = {
 def template() -> Catalog:
     """All messages that the page has now."""
     found = Catalog(project="mipos-pos-sync", charset="utf-8")
-    for _file, _line, message, comments, _context in extract_from_dir(PAGE, METHODS, OPTIONS, keywords=KEYWORDS):
-        found.add(message, auto_comments=comments)
+    for _file, _line, message, comments, context in extract_from_dir(PAGE, METHODS, OPTIONS, keywords=KEYWORDS):
+        found.add(message, auto_comments=comments, context=context)
     for words in named_words():
         found.add(words)
     return found
