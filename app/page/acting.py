@@ -22,6 +22,7 @@ from app.page.jobs import Jobs, location_of
 from app.page.reader import note_change
 from app.page.rendering import later
 from app.page.sentence import EnglishWords, Sentence
+from app.page.words import of_fault
 from app.stock.text import fault_in
 from app.storage import page_acts
 from app.storage.transactions import run_transaction
@@ -64,7 +65,7 @@ def note_of(form: Form) -> str:
     """
     note = form.text("note")
     if fault := fault_in(note, max_length=MAX_NOTE_LENGTH):
-        raise WrongField("The note %(fault)s. Write why", fault=fault)
+        raise WrongField("The note %(fault)s. Write why", fault=of_fault(fault))
     return note
 
 
@@ -100,20 +101,21 @@ def require_as_seen(
     *,
     number: int,
     states: Mapping[Any, str],
-    gone: str,
-    moved: str,
+    said: tuple[str, str],
 ) -> None:
-    """`row` is in the `state` in which row `number` was shown; `gone` and `moved` say of what it is not, in words of `states`.
+    """`row` is in the `state` in which row `number` was shown.
+
+    `said` are the words for one that is gone, and for one that is in another of the `states` now.
 
     Raises:
         Changed
     """
     if row is None:
-        raise Changed(gone, number=number)
+        raise Changed(said[0], number=number)
     if row.state != state:
         by = Ours(later(" (by %(actor)s)"), actor=row.actor) if row.actor else ""
         seen = named(state, states) if state else Ours(later("not looked at"))
-        raise Changed(moved, number=number, state=named(row.state, states), by=by, seen=seen)
+        raise Changed(said[1], number=number, state=named(row.state, states), by=by, seen=seen)
 
 
 def seen_all(numbers: Sequence[int]) -> str:

@@ -13,12 +13,13 @@ from app.operator.item import CannotChangeItem, ItemChange, retire_items, set_it
 from app.page.access import Form
 from app.page.acting import Act, Check, new_act_id, use, words_of
 from app.page.context import PageContext
-from app.page.faults import Changed, NothingThere, Ours, WrongField
+from app.page.faults import Changed, NothingThere, Ours, WrongField, quoting
 from app.page.filters import Filters, text_of
 from app.page.item import read_quantity, require_id
 from app.page.rendering import Zone, address, later, number
 from app.page.sentence import Sentence
 from app.page.visitor import Visitor
+from app.page.words import of_fault
 from app.path_id import STORE_PATH
 from app.stock.definitions import DefinedItem
 from app.stock.text import MAX_TEXT_LENGTH, fault_in, zone_of
@@ -121,7 +122,7 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
             try:
                 await retire_items(page.engine, store_id, item_ids, retires=retires, first=act.guard)
             except CannotChangeItem as error:
-                raise WrongField(str(error).removesuffix(".")) from error
+                raise quoting(error) from error
 
         return await use(act, case)
 
@@ -161,7 +162,7 @@ def catalog_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its
             try:
                 await set_item(page.engine, store_id, item_id, change, actor=act.actor, first=act.guard)
             except CannotChangeItem as error:
-                raise WrongField(str(error).removesuffix(".")) from error
+                raise quoting(error) from error
 
         return await use(act, case)
 
@@ -248,7 +249,7 @@ def _change_of(form: Form) -> ItemChange:
 
     name, cost, low = new("name"), new("cost"), new("low_stock")
     if name is not None and (fault := fault_in(name, max_length=MAX_TEXT_LENGTH)):
-        raise WrongField("The name %(fault)s", fault=fault)
+        raise WrongField("The name %(fault)s", fault=of_fault(fault))
     threshold: Decimal | None = read_quantity(low) if low else None
     return ItemChange(
         name=name,

@@ -101,7 +101,7 @@ class _Duplicates:
 def _as_seen(number: int, state: str) -> Check:
     async def check(connection: AsyncConnection) -> None:
         row = await lock_suspect(connection, number)
-        require_as_seen(row, state, number=number, states=SUSPECT_STATES, gone=_GONE, moved=_MOVED)
+        require_as_seen(row, state, number=number, states=SUSPECT_STATES, said=(_GONE, _MOVED))
 
     return check
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from markupsafe import Markup
 
@@ -59,7 +59,7 @@ def _shown(value: object, said: Said) -> Markup:
     return Markup('<span lang="en">{}</span>').format(seen) if isinstance(value, English) else Markup.escape(seen)
 
 
-def named(state: object, states: Mapping[object, str]) -> object:
+def named(state: object, states: Mapping[Any, str]) -> object:
     """The words of a state, or what was given, where it is none."""
     return Ours(states[state]) if state in states else as_seen(str(state))
 
@@ -125,3 +125,8 @@ class NothingThere(PageFault):
     status = HTTPStatus.NOT_FOUND
     reason = "nothing_there"
     frame = later("There is no %(problem)s.")
+
+
+def quoting(error: Exception) -> WrongField:
+    """What a use case says no to, in its English words."""
+    return WrongField(_QUOTED, quoted=English(str(error).removesuffix(".")))

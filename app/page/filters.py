@@ -7,6 +7,7 @@ from fastapi import Request
 
 from app.page.faults import WrongField
 from app.page.rendering import address
+from app.page.words import of_fault
 from app.stock.text import MAX_TEXT_LENGTH, fault_in
 from app.visible_text import as_seen
 
@@ -27,7 +28,7 @@ class Filters:
         self._values = {name: given[name].strip() for name in names if given.get(name, "").strip()}
         for name, value in self._values.items():
             if fault := fault_in(value, max_length=2 * MAX_TEXT_LENGTH):
-                raise WrongField("The filter %(name)s %(fault)s", name=name, fault=fault)
+                raise WrongField("The filter %(name)s %(fault)s", name=name, fault=of_fault(fault))
 
     def get(self, name: str) -> str | None:
         """Its value; None where it is not set."""

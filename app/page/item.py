@@ -17,12 +17,13 @@ from app.page.access import Form
 from app.page.acting import Act, Check, new_act_id, note_of, use, words_of
 from app.page.chart import chart_of
 from app.page.context import PageContext
-from app.page.faults import Changed, NothingThere, WrongField
+from app.page.faults import Changed, NothingThere, WrongField, quoting
 from app.page.filters import Filters, start_of_day, text_of
 from app.page.rendering import Zone, later, segment
 from app.page.sentence import Sentence
 from app.page.text import CAUSES
 from app.page.visitor import Visitor
+from app.page.words import of_fault
 from app.path_id import STORE_PATH
 from app.stock.definitions import DefinedItem
 from app.stock.movement import Source
@@ -157,7 +158,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
         try:
             return await reconcile(page.engine, adoption, rules=page.settings.rules, **more)
         except CannotReconcile as error:
-            raise WrongField(str(error).removesuffix(".")) from error
+            raise quoting(error) from error
 
     @router.post(f"{PATH}/stock")
     async def set_stock(form: Annotated[Form, Depends(page.access.order)], store_id: str, item_id: str) -> Response:
@@ -204,7 +205,7 @@ def item_router(page: PageContext) -> APIRouter:  # noqa: C901, PLR0915 - its ro
         except PosSyncError as error:
             if isinstance(error, Changed):
                 raise
-            raise WrongField(error.message.removesuffix(".")) from error
+            raise quoting(error) from error
 
     @router.post(f"{PATH}/rows/{{version}}/reverse")
     async def reverse_row(
@@ -286,4 +287,4 @@ def read_quantity(text: str) -> Decimal:
     try:
         return require_unsigned(parse_quantity(text))
     except NotAQuantity as error:
-        raise WrongField("The quantity %(fault)s", fault=error) from error
+        raise WrongField("The quantity %(fault)s", fault=of_fault(error)) from error

@@ -97,7 +97,7 @@ def as_seen_check(seen: Mapping[int, str]) -> Check:
     async def check(connection: AsyncConnection) -> None:
         found = await lock_refused(connection, list(seen))
         for number, state in seen.items():
-            require_as_seen(found.get(number), state, number=number, states=REFUSAL_STATES, gone=_GONE, moved=_MOVED)
+            require_as_seen(found.get(number), state, number=number, states=REFUSAL_STATES, said=(_GONE, _MOVED))
 
     return check
 

@@ -15,7 +15,7 @@ from app.page.access import Form
 from app.page.acting import Act, Check, new_act_id, start
 from app.page.clock import read_clocks
 from app.page.context import PageContext
-from app.page.faults import Changed, FormRefused, WrongField
+from app.page.faults import Changed, English, FormRefused, WrongField
 from app.page.filters import Filters
 from app.page.item import require_id
 from app.page.jobs import Progress
@@ -131,7 +131,7 @@ def _as_shown(store_id: str, system: str, *, items: int, newest: int) -> Check:
 
 def _require_account(page: PageContext) -> None:
     if (why_not := why_not_sending(page.settings)) is not None:
-        raise WrongField("Nothing can be sent: %(reason)s", reason=why_not)
+        raise WrongField("Nothing can be sent: %(reason)s", reason=English(why_not))
 
 
 async def _synchronise(page: PageContext, order: Order, progress: Progress) -> None:

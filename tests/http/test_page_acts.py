@@ -91,6 +91,27 @@ async def test_a_number_that_could_be_two_is_refused_with_the_reason(world: Worl
         assert (422, True) == (person.status, "Nothing was done" in person.text)
 
 
+IN_SPANISH = [
+    ("count?to=.", 'La cantidad no sirve (debe ser un número como "1.25").'),
+    ("count?to=1000000000000000", "La cantidad no sirve (debe ser menor que 10^15)."),
+    ("rows/7/reverse", "No existe: fila 7 de este artículo."),
+]
+
+
+async def test_faults_of_what_was_typed_are_told_in_spanish_alone(world: World) -> None:
+    async with person_at(world) as person:
+        form = await _form_of_a_count(person, "12.5")
+        person.client.headers["Accept-Language"] = "es"
+        for path, words in IN_SPANISH:
+            await person.open(f"/ui/stores/1/items/avcc123/{path}")
+            assert words in person.text
+        for note, words in ((" ", "no debe quedar en blanco"), ("x" * 256, "tiene más de 255 caracteres")):
+            answer = await person.client.post("/ui/stores/1/items/avcc123/stock", data={**form, "note": note}, headers=ORIGIN)
+            assert (422, True) == (answer.status_code, f"La nota no sirve ({words}). Escriba por qué." in answer.text)
+        await person.open("/ui/stores/1/items/avcc123/adopt?system=nobody")
+        assert (422, 1) == (person.status, person.html.count('No se hizo nada. <span lang="en">'))
+
+
 async def test_a_number_is_not_changed_without_a_reason(world: World) -> None:
     async with person_at(world) as person:
         fields = {**await _form_of_a_count(person, "12.5"), "note": "  "}
