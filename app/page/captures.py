@@ -106,7 +106,7 @@ class _Captures:
         if len(seen) != 1:
             raise FormRefused("It names several captured deliveries")
         (number,) = seen
-        words = later("Captured delivery %(number)s was delivered. What became of it stands below.")
+        words = later("Captured delivery %(number)s was delivered. Its own page shows what became of it.")
         act = Act(form, Sentence(words, {"number": number}, note=note), location=f"{HERE}/captured/{number}")
 
         async def case() -> None:

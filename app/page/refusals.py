@@ -194,7 +194,7 @@ class _Refusals:
             return await self._replay_many(form, sorted(seen), note, was_counted=was_counted, check=as_seen_check(seen))
         (number,) = seen
         about: dict[str, Value] = {"number": number}
-        words = later("Refused delivery %(number)s was replayed. What became of it stands below.")
+        words = later("Refused delivery %(number)s was replayed. Its own page shows what became of it.")
         said = Sentence(words, about, note=note)
         act = Act(form, said, location=f"{HERE}/refused/{number}", check=as_seen_check(seen))
 

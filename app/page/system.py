@@ -61,7 +61,7 @@ def system_router(page: PageContext) -> APIRouter:
         if page.settings.public_url is None:
             raise WrongField("PUBLIC_URL is not set, so there is no way to try")
 
-        act = Act(form, later("A ping was asked for. What came of it stands below."), location="/ui/system")
+        act = Act(form, later("A ping was asked for. The page System shows what came of it."), location="/ui/system")
 
         async def case() -> None:
             # It calls ourselves, so it is sent when the act is committed: a form that comes twice sends one.

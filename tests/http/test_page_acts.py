@@ -160,7 +160,7 @@ async def test_a_ping_whose_form_comes_again_is_sent_once(world: World) -> None:
         late = await person.post(*form)
         assert {(303, both[0].headers["location"])} == {(one.status_code, one.headers["location"]) for one in [*both, late]}
         await person.open(both[0].headers["location"])
-        assert "A ping was asked for." in person.text
+        assert "A ping was asked for. The page System shows what came of it." in person.text
         assert "leads to this service" in person.text
     assert "returned" == await world.scalar("SELECT string_agg(state, ',') FROM pos_sync.ping")
 
