@@ -14,6 +14,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.database_address import read_address
+from app.operator.drift import refresh
+from app.stock.rules import Rules
+from app.storage.engine import Database
 from tests.support import citus
 from tests.support.citus import Cluster, clustered
 from tests.support.debian_postgres import Server
@@ -239,6 +243,10 @@ async def test_operators_commands_work(chains: tuple[Chain, Chain], tmp_path: Pa
         ("seal", "export"),
     ):
         chain.command(*arguments)
+    database = Database(read_address(chain.url()), schema=chain.schema)
+    async with database.engine() as engine:
+        # What the service does in the background, minutes after its start.
+        assert await refresh(engine, Rules(), limit=50) > 0
     assert "Sealed: " in chain.command("seal", "now").stdout
     assert "Verified: 0" not in chain.command("seal", "verify").stdout
     chain.cluster.execute(
