@@ -24,7 +24,10 @@ async def test_a_problem_stands_first_with_what_to_do(world: World) -> None:
         assert "Refused deliveries wait" in person.text
 
 
-async def test_a_problem_says_since_when_it_is_there_for_as_long_as_it_is(world: World) -> None:
+async def test_a_problem_says_since_when_it_is_there_for_as_long_as_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nobody else looks.
+    monkeypatch.setattr("app.operations.problem_watch.START_SECONDS", 3600.0)
+    monkeypatch.setattr("app.operations.problem_watch.LOOK_SECONDS", 3600.0)
     async with running(settings_for(world)) as (app, client):
         body = body_of(external_id="unknown")
         assert 409 == (await client.post(PATH, content=body, headers=signed(body))).status_code
@@ -32,7 +35,7 @@ async def test_a_problem_says_since_when_it_is_there_for_as_long_as_it_is(world:
         await watch.look()
         await world.execute(
             "UPDATE pos_sync.problem SET since = '2026-03-04 05:06:07Z', words = 'as they were' WHERE subject = 'unknown_item'",
-            "UPDATE pos_sync.alert_state SET looked_at = now() - interval '1 minute'",
+            "UPDATE pos_sync.alert_state SET looked_at = now() - interval '1 day'",
         )
         await watch.look()
     async with person_at(world) as person:
