@@ -1,5 +1,7 @@
 """What needs a person, at the page."""
 
+import pytest
+
 from tests.conftest import running, settings_for
 from tests.support.page import person_at
 from tests.support.sender import PATH, body_of, signed
