@@ -74,6 +74,13 @@ def patient_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def shipped_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connecting takes no longer than it may in production, where a test waits for just that to be over."""
+    monkeypatch.setattr("app.applying.batch_writer.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("app.storage.engine.CONNECT_SECONDS", 2.0)
+
+
+@pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 

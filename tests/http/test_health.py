@@ -31,6 +31,7 @@ async def test_a_process_that_is_late_is_not_taken_for_a_database_that_is_away(
     assert health.is_ready
 
 
+@pytest.mark.usefixtures("shipped_connecting")
 @pytest.mark.parametrize("how", [How.RESET, How.SILENT])
 async def test_a_writer_that_cannot_write_is_said_although_what_reads_is_answered(world: World, how: How) -> None:
     body, further = body_of(), body_of(date="further")

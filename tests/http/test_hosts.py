@@ -91,6 +91,7 @@ async def test_each_address_of_a_name_is_a_server_of_its_own(
     assert ["db.example", "db.example"] == looked_up
 
 
+@pytest.mark.usefixtures("shipped_connecting")
 async def test_where_none_serves_each_is_named_with_its_reason(
     world: World, proxies: tuple[PostgresProxy, PostgresProxy]
 ) -> None:
@@ -239,6 +240,7 @@ OF_THE_WORK = "SET LOCAL lock_timeout"
 """What the command says in its transaction, and the connection that looks whether the server answers does not"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["a statement", "the commit", "the answer to the commit"])
 @pytest.mark.parametrize(
     "arguments", ["migrate", f"catalog import --store 7 {SAMPLES / 'store-1.json'}"], ids=["migrate", "import"]

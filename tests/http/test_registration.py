@@ -113,6 +113,7 @@ async def test_started_while_mipos_is_down_it_receives_and_registers_once_it_is_
     assert 1 == remote.calls["manage"]
 
 
+@pytest.mark.slow
 async def test_it_gets_through_everything_that_passes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.mipos.client.CALL_SECONDS", 0.5)
     async with mipos() as remote:
@@ -255,6 +256,7 @@ async def test_a_changed_public_url_is_registered_again_and_an_unchanged_one_is_
     assert {"3": "https://two.example.com/webhooks/stock"} == remote.platform.webhooks
 
 
+@pytest.mark.slow
 async def test_six_services_at_once_make_one_manage_call_and_one_token_call(world: World) -> None:
     async with mipos() as remote:
         remote.fail("manage", delay=0.3)

@@ -78,13 +78,9 @@ async def test_a_service_that_starts_before_its_database_records_its_rules_once_
                 await connection.execute(text("SELECT pos_sync.record_pos_movement('1', 'avcc123', 'sale', 24, 'ticket')"))
 
 
+@pytest.mark.usefixtures("shipped_connecting")
 @pytest.mark.parametrize("pooler", ["none", "transaction"])
-async def test_a_server_that_says_nothing_after_its_greeting_holds_up_no_later_delivery(
-    world: World, monkeypatch: pytest.MonkeyPatch, pooler: str
-) -> None:
-    # As shipped: it is left when this time is over, while ten deliveries wait for half a second each.
-    monkeypatch.setattr("app.applying.batch_writer.CONNECT_SECONDS", 1.0)
-    monkeypatch.setattr("app.storage.engine.CONNECT_SECONDS", 2.0)
+async def test_a_server_that_says_nothing_after_its_greeting_holds_up_no_later_delivery(world: World, pooler: str) -> None:
     async with PostgresProxy(world.server_address).running() as proxy:
         address = f"postgresql://pos_sync@127.0.0.1:{proxy.port}/{world.database}"
         proxy.arm(None)

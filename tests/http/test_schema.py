@@ -87,6 +87,7 @@ async def test_a_pos_with_tables_and_revisions_of_the_same_names_notices_nothing
     assert ([(7, "0001")], 3) == (kept, tables)
 
 
+@pytest.mark.slow
 async def test_two_installations_in_one_database_work_side_by_side(
     empty_world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

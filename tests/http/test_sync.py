@@ -231,6 +231,7 @@ async def test_no_message_is_sent_while_it_is_synchronised(outbound: Outbound, m
     assert Decimal("12.69") == await outbound.ours() == outbound.theirs()
 
 
+@pytest.mark.slow
 async def test_under_load_nothing_is_lost_or_counted_twice(outbound: Outbound) -> None:
     await outbound.synchronise()
     outbound.remote.fail("sync", delay=0.1, times=100)

@@ -3,6 +3,7 @@
 import asyncio
 from decimal import Decimal
 
+import pytest
 from sqlalchemy import text
 
 from app.sandbox.platform import InventorySystem
@@ -51,6 +52,7 @@ async def test_two_inventory_systems_on_one_store_hear_of_each_other_and_never_o
     assert Decimal("11.19") == await world.level()
 
 
+@pytest.mark.slow
 async def test_on_the_first_day_500_dishes_are_synchronised_while_they_sell_and_both_stocks_agree_in_the_evening(
     world: World,
 ) -> None:

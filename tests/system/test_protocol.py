@@ -77,6 +77,7 @@ async def test_the_rest_of_a_body_that_nobody_reads_is_not_waited_for(port: int)
     connection.close()
 
 
+@pytest.mark.slow
 async def test_a_slow_answer_and_an_idle_connection_outlive_the_deadline_of_heads(port: int) -> None:
     connection = await Connection.open(port)
     for path in (b"/slow", b"/", b"/slow"):

@@ -58,6 +58,7 @@ async def test_a_schema_that_is_not_at_head_is_refused(empty_world: World) -> No
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 async def test_a_newer_schema_that_says_so_is_served(world: World) -> None:
     await world.execute("UPDATE alembic_version SET version_num = '9999', compatible_from = '0008'")
     with serving(world.service_url) as service:

@@ -61,6 +61,7 @@ async def test_it_tells_when_it_serves_and_when_it_stops(
     assert 200 == alive
 
 
+@pytest.mark.slow
 async def test_it_tells_of_the_stop_when_it_begins_and_not_when_it_ends(world: World, tmp_path: Path) -> None:
     with (
         told(f"{tmp_path}/notify") as listener,
@@ -75,6 +76,7 @@ async def test_it_tells_of_the_stop_when_it_begins_and_not_when_it_ends(world: W
         assert 0 == await asyncio.to_thread(service.wait)
 
 
+@pytest.mark.slow
 async def test_nobody_who_listens_is_no_reason_to_fail(world: World, tmp_path: Path) -> None:
     with serving(world.service_url, notify_socket=f"{tmp_path}/nothing") as service:
         service.signal()
