@@ -8,6 +8,7 @@ from app.settings import Settings
 from app.storage.engine import schema_of
 from app.storage.migrations import read_schema_state
 from app.storage.rights import (
+    Owner,
     creators,
     deputies,
     foreign_content,
@@ -55,8 +56,8 @@ async def examine_rights(connection: AsyncConnection) -> Check:
         return Check("rights", Verdict.FAILED, f"role {role} lacks {', '.join(missing)}", remedy)
     ways = await self_promotions(connection)
     if ways:
-        owner, _ = await owner_of_schema(connection)
-        reason = f"role {role} can make itself a member of {owner}, the schema's owner"
+        owner = await owner_of_schema(connection)
+        reason = f"role {role} can make itself a member of {owner.in_sql}, the schema's owner"
         return Check("rights", Verdict.FAILED, reason, f"As a superuser, run: {_statements(ways)}")
     if any([await has_right(connection, stock_movement.name, right) for right in ("INSERT", "UPDATE", "DELETE")]):
         remedy = "Let the service use a role of its own: pos-sync migrate --grant-to ROLE"
@@ -67,7 +68,7 @@ async def examine_rights(connection: AsyncConnection) -> Check:
 async def examine_owner(connection: AsyncConnection) -> Check:
     """Functions of the schema run with their owner's rights: a role that could create in it, or be that owner, could use them."""
     schema = schema_of(connection)
-    owner, is_superuser = await owner_of_schema(connection)
+    owner = await owner_of_schema(connection)
     faults: list[tuple[str, str]] = []
     if others := await creators(connection):
         remedy = f"As its owner, run: REVOKE CREATE ON SCHEMA {quoted(schema)} FROM {', '.join(others)};"
@@ -75,23 +76,23 @@ async def examine_owner(connection: AsyncConnection) -> Check:
     members, revokes = await deputies(connection)
     if members:
         remedy = f"As a superuser, run: {_statements(revokes)}"
-        faults.append((f"{', '.join(members)} may do what {owner} may, as a member of that role", remedy))
+        faults.append((f"{', '.join(members)} may do what {owner.in_sql} may, as a member of that role", remedy))
     if foreign := await foreign_content(connection):
         faults.append(_foreign(owner, foreign))
     if faults:
         return Check("owner", Verdict.FAILED, "; ".join(reason for reason, _ in faults), " ".join(remedy for _, remedy in faults))
-    if is_superuser:
+    if owner.is_superuser:
         remedy = "Make a role that is none, and run: pos-sync migrate --owner ROLE"
-        return Check("owner", Verdict.WARNING, f"the schema belongs to {owner}, a superuser", remedy)
-    return Check("owner", Verdict.OK, f"the schema {schema} belongs to {owner}, and only {owner} may create in it")
+        return Check("owner", Verdict.WARNING, f"the schema belongs to {owner.in_sql}, a superuser", remedy)
+    return Check("owner", Verdict.OK, f"the schema {schema} belongs to {owner.in_sql}, and only {owner.in_sql} may create in it")
 
 
-def _foreign(owner: str, names: list[str]) -> tuple[str, str]:
+def _foreign(owner: Owner, names: list[str]) -> tuple[str, str]:
     """What is wrong with the owners of what is in the schema, and what to do."""
-    reason = f"the schema belongs to {owner}, and to another role: {', '.join(names[:MAX_NAMED])}"
+    reason = f"the schema belongs to {owner.in_sql}, and to another role: {', '.join(names[:MAX_NAMED])}"
     if len(names) <= MAX_NAMED:
-        return reason, f"As a superuser, run: {_statements([f'ALTER {name} OWNER TO {owner}' for name in names])}"
-    return f"{reason} and {len(names) - MAX_NAMED} more", f"As a superuser, run: pos-sync migrate --owner {typed(owner)}"
+        return reason, f"As a superuser, run: {_statements([f'ALTER {name} OWNER TO {owner.in_sql}' for name in names])}"
+    return f"{reason} and {len(names) - MAX_NAMED} more", f"As a superuser, run: pos-sync migrate --owner {typed(owner.name)}"
 
 
 def _statements(statements: list[str]) -> str:

@@ -1,6 +1,7 @@
 """What the service's database role may do, and who owns the schema."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -96,7 +97,8 @@ SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grante
 FROM pg_namespace, aclexplode(nspacl) WHERE nspname = :schema AND privilege_type = 'CREATE' AND grantee <> nspowner
 """)
 _OWNER = text("""
-SELECT quote_ident(rolname), rolsuper FROM pg_namespace AS n JOIN pg_roles ON pg_roles.oid = n.nspowner WHERE nspname = :schema
+SELECT rolname, quote_ident(rolname), rolsuper
+FROM pg_namespace AS n JOIN pg_roles ON pg_roles.oid = n.nspowner WHERE nspname = :schema
 """)
 # A sequence of a column has its table's owner, and no other can be given.
 _CONTENT = text("""
@@ -173,6 +175,15 @@ async def objects(
     return [(kind, name, owner) for kind, name, owner in await connection.execute(_OBJECTS, asked)]
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A role. `in_sql` is its name as SQL writes it, with quotes where it needs them."""
+
+    name: str
+    in_sql: str
+    is_superuser: bool
+
+
 async def transfer(connection: AsyncConnection, role: str) -> None:
     """Make the existing `role` the owner of the schema and of all that is in it, object by object.
 
@@ -190,10 +201,9 @@ async def creators(connection: AsyncConnection) -> list[str]:
     return list(await connection.scalars(_CREATORS, {"schema": schema_of(connection)}))
 
 
-async def owner_of_schema(connection: AsyncConnection) -> tuple[str, bool]:
-    """The schema's owner, as SQL writes it, and whether it is a superuser."""
-    name, is_superuser = (await connection.execute(_OWNER, {"schema": schema_of(connection)})).one()
-    return name, is_superuser
+async def owner_of_schema(connection: AsyncConnection) -> Owner:
+    """The role that owns the schema."""
+    return Owner(*(await connection.execute(_OWNER, {"schema": schema_of(connection)})).one())
 
 
 async def foreign_content(connection: AsyncConnection) -> list[str]:

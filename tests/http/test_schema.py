@@ -408,6 +408,13 @@ async def test_where_much_has_another_owner_one_command_gives_it(world: World, r
     assert ("failed", [f"pos-sync migrate --owner {owner}"]) == (verdict, remedy)
     assert reason.endswith(" and 1 more")
 
+    # A name that SQL quotes is typed into a shell without these quotes.
+    await world.execute(f'ALTER ROLE {owner} RENAME TO "Own{owner}"')
+    try:
+        assert [f"pos-sync migrate --owner Own{owner}"] == (await remedy_of(run, "owner"))[2]
+    finally:
+        await world.execute(f'ALTER ROLE "Own{owner}" RENAME TO {owner}')
+
 
 @pytest.mark.parametrize("is_granted_by_another", [False, True])
 async def test_the_doctor_names_who_may_act_as_the_owner(
