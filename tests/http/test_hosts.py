@@ -137,6 +137,7 @@ async def test_of_several_hosts_a_read_only_one_is_passed_by(world: World, proxi
         await database.connect()
 
 
+@pytest.mark.slow
 async def test_a_silent_server_is_left_by_all_within_the_deadline_and_the_next_delivery_is_applied(
     world: World, proxies: tuple[PostgresProxy, PostgresProxy]
 ) -> None:
@@ -215,6 +216,7 @@ async def test_the_watch_tells_a_silent_server_from_a_busy_process(
     assert watch.state is ServerState.SILENT
 
 
+@pytest.mark.slow
 async def test_a_command_ends_where_its_server_goes_silent(
     world: World,
     proxies: tuple[PostgresProxy, PostgresProxy],

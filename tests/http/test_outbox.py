@@ -187,6 +187,7 @@ async def test_a_store_without_an_id_at_mipos_keeps_its_messages_and_says_what_t
     )
 
 
+@pytest.mark.slow
 async def test_a_message_that_no_token_opens_the_way_for_waits_and_is_not_dead(world: World) -> None:
     await connect_stores(world)
     async with mipos() as remote:

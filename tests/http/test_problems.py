@@ -34,6 +34,7 @@ async def deliver(client: httpx2.AsyncClient, *, secret: str | None = None, **ch
     return (await client.post(PATH, content=body, headers=headers)).status_code
 
 
+@pytest.mark.slow
 async def test_a_secret_that_was_replaced_at_mipos_is_told_within_three_deliveries(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +339,7 @@ async def test_what_takes_the_place_of_an_outage_is_told_by_its_own_name(world: 
     assert len(receiver.ids) == len(set(receiver.ids)) == 4
 
 
+@pytest.mark.slow
 async def test_replicas_tell_of_one_outage_by_one_id_whatever_their_hosts_are_called(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -331,6 +331,7 @@ async def test_another_mipos_or_another_account_is_another_registration(world: W
     assert {"3": OURS} == one.platform.webhooks == other.platform.webhooks
 
 
+@pytest.mark.slow
 async def test_of_two_deployments_with_two_urls_the_later_one_wins_and_the_other_stops(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

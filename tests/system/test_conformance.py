@@ -104,6 +104,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     return lambda *arguments, **more: CliRunner().invoke(commands, ["conformance", *arguments], prog_name="pos-sync", **more)
 
 
+@pytest.mark.slow
 async def test_our_service_passes_every_case_with_the_answers_that_the_vectors_name(
     world: World, invoke: Callable[..., Result]
 ) -> None:

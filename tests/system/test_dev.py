@@ -211,6 +211,7 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_foreign_sandbox_that_took_the_port_is_not_believed(
     tmp_path: Path, foreign: int, processes: list[subprocess.Popen[bytes]]
 ) -> None:
@@ -221,6 +222,7 @@ def test_a_foreign_sandbox_that_took_the_port_is_not_believed(
     assert client_secret(tmp_path) not in "".join(Foreign.told)
 
 
+@pytest.mark.slow
 def test_a_foreign_service_that_took_the_port_is_not_believed_and_gets_no_key(
     tmp_path: Path, foreign: int, processes: list[subprocess.Popen[bytes]]
 ) -> None:

@@ -73,6 +73,7 @@ async def test_ctrl_c_later_is_quiet_too(world: World, tmp_path: Path) -> None:
     assert (130, "Aborted!") == (status, said.strip())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
 async def test_a_ledger_that_is_followed_prints_each_new_row_of_the_item_once_and_on_one_line(
     world: World, tmp_path: Path, form: tuple[str, ...]
@@ -141,6 +142,7 @@ HURRY = "import app.cli.status; app.cli.status.WATCH_SECONDS = 0.1"
 CLEARS = b"\x1b[2J"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminal", ["xterm", "dumb", None])
 async def test_a_watch_prints_again_until_ctrl_c_and_clears_only_a_terminal(
     world: World, tmp_path: Path, terminal: str | None

@@ -109,6 +109,7 @@ async def test_560_bodies_that_drip_from_one_address_keep_no_delivery_of_another
     assert all(answer.startswith(b"HTTP/1.1 429 ") and b'{"message": ' in answer for answer in refused)
 
 
+@pytest.mark.slow
 async def test_every_error_of_the_proxy_has_a_message(world: World, tmp_path: Path) -> None:
     with serving(world.service_url) as service, proxying(tmp_path, upstream=f"127.0.0.1:{service.port}") as port:
         cases = {
@@ -149,6 +150,7 @@ NAMED_BY_A_PROXY = {"operator_user_header": "X-Forwarded-User", "operator_users"
 """The service believes who the proxy says it is."""
 
 
+@pytest.mark.slow
 async def test_the_page_is_let_out_only_where_its_file_lies(world: World, tmp_path: Path) -> None:
     with serving(world.service_url, operator_password=PASSWORD, **NAMED_BY_A_PROXY) as service:
         # The service would believe it, if it came through.

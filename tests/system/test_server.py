@@ -68,6 +68,7 @@ async def test_a_newer_schema_that_says_so_is_served(world: World) -> None:
     assert (200, 204) == (ready.status_code, answer.status_code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compatible_from", ["'9999'", "NULL"])
 async def test_a_newer_schema_that_it_cannot_work_with_is_not_served(world: World, compatible_from: str) -> None:
     await world.execute(f"UPDATE alembic_version SET version_num = '9999', compatible_from = {compatible_from}")
@@ -96,6 +97,7 @@ def test_of_two_that_start_at_once_on_one_port_the_second_ends() -> None:
         run._listen("127.0.0.1", first.getsockname()[1])  # noqa: SLF001
 
 
+@pytest.mark.slow
 async def test_without_a_database_it_starts_and_recovers_by_itself(world: World) -> None:
     away = f"{world.database}_away"
     await rename_database(world.database, away)
@@ -145,6 +147,7 @@ async def test_a_signal_right_after_it_listens_is_not_lost(world: World, workers
         assert 0 == await asyncio.to_thread(service.wait)
 
 
+@pytest.mark.slow
 async def test_a_half_sent_body_does_not_hold_the_exit(world: World) -> None:
     with serving(world.service_url, response_deadline="30") as service:
         half, silent, idle = [await Connection.open(service.port) for _ in range(3)]
@@ -166,6 +169,7 @@ async def test_a_half_sent_body_does_not_hold_the_exit(world: World) -> None:
     assert [] == await world.ledger()
 
 
+@pytest.mark.slow
 async def test_while_draining_it_says_not_ready_and_still_takes_deliveries(world: World) -> None:
     with serving(world.service_url, drain_delay="60") as service:
         service.signal()
@@ -182,6 +186,7 @@ async def test_while_draining_it_says_not_ready_and_still_takes_deliveries(world
     assert 204 == answer.status_code
 
 
+@pytest.mark.slow
 async def test_a_movement_goes_on_when_its_sender_has_left(world: World) -> None:
     with serving(world.service_url) as service:
         async with world.engine.connect() as other:
@@ -218,6 +223,7 @@ GARBAGE = {
 }
 
 
+@pytest.mark.slow
 async def test_uvicorn_s_own_errors_have_a_message_too(world: World) -> None:
     with serving(world.service_url) as service:
         for name, garbage in GARBAGE.items():
@@ -314,6 +320,7 @@ async def test_a_delivery_that_comes_with_the_end_of_its_head_is_not_counted_as_
     assert 204 == status
 
 
+@pytest.mark.slow
 async def test_a_413_keeps_the_connection_open(world: World) -> None:
     with serving(world.service_url) as service:
         connection = await Connection.open(service.port)
